@@ -1,0 +1,134 @@
+"""whisperd on a lab machine: installed there by its own install.sh, driven through systemctl, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import wave
+from pathlib import Path
+
+from support.systemd_lab import Bind, SystemdLab
+
+REPOSITORY = Path(__file__).parents[2]
+CLONE = Path("/opt/clone")
+INSTALL = CLONE / "systemd/install.sh"
+PREFIX = Path("/opt/whisperd")
+SAMPLE_RATE = 16_000
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+QUICK = {
+    "engine": "scripted",
+    "script": "ok",
+    "intake": {"settle_seconds": 0.2, "rescan_seconds": 1},
+    "pool": {"stop_grace_seconds": 1, "retry_seconds": 0.1},
+}
+
+
+def program_binds() -> tuple[Bind, ...]:
+    """What the lab needs to run the code under test with the very interpreter and packages that run the tests."""
+    packages = [Path(entry) for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
+    binds = [Bind(package, Path(f"/opt/packages/{number}")) for number, package in enumerate(packages)]
+    return Bind(REPOSITORY, CLONE), Bind(Path(sys.base_prefix).resolve(), Path("/opt/python")), *binds
+
+
+def provide_program(lab: SystemdLab) -> None:
+    """Lay a virtual environment with whisperd at the default prefix, as if pip had made it.
+
+    The interpreter is a view of the one that runs the tests: that may lie in a home directory, where no service sees it.
+    """
+    prefix = lab.host_path(PREFIX)
+    site = prefix / f"lib/python{VERSION}/site-packages"
+    site.mkdir(parents=True)
+    packages = sorted(str(bind.target) for bind in lab.binds if bind.target.parent == Path("/opt/packages"))
+    (site / "lab.pth").write_text("\n".join([str(CLONE), *packages]))
+    (prefix / "pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
+    (prefix / "bin").mkdir()
+    (prefix / "bin/python").symlink_to(f"/opt/python/bin/python{VERSION}")
+    program = prefix / "bin/whisperd"
+    program.write_text(f"#!{PREFIX}/bin/python\nimport sys\nfrom whisperd.cli import main\nsys.exit(main())\n")
+    program.chmod(0o755)
+
+
+class Service:
+    """One service: `whisperd`, or `whisperd@INSTANCE`.
+
+    Attributes:
+        spool: its root as the host sees it.
+    """
+
+    def __init__(self, lab: SystemdLab, instance: str = "") -> None:
+        name = instance or "whisperd"
+        self.lab = lab
+        self.instance = instance
+        self.unit = f"whisperd@{instance}.service" if instance else "whisperd.service"
+        self.root = f"/var/spool/whisperd-{instance}" if instance else "/var/spool/whisperd"
+        self.config = f"/etc/whisperd/{name}.yaml"
+
+    @property
+    def spool(self) -> Path:
+        """Its root as the host sees it."""
+        return self.lab.host_path(self.root)
+
+    def configure(self, **changes: object) -> None:
+        """Write its configuration: a quick one with the scripted engine, with changes of whole top-level keys."""
+        path = self.lab.host_path(self.config)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"root": self.root} | QUICK | changes))  # JSON is YAML
+
+    def override(self, **settings: str) -> None:
+        """Change settings of the [Service] section, as `systemctl edit` does."""
+        folder = self.lab.host_path(f"/etc/systemd/system/{self.unit}.d")
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"{key}={value}\n" for key, value in settings.items()]
+        (folder / "test.conf").write_text("[Service]\n" + "".join(lines))
+        self.lab.systemctl("daemon-reload")
+
+    def install(self, *options: str, check: bool = True):
+        """Run install.sh for it, with the program that is there already; this starts it."""
+        instance = ["--instance", self.instance] if self.instance else []
+        return self.lab.run(INSTALL, "--no-pip", *instance, *options, check=check, timeout_seconds=120)
+
+    def state(self, name: str) -> str:
+        """One property of the unit."""
+        return self.lab.properties(self.unit)[name]
+
+    @property
+    def main_pid(self) -> int:
+        """The supervisor, as the lab sees it."""
+        return int(self.state("MainPID"))
+
+    def workers(self) -> list[int]:
+        """The workers, as the lab sees them."""
+        children = self.lab.run("ps", "-o", "pid=,args=", "--ppid", str(self.main_pid), check=False).stdout.splitlines()
+        return [int(line.split()[0]) for line in children if "resource_tracker" not in line]
+
+    def drop(self, name: str, seconds: float = 1.0) -> None:
+        """Upload a recording with a sound in it."""
+        path = self.spool / "inbox" / name
+        with path.open("wb") as file, wave.open(file, "wb") as sound:
+            sound.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            sound.writeframes(os.urandom(int(seconds * SAMPLE_RATE) * 2))
+
+    def sidecar(self, name: str) -> dict:
+        """What the sidecar of a recording says; empty before there is one."""
+        path = self.spool / "outbox" / f"{name}.status.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def wait_status(self, name: str, *statuses: str, timeout_seconds: float = 30) -> dict:
+        """Wait until the sidecar of a recording has one of these statuses, and return it."""
+
+        def reached():
+            sidecar = self.sidecar(name)
+            return sidecar if sidecar.get("status") in statuses else None
+
+        return self.lab.wait_until(f"{name}: {' or '.join(statuses)}", reached, timeout_seconds)
+
+    def places(self, name: str) -> list[str]:
+        """In which directories of the spool a recording lies; outputs do not count."""
+        found = [path for path in self.spool.rglob("*") if path.is_file() and path.stat().st_size]
+        original = Path(name).suffix
+        return sorted(path.relative_to(self.spool).parts[0] for path in found if path.suffix == original)
+
+    def messages(self, *arguments: str) -> list[str]:
+        """What the service itself wrote to the journal, without systemd's remarks about it."""
+        return [entry["MESSAGE"] for entry in self.lab.journal(f"_SYSTEMD_UNIT={self.unit}", *arguments)]

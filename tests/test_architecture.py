@@ -1,0 +1,368 @@
+"""The rules of the house, as tables: who may import whom, what a module may not do, and who is excused and why."""
+
+import ast
+import graphlib
+import importlib.util
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+import whisperd
+
+PACKAGE = Path(whisperd.__file__).parent
+LONGEST_MODULE = 300  # lines that are neither blank nor a comment
+
+# Arrows: a room imports itself and what stands in its row, in functions too; what only a type checker reads is free.
+# The longest name wins: `engine.weights` has a row of its own. A module without a row fails: give a new room its row.
+VALUES = {"config", "errors", "events", "fair", "job", "options", "transcript"}
+SPEECH_VALUES = {"errors", "job", "options", "transcript"}
+EVERYTHING = {""}
+ARROWS = {
+    # values
+    "errors": set(),
+    "fair": set(),
+    "options": set(),
+    "transcript": set(),
+    "job": {"errors"},
+    "events": {"errors", "job"},
+    "config": {"errors", "options"},
+    "messages": {"errors", "job", "options", "transcript"},
+    # the supervisor's side
+    "intake": VALUES | {"spool.durable", "spool.layout", "spool.names"},
+    "spool": VALUES,
+    "observe": VALUES,
+    "daemon": VALUES | {"intake", "spool", "messages", "observe"},
+    # the worker's side
+    "engine": SPEECH_VALUES,
+    "engine.weights": SPEECH_VALUES | {"engine", "spool.durable"},
+    "output": SPEECH_VALUES,
+    "speech": SPEECH_VALUES,
+    "worker": VALUES | {"speech", "engine", "output", "messages", "spool.durable"},
+    # the user's side
+    "cli": EVERYTHING,
+    "__main__": {"cli"},
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the package; `name` is without `whisperd.`, the package's own `__init__` is ""."""
+
+    name: str
+    source: str
+    is_package: bool = False
+
+    @property
+    def tree(self):
+        return ast.parse(self.source)
+
+    def calls(self):
+        """Each call as `(what is called, the call)`."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call):
+                yield ast.unparse(node.func), node
+
+    def imports(self):
+        """The full name of each thing imported at run time, at the top or in a function."""
+        for node in runtime_nodes(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                origin = ".".join([*self.anchor(node.level), *filter(None, [node.module])])
+                yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+    def anchor(self, level):
+        """What the dots of a relative import stand for."""
+        if not level:
+            return []
+        parts = ["whisperd", *filter(None, self.name.split("."))]
+        return parts[: len(parts) - level + self.is_package]
+
+
+def runtime_nodes(tree):
+    """All nodes, except what stands under `if TYPE_CHECKING:`."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            for other in child.orelse:
+                yield from runtime_nodes(other)
+        else:
+            yield from runtime_nodes(child)
+
+
+def modules_of(package):
+    """All modules below a directory."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        found.append(Module(".".join(parts[:-1] if is_package else parts), path.read_text("utf-8"), is_package))
+    return found
+
+
+def graph_of(modules):
+    """For each module, the modules of the package that it imports."""
+    names = {module.name for module in modules}
+    graph = {}
+    for module in modules:
+        inside = {name.removeprefix("whisperd").lstrip(".") for name in module.imports() if is_within(name, "whisperd")}
+        graph[module.name] = {name if name in names else name.rpartition(".")[0] for name in inside} - {""}
+    return graph
+
+
+def is_within(name, room):
+    """Whether a dotted name is the room, or something in it."""
+    return room in {"", name} or name.startswith(f"{room}.")
+
+
+def row_of(name, table):
+    """The most special row of a table that a module stands in; None where there is none."""
+    return max((room for room in table if is_within(name, room)), key=len, default=None)
+
+
+def wrong_arrows(modules):
+    """Each import that the table of arrows does not allow, and each module that it does not know."""
+    for name, targets in graph_of(modules).items():
+        room = row_of(name, ARROWS)
+        if room is None:
+            if name or targets:
+                yield f"{name or '__init__'} has no row in the table of arrows"
+            continue
+        for target in sorted(targets):
+            if not any(is_within(target, allowed) for allowed in {room, *ARROWS[room]}):
+                yield f"{name} -> {target}"
+
+
+def cycle(modules):
+    """The first circle of imports, as a path; empty where there is none."""
+    try:
+        graphlib.TopologicalSorter(graph_of(modules)).prepare()
+    except graphlib.CycleError as error:
+        return " -> ".join(error.args[1])
+    return ""
+
+
+# What no module may do, and the few that may.
+
+
+def long_modules(module):
+    lines = [line.strip() for line in module.source.splitlines()]
+    count = sum(1 for line in lines if line and not line.startswith("#"))
+    if count > LONGEST_MODULE:
+        yield f"{count} lines"
+
+
+def bare_writes(module):
+    for called, call in module.calls():
+        method = called.rpartition(".")[2]
+        arguments = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+        modes = [a.value for a in arguments if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        if called == "os.open":
+            writes = re.search(r"O_(WRONLY|RDWR|CREAT)", ast.unparse(call))
+        elif method in {"open", "fdopen"}:
+            writes = any(re.fullmatch(r"[bt]?[rwax][bt+]*", mode) and set(mode) & set("wax+") for mode in modes)
+        elif (
+            method == "replace"
+        ):  # Path.replace takes the target alone, str.replace two texts, dataclasses.replace names
+            writes = called == "os.replace" or (called.count(".") and len(call.args) == 1 and not call.keywords)
+        else:
+            writes = method in {"write_text", "write_bytes", "rename", "renames"} or called == "shutil.move"
+        if writes:
+            yield f"line {call.lineno}: {called}"
+
+
+def shells(module):
+    forbidden = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+    for called, call in module.calls():
+        shell = any(k.arg == "shell" and ast.unparse(k.value) != "False" for k in call.keywords)
+        if shell or called in forbidden or called.endswith("create_subprocess_shell"):
+            yield f"line {call.lineno}: {called}"
+
+
+def process_pools(module):
+    for name in module.imports():
+        if is_within(name, "multiprocessing.pool") or name.endswith((".Pool", ".ProcessPoolExecutor")):
+            yield f"imports {name}"
+    for called, call in module.calls():
+        if called.endswith((".Pool", ".ProcessPoolExecutor")):
+            yield f"line {call.lineno}: {called}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    find: object
+    because: str
+    excused: MappingProxyType = field(default_factory=lambda: MappingProxyType({}))  # module or room -> why
+
+
+RULES = {
+    "length": Rule(long_modules, "a room of more than 300 lines wants to be two rooms"),
+    "writes": Rule(
+        bare_writes,
+        "every write of state goes through spool/durable.py: a crash must leave the old content or the new",
+        MappingProxyType(
+            {
+                "spool.durable": "is the one place",
+                "spool.layout": "the lock file, which has no content, and the probe for one filesystem",
+                "speech.media": "streams decoded audio into the job's directory",
+                "engine.weights.files": "streams gigabytes under a temporary name, renamed by spool/durable.py",
+                "cli": "writes where the user says",
+            }
+        ),
+    ),
+    "shells": Rule(shells, "a file name must never be read by a shell"),
+    "process pools": Rule(process_pools, "one dead child breaks all of their work, and none can be killed alone"),
+}
+
+
+@pytest.mark.parametrize("name", ["whisperd.cli", "whisperd.daemon.supervisor"])
+def test_the_supervisor_side_loads_no_model_code(name):
+    """Importing it loads neither torch nor numpy nor whisper: it starts fast, stays small and cannot hang in them."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not written yet")
+    program = f"import sys, {name}; print({{'torch', 'numpy', 'whisper'}} & {{*sys.modules}})"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, ran.stdout) == (0, "set()\n"), ran.stderr
+
+
+def test_arrows_point_one_way():
+    """Each room imports only what its row in the table names."""
+    assert list(wrong_arrows(modules_of(PACKAGE))) == []
+
+
+def test_no_imports_go_in_a_circle():
+    """No module needs itself, however long the way."""
+    assert cycle(modules_of(PACKAGE)) == ""
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_no_module_breaks_the_rule(rule):
+    """What the table of rules forbids is done by nobody but those whom it excuses."""
+    broken = [
+        f"whisperd.{module.name}: {found}"
+        for module in modules_of(PACKAGE)
+        if row_of(module.name, rule.excused) is None
+        for found in rule.find(module)
+    ]
+
+    assert broken == [], rule.because
+
+
+# The rules themselves are tried on code that breaks them, and on code that does not.
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        pytest.param("length", "x = 1\n" * 301, id="301 lines"),
+        pytest.param("writes", "open('x', 'w')", id="open"),
+        pytest.param("writes", "open('x', mode='ab')", id="open, mode by name"),
+        pytest.param("writes", "def f(path):\n    with path.open('xb') as file: ...", id="Path.open"),
+        pytest.param("writes", "os.fdopen(fd, 'r+b')", id="fdopen"),
+        pytest.param("writes", "os.open(name, os.O_WRONLY | os.O_CREAT)", id="os.open"),
+        pytest.param("writes", "path.write_text('x')", id="write_text"),
+        pytest.param("writes", "path.write_bytes(b'x')", id="write_bytes"),
+        pytest.param("writes", "os.rename(a, b)", id="os.rename"),
+        pytest.param("writes", "os.replace(a, b)", id="os.replace"),
+        pytest.param("writes", "path.rename(other)", id="Path.rename"),
+        pytest.param("writes", "path.replace(other)", id="Path.replace"),
+        pytest.param("shells", "subprocess.run(x, shell=True)", id="shell"),
+        pytest.param("shells", "os.system('ls')", id="os.system"),
+        pytest.param("process pools", "def f():\n    import multiprocessing.pool", id="import"),
+        pytest.param("process pools", "from multiprocessing.pool import ThreadPool", id="from"),
+        pytest.param("process pools", "context.Pool(2)", id="of a context"),
+    ],
+)
+def test_a_rule_finds_what_it_forbids(rule, source):
+    """No rule is kept only because it sees nothing."""
+    assert len(list(RULES[rule].find(Module("daemon.x", source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("# a comment\n\n" * 400 + "x = 1\n" * 300, id="comments and blank lines"),
+        pytest.param("open('wax')\nopen(path, 'rb')\npath.open('rb')\nos.fdopen(fd, 'rb')", id="reading"),
+        pytest.param("os.open(name, os.O_RDONLY | os.O_CLOEXEC)", id="os.open for reading"),
+        pytest.param(
+            "name.replace('a', 'b')\nreplace(job, id='x')\ndataclasses.replace(job, id='x')", id="other replace"
+        ),
+        pytest.param("subprocess.run(['ls'], shell=False)", id="no shell"),
+        pytest.param("from multiprocessing import connection, get_context", id="single processes"),
+    ],
+)
+def test_a_rule_lets_the_rest_be(source):
+    """No rule forbids what only looks alike."""
+    assert [found for rule in RULES.values() for found in rule.find(Module("daemon.x", source))] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "arrow"),
+    [
+        pytest.param("daemon.x", "import whisperd.engine", "daemon.x -> engine", id="import"),
+        pytest.param("daemon.x", "from whisperd.engine import base", "daemon.x -> engine.base", id="from a package"),
+        pytest.param("daemon.x", "from whisperd.engine.base import E", "daemon.x -> engine.base", id="from a module"),
+        pytest.param("daemon.x", "from whisperd import engine", "daemon.x -> engine", id="from the top"),
+        pytest.param("daemon.x", "from ..engine.base import E", "daemon.x -> engine.base", id="relative"),
+        pytest.param(
+            "worker.x", "def f():\n    import whisperd.spool.store", "worker.x -> spool.store", id="in a function"
+        ),
+        pytest.param("engine.x", "import whisperd.spool.durable", "engine.x -> spool.durable", id="granted to a part"),
+        pytest.param("lobby", "", "lobby has no row in the table of arrows", id="unknown room"),
+    ],
+)
+def test_wrong_arrows_are_found(name, source, arrow):
+    """An import is an arrow however it is written."""
+    house = [Module(room, "") for room in ("engine", "engine.base", "spool", "spool.store", "spool.durable")]
+
+    assert list(wrong_arrows([*house, Module(name, source)])) == [arrow]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        pytest.param("worker.x", "import whisperd.spool.durable, whisperd.engine, os", id="in the row"),
+        pytest.param("engine.x", "from . import base\nfrom .base import E", id="in the room"),
+        pytest.param("engine.weights.x", "import whisperd.spool.durable", id="a row of its own"),
+        pytest.param("daemon.x", "if TYPE_CHECKING:\n    import whisperd.engine", id="for the type checker"),
+        pytest.param("cli", "def f():\n    import whisperd.engine, whisperd.spool.store", id="cli"),
+        pytest.param("daemon.x", "from whisperd import __version__", id="version"),
+    ],
+)
+def test_right_arrows_are_let_be(name, source):
+    """What a row names, the own room, and types are free."""
+    house = [Module(room, "") for room in ("engine", "engine.base", "spool", "spool.store", "spool.durable")]
+
+    assert list(wrong_arrows([*house, Module(name, source)])) == []
+
+
+def test_a_circle_is_found():
+    """Three modules that need each other in turn are one too many."""
+    one = Module("spool.a", "from whisperd.spool import b")
+    two = Module("spool.b", "def f():\n    from whisperd.spool.c import x")
+    three = Module("spool.c", "import whisperd.spool.a")
+
+    assert set(cycle([one, two, three]).split(" -> ")) == {"spool.a", "spool.b", "spool.c"}
+    assert cycle([one, two]) == ""
+
+
+def test_modules_are_found_and_named_by_their_place(tmp_path):
+    """A file is a module, an `__init__` its package, with relative imports resolved from there."""
+    (tmp_path / "room").mkdir()
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "room" / "__init__.py").write_text("from .table import leg\nfrom ..errors import E", "utf-8")
+    (tmp_path / "room" / "table.py").write_text("from . import chair", "utf-8")
+
+    modules = modules_of(tmp_path)
+
+    assert [module.name for module in modules] == ["", "room", "room.table"]
+    assert graph_of(modules) == {"": set(), "room": {"room.table", "errors"}, "room.table": {"room"}}

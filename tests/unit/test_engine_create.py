@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from whisperd.engine.create import create
+from whisperd.engine.scripted import Scripted
+from whisperd.errors import BootError
+from whisperd.options import EngineOptions
+
+
+def options(engine, model="base"):
+    return EngineOptions(engine, model, Path("no-models-here"), device="cpu", threads=1)
+
+
+def test_the_engine_asked_for_is_made():
+    """That it imports no other is shown in test_engine_scripted.py, in a process of its own."""
+    engine = create(options("scripted"))
+
+    assert isinstance(engine, Scripted)
+    assert engine.info.model == "base"
+
+
+def test_an_unknown_engine_stops_the_start():
+    """With the name that was asked for, and one that would do."""
+    with pytest.raises(BootError, match="there is no engine 'wisper'") as caught:
+        create(options("wisper"))
+
+    assert "openai-whisper" in caught.value.hint
+
+
+def test_missing_weights_stop_the_start():
+    """The boot error of the weights passes through, hint and all."""
+    with pytest.raises(BootError, match="no-such-model") as caught:
+        create(options("openai-whisper", "no-such-model"))
+
+    assert caught.value.hint

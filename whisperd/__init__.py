@@ -1,0 +1,3 @@
+"""whisperd: a watched folder that turns recordings into text."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,7 @@
+"""`python -m whisperd`."""
+
+import sys
+
+from whisperd.cli import main
+
+sys.exit(main())

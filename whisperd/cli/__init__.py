@@ -1,0 +1,104 @@
+"""The command line: arguments in, exit code out.
+
+Each command is a module of its own, imported when it is called, so that `whisperd status` in a script stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import whisperd
+from whisperd.errors import EXIT_FAILED, EXIT_OK, WhisperdError
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration (default: /etc/whisperd/whisperd.yaml if it is there)",
+    )
+    place.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="the spool, in place of what the configuration says; alone: no configuration is read",
+    )
+
+    top = argparse.ArgumentParser(
+        prog="whisperd", description="Watch a folder and turn the recordings dropped into it into text."
+    )
+    top.add_argument("--version", action="version", version=f"whisperd {whisperd.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", parents=[place], help="the daemon")
+    run.add_argument(
+        "--once", action="store_true", help="end when the inbox is empty and all jobs have ended; exit 1 if one failed"
+    )
+
+    commands.add_parser("check", parents=[place], help="validate configuration and environment; start nothing")
+
+    status = commands.add_parser("status", parents=[place], help="what runs, what waits, what failed")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    retry = commands.add_parser("retry", parents=[place], help="move files from failed/ back into the inbox")
+    retry.add_argument("names", nargs="+", metavar="NAME", help="as under failed/, such as alice/interview.mp3")
+
+    models = commands.add_parser("models", help="the weights on this machine")
+    verbs = models.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("list", parents=[place], help="what is here and what can be fetched")
+    fetch = verbs.add_parser("fetch", parents=[place], help="download a model from OpenAI")
+    fetch.add_argument("name", metavar="NAME")
+    bring = verbs.add_parser(
+        "import", parents=[place], help="convert a CTranslate2 or Hugging Face safetensors directory"
+    )
+    bring.add_argument("directory", type=Path, metavar="DIRECTORY")
+    bring.add_argument("name", metavar="NAME", help="what to call it here")
+    verify = verbs.add_parser("verify", parents=[place], help="check weights by their SHA-256")
+    verify.add_argument("name", metavar="NAME")
+
+    transcribe = commands.add_parser(
+        "transcribe", parents=[place], help="transcribe files here and now, without the daemon"
+    )
+    transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    transcribe.add_argument(
+        "--output-dir", type=Path, default=Path(), metavar="DIR", help="where the transcripts go (default: here)"
+    )
+    transcribe.add_argument("--model", metavar="NAME")
+    transcribe.add_argument("--language", metavar="CODE")
+    transcribe.add_argument("--task", choices=("transcribe", "translate"))
+    transcribe.add_argument("--formats", metavar="LIST", help="such as txt,srt")
+
+    demo = commands.add_parser(
+        "demo", help="try it: a fresh spool in ./whisperd-demo, one short recording through all of it"
+    )
+    demo.add_argument("--directory", type=Path, default=Path("whisperd-demo"), metavar="DIR")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; expected errors are one line, unexpected ones a traceback."""
+    arguments = parser().parse_args(argv)
+    command = importlib.import_module(f"whisperd.cli.{arguments.command}")
+    try:
+        code: int = command.main(arguments)
+    except WhisperdError as error:
+        prefix = "<3>" if _under_systemd() else ""
+        print(f"{prefix}whisperd: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `whisperd status | head` is no mistake
+        sys.stderr.close()
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+    return code
+
+
+def _under_systemd() -> bool:
+    return "JOURNAL_STREAM" in os.environ

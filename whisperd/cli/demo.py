@@ -1,0 +1,43 @@
+"""`whisperd demo`: a fresh spool, a recording dropped into its inbox, and what comes out of it."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from whisperd import config, events
+from whisperd.daemon.supervisor import Supervisor
+from whisperd.observe import logs
+from whisperd.spool.layout import Layout
+
+if TYPE_CHECKING:
+    import argparse
+
+SAMPLE = "jfk.ogg"  # the inaugural address of John F. Kennedy, 20 January 1961: public domain
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the daemon once over a spool of its own and show the transcript."""
+    root = arguments.directory.absolute()
+    settings = config.load(root=root, intake={"settle_seconds": 1.0})
+    layout = Layout(root)
+    layout.create()
+    sample = resources.files("whisperd") / "samples" / SAMPLE
+    with resources.as_file(sample) as path:
+        shutil.copy(path, layout.inbox / SAMPLE)
+    print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, takes it and ends", flush=True)
+    logs.setup(settings.log_level)
+    finished: list[events.JobFinished] = []
+    emitter = events.Emitter()
+    emitter.subscribe(logs.log_event)
+    emitter.subscribe(lambda event: finished.append(event) if isinstance(event, events.JobFinished) else None)
+    code = Supervisor(settings, reload=lambda: settings, emitter=emitter, once=True).run()
+    if not finished:
+        return code
+    place = finished[-1].job.place
+    print(f"\n{(layout.outbox / place).with_suffix('.txt').read_text('utf-8').strip()}\n")
+    for path in sorted(path for top in (layout.outbox, layout.done) for path in top.rglob("*") if path.is_file()):
+        print(f"  {path.relative_to(root.parent)}")
+    print(f"\nTry your own: copy a recording into {layout.inbox} and run\n  whisperd run --root {root}")
+    return code

@@ -1,0 +1,40 @@
+"""`whisperd retry NAME`: move files from failed/ back into the inbox; the daemon, when it runs, sees them there."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from whisperd import config
+from whisperd.errors import EXIT_FAILED, EXIT_OK
+from whisperd.job import printable
+from whisperd.spool import names
+from whisperd.spool.durable import Folder, move
+from whisperd.spool.layout import Layout
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Move each; exit 1 if one could not be."""
+    layout = Layout(config.load(arguments.config, root=arguments.root).root)
+    code = EXIT_OK
+    for name in arguments.names:
+        name = name.removeprefix("failed/")  # noqa: PLW2901
+        folders, file = names.split(name)
+        try:
+            if ".." in folders or not file:
+                raise FileNotFoundError(2, "no such file in failed/")
+            with Folder(layout.failed, folders) as failed, Folder(layout.inbox, folders, create=True) as inbox:
+                move(failed, file, inbox, file)
+        except OSError as error:
+            reason = {
+                "FileNotFoundError": "no such file in failed/",
+                "FileExistsError": "the inbox has a file of that name",
+            }
+            print(f"whisperd: {printable(name)}: {reason.get(type(error).__name__, error.strerror)}", file=sys.stderr)
+            code = EXIT_FAILED
+        else:
+            print(f"{printable(name)}: back in the inbox")
+    return code

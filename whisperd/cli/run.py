@@ -1,0 +1,28 @@
+"""`whisperd run`: the daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whisperd import config, events
+from whisperd.daemon.supervisor import Supervisor
+from whisperd.observe import logs
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run until told to stop."""
+
+    def reload() -> config.Config:
+        return config.load(arguments.config, root=arguments.root)
+
+    settings = reload()
+    if arguments.once:  # nobody is uploading: an empty file need not wait for its data
+        intake = settings.intake.model_copy(update={"empty_seconds": 0.0})
+        settings = settings.model_copy(update={"intake": intake})
+    logs.setup(settings.log_level)
+    emitter = events.Emitter()
+    emitter.subscribe(logs.log_event)
+    return Supervisor(settings, reload=reload, emitter=emitter, once=arguments.once).run()

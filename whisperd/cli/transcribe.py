@@ -1,0 +1,147 @@
+"""`whisperd transcribe FILE...`: the same worker and the same steps as the daemon's, for files that stay where they are."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whisperd import config, events
+from whisperd.daemon.pool import Pool, PoolOptions
+from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError
+from whisperd.job import Failure, Result, printable
+from whisperd.messages import Failed, Finished, Heartbeat, Work
+from whisperd.spool import names
+from whisperd.spool.durable import Folder, move
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from whisperd.config import Config
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Transcribe each; exit 1 if one failed."""
+    settings = _settings(arguments)
+    code = EXIT_OK
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".whisperd-", dir=arguments.output_dir))
+    except OSError as error:
+        raise BootError(
+            f"cannot write into {arguments.output_dir}: {error.strerror}", hint="choose another --output-dir"
+        ) from error
+    session = Session(settings)
+    try:
+        for number, file in enumerate(arguments.files):
+            directory = scratch / str(number)
+            directory.mkdir()
+            shown = printable(str(file))
+            with _progress(shown) as show:
+                outcome = session.transcribe(file.absolute(), directory, show)
+            if isinstance(outcome, Failure):
+                print(
+                    f"whisperd: {shown}: {outcome.message}" + (f" ({outcome.hint})" if outcome.hint else ""),
+                    file=sys.stderr,
+                )
+                code = EXIT_FAILED
+            else:
+                for path in _place(directory / "outputs", outcome, file.name, arguments.output_dir):
+                    print(path)
+    finally:
+        session.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    return code
+
+
+class Session:
+    """One worker and the jobs it is given, one after the other."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+        limits = settings.pool
+        options = PoolOptions(
+            1, limits.heartbeat_seconds, limits.deadline_seconds, limits.deadline_factor, limits.boot_seconds
+        )
+        self._pool = Pool(options, settings.engine_options(), events.Emitter())
+
+    def transcribe(
+        self, source: Path, directory: Path, show: Callable[[float, float | None], None]
+    ) -> Result | Failure:
+        """Run one file through the worker; `show` gets the audio seconds done and in all.
+
+        Raises:
+            BootError: the model cannot be loaded.
+        """
+        assigned = False
+        while True:
+            now = time.monotonic()
+            for message in self._pool.collect(now):
+                if isinstance(message, Finished):
+                    return message.result
+                if isinstance(message, Failed):
+                    return message.failure
+                if isinstance(message, Heartbeat):
+                    show(message.processed_seconds, message.duration_seconds)
+            self._pool.tick(now)
+            if not assigned and (child := self._pool.idle()) is not None:
+                options = self._settings.job_options(self._settings.output.formats)
+                self._pool.assign(child, Work(source.name, directory, source, options), now)
+                assigned = True
+            wait(self._pool.waitables(), timeout=1.0)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._pool.kill_all()
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    settings = config.load(arguments.config, root=arguments.root)
+    values: dict[str, Any] = settings.model_dump()
+    if arguments.model:
+        values["model"] = arguments.model
+    for key in ("language", "task"):
+        if getattr(arguments, key):
+            values["transcription"][key] = getattr(arguments, key)
+    if arguments.formats:
+        values["output"]["formats"] = tuple(arguments.formats.split(","))
+    values["pool"]["workers"] = 1
+    return config.validate(values, source="command line")
+
+
+def _place(outputs: Path, result: Result, file: str, target: Path) -> list[Path]:
+    """Move the transcripts to where nothing is overwritten: one number for all of them."""
+    with Folder(outputs) as source, Folder(target) as folder:
+        for number in itertools.count(1):
+            wanted = {kind: names.output(names.numbered(file, number), kind) for kind in result.outputs}
+            if not any(folder.exists(name) for name in wanted.values()):
+                for kind, name in wanted.items():
+                    move(source, kind, folder, name)
+                return [target / name for name in wanted.values()]
+    raise AssertionError
+
+
+class _progress:  # noqa: N801  # used like a function
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, description: str) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        text = TextColumn("{task.description}", markup=False)
+        self._bar = Progress(
+            text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), disable=not sys.stderr.isatty()
+        )
+        self._task = self._bar.add_task(description, total=None)
+
+    def __enter__(self) -> Callable[[float, float | None], None]:
+        self._bar.start()
+        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()

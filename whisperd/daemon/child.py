@@ -1,0 +1,163 @@
+"""One worker process as its parent sees it: start, talk, and the ladder that ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from enum import Enum, auto
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from whisperd.errors import WorkerDied
+from whisperd.job import Failure
+from whisperd.messages import Boot, Quit, Release, Work
+
+if TYPE_CHECKING:
+    from whisperd.messages import FromWorker, ToWorker
+    from whisperd.options import EngineOptions
+
+RUNGS = ("asked to give the job back", "SIGABRT, so that it says where it hangs", "SIGKILL")
+RUNG_SECONDS = (10.0, 5.0, 5.0)
+
+
+class State(Enum):
+    """What a worker is doing."""
+
+    BOOTING = auto()
+    IDLE = auto()
+    BUSY = auto()
+    ENDING = auto()  # told to quit
+
+
+class Child:
+    """A fresh interpreter with one end of a socket pair; nothing of this process is inherited but that.
+
+    It leads a process group of its own, so that its ffmpeg ends with it and a Ctrl-C on the terminal reaches neither.
+    """
+
+    def __init__(self, number: int, options: EngineOptions, now: float) -> None:
+        self.number = number
+        self.options = options
+        self.state = State.BOOTING
+        self.work: Work | None = None
+        self.heard_at = now
+        self.started_at = now
+        self.deadline = float("inf")
+        self.doom: Failure | None = None  # why it is being stopped
+        self._rung = 0
+        self._next_rung_at = 0.0
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                # -P: a file called torch.py in the current directory must not be what `import torch` finds
+                [sys.executable, "-P", "-m", "whisperd.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=_environment(options.threads),
+                start_new_session=True,
+            )
+        self.connection = Connection(ours.detach())
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.send(Boot(options))
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group."""
+        return self.process.pid
+
+    def send(self, message: ToWorker) -> None:
+        """Say something; a worker that is gone is noticed elsewhere."""
+        with contextlib.suppress(OSError):
+            self.connection.send(message)
+
+    def receive(self) -> list[FromWorker]:
+        """All that it has said so far."""
+        messages: list[FromWorker] = []
+        with contextlib.suppress(EOFError, OSError):
+            while self.connection.poll():
+                messages.append(self.connection.recv())
+        return messages
+
+    def assign(self, work: Work, now: float, deadline: float) -> None:
+        """Give an idle worker a job."""
+        self.state, self.work, self.heard_at, self.started_at, self.deadline = State.BUSY, work, now, now, deadline
+        self._rung, self.doom = 0, None
+        self.send(work)
+
+    def rest(self) -> None:
+        """The job has ended."""
+        self.state, self.work, self.deadline, self.doom = State.IDLE, None, float("inf"), None
+
+    def quit(self) -> None:
+        """Let an idle worker end."""
+        self.state = State.ENDING
+        self.send(Quit())
+
+    def release(self) -> None:
+        """Ask a busy worker to give its job back."""
+        if self.work is not None:
+            self.send(Release(self.work.job_id))
+
+    def climb(self, reason: Failure, now: float) -> str | None:
+        """Take the next rung of the ladder if it is time for it; says which one that was."""
+        if self.doom is None:
+            self.doom, self._rung, self._next_rung_at = reason, 0, now
+        if now < self._next_rung_at or self._rung >= len(RUNGS):
+            return None
+        rung, self._rung = self._rung, self._rung + 1
+        self._next_rung_at = now + RUNG_SECONDS[rung]
+        if rung == 0:
+            self.release()
+        elif rung == 1:
+            self.process.send_signal(signal.SIGABRT)
+        else:
+            self.kill()
+        return RUNGS[rung]
+
+    def kill(self) -> None:
+        """End it and its ffmpeg at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> str:
+        """Collect an ended process and what is left of its group; says how it ended."""
+        self.kill()  # before the wait: until then its group's number cannot be another's
+        status = self.process.wait()
+        self.connection.close()
+        os.close(self.pidfd)
+        return describe_exit(status)
+
+
+def describe_exit(status: int) -> str:
+    """An exit status in words; negative is a signal, as in `subprocess`."""
+    if status >= 0:
+        return f"exited with status {status}"
+    name = signal.Signals(-status).name
+    return f"was killed by {name}" + (", perhaps out of memory" if -status == signal.SIGKILL else "")
+
+
+def death_of(how: str) -> Failure:
+    """What a job suffers whose worker ended."""
+    return Failure.of(
+        WorkerDied(
+            f"the worker {how} while it had this job",
+            hint="if it ran out of memory, use a smaller model or fewer workers; the journal may say more",
+            stage="transcribing",
+        )
+    )
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What a worker inherits; thread pools must be bounded before torch, OpenMP and BLAS are loaded."""
+    count = str(threads)
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "NUMBA_NUM_THREADS": count,
+    }

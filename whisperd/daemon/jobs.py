@@ -1,0 +1,232 @@
+"""The claimed jobs: who waits, who runs, who is being brought to an end; and what the sidecars say of them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from whisperd import events
+from whisperd.daemon.retry import Retry, decide
+from whisperd.fair import FairQueue, top_folder
+from whisperd.job import Failure, Job, Phase, Progress, Result, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whisperd.messages import Heartbeat
+    from whisperd.spool.recover import Recovery
+    from whisperd.spool.store import Store
+
+SHOW_SECONDS = 1.0  # a running job's sidecar is written so often
+POSITIONS_SECONDS = 5.0  # the waiting ones' so often
+PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Running:
+    """A job in a worker's hands."""
+
+    job: Job
+    progress: Progress
+    alone: bool  # nothing else may run beside it
+    transcribing_since: float | None = None
+    shown_at: float = float("-inf")
+    shown: Progress | None = None
+
+
+@dataclass(slots=True)
+class Ending:
+    """A job whose outcome is known; writing it down may take several tries."""
+
+    job: Job
+    outcome: Result | Failure
+    next_at: float
+    pause: float = 0.0
+
+
+class Jobs:
+    """All jobs in `.work`; every transition goes through here to the store."""
+
+    def __init__(self, store: Store, emitter: events.Emitter, *, max_attempts: int, retry_seconds: float) -> None:
+        self._store = store
+        self._emit = emitter.emit
+        self.max_attempts = max_attempts
+        self.retry_seconds = retry_seconds
+        self.queue: FairQueue[Job] = FairQueue()
+        self.running: dict[str, Running] = {}
+        self.completed = 0
+        self.failed = 0
+        self._delayed: list[tuple[float, int, Job]] = []
+        self._endings: dict[str, Ending] = {}
+        self._count = itertools.count()
+        self._positions: dict[str, int] = {}
+        self._positions_at = float("-inf")
+
+    def __len__(self) -> int:
+        """How many jobs there are that have not ended."""
+        return len(self.queue) + len(self._delayed) + len(self.running) + len(self._endings)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return len(self.queue) + len(self._delayed)
+
+    def restore(self, recovery: Recovery, now: float) -> None:
+        """Take up what an earlier daemon left."""
+        for job, result in recovery.to_finish:
+            self._end(job, result, now)
+        for job, failure in recovery.to_fail:
+            self._end(job, failure, now)
+        for job in recovery.queued:
+            self._emit(events.JobRecovered(job))
+            self.admit(job)
+
+    def admit(self, job: Job) -> None:
+        """Put a claimed job into the queue."""
+        self.queue.push(job.id, top_folder(job.name), job)
+        self._positions[job.id] = len(self.queue)
+        self._show(job, Progress(queue_position=len(self.queue)), sync=True)
+
+    def next(self) -> Job | None:
+        """The job to run next, if one may run now.
+
+        A suspect, one that was running when the daemon died, runs alone, so that only the guilty one is blamed.
+        """
+        head = self.queue.peek()
+        if head is None or any(running.alone for running in self.running.values()):
+            return None
+        if head.suspect and self.running:
+            return None
+        return head
+
+    def start(self, job: Job, worker: int, now: float) -> Job:
+        """Count the attempt on disk; only then may a worker get the job.
+
+        Raises:
+            OSError: it cannot be counted, so it must not start.
+        """
+        started = self._store.start(job)
+        self.queue.remove(job.id)
+        self._positions.pop(job.id, None)
+        self.running[job.id] = Running(started, Progress(Phase.DECODING), job.suspect, shown_at=now)
+        self._emit(events.JobStarted(started, worker))
+        self._show(started, Progress(Phase.DECODING))
+        return started
+
+    def heard(self, message: Heartbeat, now: float) -> None:
+        """A worker says how far it is."""
+        running = self.running[message.job_id]
+        if message.phase is Phase.TRANSCRIBING and running.transcribing_since is None:
+            running.transcribing_since = now
+        done = max(
+            message.processed_seconds, running.progress.processed_seconds
+        )  # a fallback must not take progress back
+        duration = message.duration_seconds or running.progress.duration_seconds
+        speed = eta = None
+        if running.transcribing_since is not None and done > 0 and now > running.transcribing_since:
+            speed = round(done / (now - running.transcribing_since), 2)
+            eta = (duration - done) / speed if duration is not None and speed else None
+        running.progress = Progress(message.phase, done, duration, speed, eta)
+
+    def finished(self, job_id: str, result: Result, now: float) -> None:
+        """A worker has rendered everything."""
+        self._end(self.running.pop(job_id).job, result, now)
+
+    def attempt_failed(self, job_id: str, failure: Failure, now: float) -> None:
+        """An attempt failed: again, or the end."""
+        job = self.running.pop(job_id).job
+        verdict = decide(job, failure, max_attempts=self.max_attempts, retry_seconds=self.retry_seconds)
+        if not isinstance(verdict, Retry):
+            self._end(job, verdict.failure, now)
+            return
+        job = self._noted(job, self._store.retry if verdict.counted else self._store.release)
+        heapq.heappush(self._delayed, (now + verdict.delay_seconds, next(self._count), job))
+        self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
+        self._show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
+
+    def released(self, job_id: str) -> None:
+        """A worker gave the job back, or was ended so that it did."""
+        job = self._noted(self.running.pop(job_id).job, self._store.release)
+        self._emit(events.JobReleased(job))
+        self._show(job, Progress(), sync=True)
+
+    def tick(self, now: float) -> None:
+        """Queue what has waited long enough, write down ends that could not be written, bring sidecars up to date."""
+        while self._delayed and self._delayed[0][0] <= now:
+            self.admit(heapq.heappop(self._delayed)[2])
+        for ending in [ending for ending in self._endings.values() if ending.next_at <= now]:
+            self._write_end(ending, now)
+        for running in self.running.values():
+            if now - running.shown_at >= SHOW_SECONDS and running.progress != running.shown:
+                running.shown_at, running.shown = now, running.progress
+                self._show(running.job, running.progress)
+        if now - self._positions_at >= POSITIONS_SECONDS:
+            self._positions_at = now
+            self._show_positions()
+
+    def next_at(self, now: float) -> float:
+        """When `tick` has something to do again."""
+        times = [ending.next_at for ending in self._endings.values()]
+        if self._delayed:
+            times.append(self._delayed[0][0])
+        if self.running:
+            times.append(now + SHOW_SECONDS)
+        return min(times, default=now + 3600.0)
+
+    def summary(self) -> str:
+        """One line: `2 running (interview.mp3 43%), 14 queued, 130 done, 1 failed`."""
+        running = ", ".join(
+            f"{printable(each.job.name)} {each.progress.percent:.0f}%" for each in self.running.values()
+        )
+        shown = f" ({running})" if running else ""
+        return f"{len(self.running)} running{shown}, {self.waiting} queued, {self.completed} done, {self.failed} failed"
+
+    def _end(self, job: Job, outcome: Result | Failure, now: float) -> None:
+        ending = self._endings[job.id] = Ending(job, outcome, now)
+        self._write_end(ending, now)
+
+    def _write_end(self, ending: Ending, now: float) -> None:
+        try:
+            if isinstance(ending.outcome, Result):
+                job = self._store.finish(ending.job, ending.outcome)
+            else:
+                job = self._store.fail(ending.job, ending.outcome)
+        except OSError as error:
+            ending.pause = min(PAUSE_SECONDS[1], ending.pause * 2) if ending.pause else PAUSE_SECONDS[0]
+            ending.next_at = now + ending.pause
+            where = f" ({printable(str(error.filename))})" if error.filename else ""
+            self._emit(events.TransitionDelayed(ending.job, f"{error.strerror}{where}", ending.pause))
+            return
+        del self._endings[ending.job.id]
+        if isinstance(ending.outcome, Result):
+            self.completed += 1
+            self._emit(events.JobFinished(job, ending.outcome))
+        else:
+            self.failed += 1
+            self._emit(events.JobFailed(job, ending.outcome))
+
+    def _noted(self, job: Job, transition: Callable[[Job], Job]) -> Job:
+        """Write down a changed attempt count; where that fails the old count stands, which errs on the side of blame."""
+        try:
+            return transition(job)
+        except OSError as error:
+            _log.warning("%s: its attempts cannot be written down: %s", printable(job.name), error.strerror)
+            return job
+
+    def _show_positions(self) -> None:
+        for position, job in enumerate(self.queue, start=1):
+            if self._positions.get(job.id) != position:
+                self._positions[job.id] = position
+                self._show(job, Progress(queue_position=position))
+
+    def _show(self, job: Job, progress: Progress, *, sync: bool = False, reason: str | None = None) -> None:
+        """Bring a sidecar up to date; one that cannot be written now is written at the next change."""
+        try:
+            self._store.show(job, progress=progress, sync=sync, reason=reason)
+        except OSError as error:
+            _log.debug("%s: its sidecar cannot be written: %s", printable(job.name), error.strerror)

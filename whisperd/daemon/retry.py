@@ -1,0 +1,36 @@
+"""The one place that decides whether a job that failed is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from whisperd.job import Failure, Job
+
+RETRY_SECONDS_MAX = 3600.0
+TRANSIENT_CODES = frozenset({"spool_full"})  # nobody's fault but the disk's: costs no attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Again after a pause; `counted` unless the attempt is given back."""
+
+    delay_seconds: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The job fails with this reason."""
+
+    failure: Failure
+
+
+def decide(job: Job, failure: Failure, *, max_attempts: int, retry_seconds: float) -> Retry | GiveUp:
+    """What becomes of a job after a failed attempt; `job.attempts` counts it already."""
+    if failure.code in TRANSIENT_CODES:
+        return Retry(max(1.0, retry_seconds), counted=False)
+    if not failure.retryable or job.attempts >= max_attempts:
+        return GiveUp(failure)
+    return Retry(min(RETRY_SECONDS_MAX, retry_seconds * 2 ** (job.attempts - 1)), counted=True)

@@ -1,0 +1,308 @@
+"""The daemon itself: one loop that waits for workers, events and signals, and then acts.
+
+Nothing here blocks for long, imports a model library or takes a lock; the service manager's watchdog is fed by this loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from whisperd import events
+from whisperd.daemon.jobs import Jobs
+from whisperd.daemon.pool import Pool, PoolOptions
+from whisperd.daemon.signals import Signals
+from whisperd.daemon.systemd import Notifier
+from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ClaimLost, ClaimRefused, ConfigError, SpoolFull
+from whisperd.intake.inbox import Inbox, IntakeOptions
+from whisperd.job import utc_now
+from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
+from whisperd.spool.layout import Layout
+from whisperd.spool.recover import recover
+from whisperd.spool.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whisperd.config import Config
+    from whisperd.messages import FromWorker
+
+CLAIMS_PER_TURN = 50  # then workers, signals and the watchdog get their turn
+RELEASE_SECONDS = 5.0  # a worker that was asked for its job back has so long to answer
+PAUSE_SECONDS = 5.0  # between looks at a full disk
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """One daemon over one spool.
+
+    Args:
+        config: what to do.
+        reload: gives the configuration anew on SIGHUP; raises ConfigError.
+        once: end when the inbox is empty and every job has ended.
+        emitter: who hears of what happens.
+    """
+
+    def __init__(
+        self, config: Config, *, reload: Callable[[], Config], emitter: events.Emitter, once: bool = False
+    ) -> None:
+        self._config = config
+        self._reload = reload
+        self._once = once
+        self._emitter = emitter
+        self._layout = Layout(config.root)
+        self._store = Store(self._layout)
+        self._jobs = Jobs(
+            self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
+        )
+        self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
+        self._refused: dict[str, str] = {}
+        self._ready = False
+        self._paused_until: float | None = None
+        self._stop_at: float | None = None  # when running jobs are released
+        self._kill_at: float | None = None
+
+    def run(self) -> int:
+        """Work until told to stop; returns the exit status.
+
+        Raises:
+            BootError: spool, model or device cannot be used.
+            SpoolLocked: another daemon owns the root.
+        """
+        self._notifier = Notifier()
+        self._layout.create()
+        with self._layout.lock(), Signals() as self._signals:
+            self._inbox = Inbox(self._config.root / "inbox", _intake_options(self._config), self._signals.wake)
+            now = time.monotonic()
+            self._notifier.extend(self._config.pool.boot_seconds)
+            self._pool.tick(now)  # the model loads while the spool is read
+            try:
+                self._jobs.restore(recover(self._store, max_attempts=self._config.pool.max_attempts), now)
+                self._watch()
+                self._loop()
+            finally:
+                self._inbox.stop()
+                for job_id in self._pool.kill_all():
+                    self._jobs.released(job_id)
+        return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
+
+    def _watch(self) -> None:
+        try:
+            self._inbox.start()
+        except OSError as error:
+            raise BootError(
+                f"the inbox cannot be watched: {error.strerror or error}",
+                hint="check its permissions, and fs.inotify.max_user_watches and max_user_instances",
+            ) from error
+
+    def _loop(self) -> None:
+        while True:
+            now = time.monotonic()
+            self._hear_signals(now)
+            for message in self._pool.collect(now):
+                self._handle(message, now)
+            if self._stop_at is None:
+                self._inbox.tick(now)
+                self._explain_refusals()
+                more = self._claim(now)
+                self._assign(now)
+            else:
+                more = False
+                self._wind_down(now)
+            self._jobs.tick(now)
+            self._pool.tick(now)
+            self._notifier.alive(now)
+            self._notifier.status(self._status(), now)
+            if self._is_over():
+                return
+            wait([self._signals.fileno(), *self._pool.waitables()], timeout=0 if more else self._pause(now))
+
+    def _pause(self, now: float) -> float:
+        times = [self._pool.next_at(now), self._jobs.next_at(now)]
+        if self._stop_at is None:
+            times.append(self._inbox.next_at(now))
+            times.append(now + PAUSE_SECONDS)
+        else:
+            times.append(now + 0.2)
+        if self._notifier.watchdog_seconds is not None:
+            times.append(now + self._notifier.watchdog_seconds / 2)
+        return max(0.01, min(times) - now)
+
+    def _is_over(self) -> bool:
+        if self._stop_at is not None:
+            return self._pool.is_empty()
+        if self._once and self._ready and len(self._jobs) == 0 and self._inbox.is_empty():
+            self._stop(time.monotonic(), grace_seconds=0.0)
+        return False
+
+    def _hear_signals(self, now: float) -> None:
+        for number in self._signals.drain():
+            if number is signal.SIGHUP:
+                self._reconfigure()
+            elif self._stop_at is not None or number is signal.SIGQUIT:
+                self._stop(now, grace_seconds=0.0)  # asked twice: at once
+            else:
+                self._stop(now, grace_seconds=self._config.pool.stop_grace_seconds)
+
+    def _stop(self, now: float, *, grace_seconds: float) -> None:
+        if self._stop_at is None:
+            self._notifier.stopping()
+            _log.info("stopping: running jobs have %.0f s, then they are released", grace_seconds)
+        self._notifier.extend(grace_seconds + RELEASE_SECONDS + 10)
+        self._stop_at = min(self._stop_at or now + grace_seconds, now + grace_seconds)
+        self._pool.close()
+
+    def _wind_down(self, now: float) -> None:
+        """Idle workers end, busy ones finish; after the grace time their jobs are released, and the workers end."""
+        assert self._stop_at is not None
+        self._pool.close()
+        if now >= self._stop_at and self._kill_at is None:
+            self._kill_at = now + RELEASE_SECONDS
+            self._pool.release_all()
+        if self._kill_at is not None and now >= self._kill_at:
+            for job_id in self._pool.kill_all():
+                self._jobs.released(job_id)
+
+    def _reconfigure(self) -> None:
+        """Apply a new configuration, or refuse it whole."""
+        self._notifier.reloading()
+        config = self._config
+        try:
+            config = self._reload()
+        except ConfigError as error:
+            _log.error("the new configuration is refused, the old one stays: %s", error)  # noqa: TRY400
+        if config.root != self._config.root:
+            _log.error("the new configuration is refused, the old one stays: root cannot change in a running daemon")
+        elif config is not self._config:
+            self._config = config
+            logging.getLogger("whisperd").setLevel(config.log_level.upper())
+            self._inbox.configure(_intake_options(config))
+            self._pool.configure(_pool_options(config), config.engine_options())
+            self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
+            _log.info("the new configuration is in use")
+        if self._ready:
+            self._notifier.ready()
+
+    def _handle(self, message: FromWorker, now: float) -> None:
+        match message:
+            case Ready():
+                if not self._ready:
+                    self._ready = True
+                    self._notifier.ready()
+                    _log.info("ready: drop recordings into %s", self._layout.inbox)
+            case Heartbeat():
+                self._jobs.heard(message, now)
+            case Finished(job_id, result):
+                self._jobs.finished(job_id, result, now)
+            case Failed(job_id, failure):
+                if self._kill_at is not None:
+                    self._jobs.released(job_id)  # it died because it was told to
+                else:
+                    self._jobs.attempt_failed(job_id, failure, now)
+            case Released(job_id):
+                self._jobs.released(job_id)
+
+    def _claim(self, now: float) -> bool:
+        """Take settled uploads while there is room; True if there may be more to take at once."""
+        if not self._has_room(now):
+            return False
+        for _ in range(CLAIMS_PER_TURN):
+            if self._jobs.waiting >= self._config.pool.queue_size:
+                return False
+            upload = self._inbox.take()
+            if upload is None:
+                return False
+            try:
+                job = self._store.claim(
+                    upload.name,
+                    upload.signature,
+                    self._config.output.formats,
+                    created_at=utc_now(now - upload.first_seen),
+                )
+            except ClaimLost:
+                self._inbox.see_again(upload.name, now)
+            except ClaimRefused as error:
+                self._inbox.refuse(upload.name, str(error))
+            except SpoolFull as error:
+                self._inbox.put_back(upload, now)
+                self._pause_claims(error, now)
+                return False
+            else:
+                self._inbox.claimed(upload.name)
+                self._refused.pop(upload.name, None)
+                self._emitter.emit(events.JobClaimed(job, now - upload.first_seen))
+                self._jobs.admit(job)
+        return True
+
+    def _has_room(self, now: float) -> bool:
+        if self._paused_until is not None and now < self._paused_until:
+            return False
+        free = self._layout.free_bytes()
+        if free < self._config.intake.min_free:
+            message = f"the disk is nearly full: {free >> 20} MB free, {self._config.intake.min_free >> 20} MB wanted"
+            self._pause_claims(
+                SpoolFull(message, hint="make room, or lower intake.min_free; it goes on by itself"), now
+            )
+            return False
+        if self._paused_until is not None:
+            self._paused_until = None
+            self._emitter.emit(events.ClaimsResumed())
+        return True
+
+    def _pause_claims(self, error: SpoolFull, now: float) -> None:
+        if self._paused_until is None:
+            self._emitter.emit(events.ClaimsPaused(error.message, error.hint))
+        self._paused_until = now + PAUSE_SECONDS
+
+    def _assign(self, now: float) -> None:
+        while (child := self._pool.idle()) is not None and (job := self._jobs.next()) is not None:
+            try:
+                job = self._jobs.start(job, child.number, now)
+            except OSError as error:
+                self._pause_claims(
+                    SpoolFull(f"cannot record the start of a job: {error.strerror}", hint="make room on the disk"), now
+                )
+                return
+            directory = self._layout.job_directory(job.id)
+            self._pool.assign(
+                child, Work(job.id, directory, directory / job.original, self._config.job_options(job.formats)), now
+            )
+
+    def _explain_refusals(self) -> None:
+        """Say once, in log and sidecar, why something in the inbox is not taken."""
+        if self._inbox.refused == self._refused:
+            return
+        for name in self._refused.keys() - self._inbox.refused.keys():
+            self._store.unexplain(name)
+        for name, reason in self._inbox.refused.items():
+            if self._refused.get(name) != reason:
+                self._emitter.emit(events.UploadRefused(name, reason))
+                try:
+                    self._store.explain(name, None, reason)
+                except OSError as error:
+                    _log.debug("no sidecar for %r: %s", name, error.strerror)
+        self._refused = dict(self._inbox.refused)
+
+    def _status(self) -> str:
+        if not self._ready:
+            return f"loading the model {self._config.model}"
+        waiting = f", {len(self._inbox)} arriving" if len(self._inbox) else ""
+        paused = "; not taking files: disk nearly full" if self._paused_until is not None else ""
+        stopping = "stopping: " if self._stop_at is not None else ""
+        return stopping + self._jobs.summary() + waiting + paused
+
+
+def _pool_options(config: Config) -> PoolOptions:
+    pool = config.pool
+    return PoolOptions(
+        pool.workers, pool.heartbeat_seconds, pool.deadline_seconds, pool.deadline_factor, pool.boot_seconds
+    )
+
+
+def _intake_options(config: Config) -> IntakeOptions:
+    intake = config.intake
+    return IntakeOptions(intake.settle_seconds, intake.empty_seconds, intake.rescan_seconds, intake.ignore)

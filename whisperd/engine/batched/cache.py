@@ -1,0 +1,118 @@
+"""Keys and values of the rows now being decoded, in tensors of fixed size.
+
+A window holds one slot: `group` rows of self-attention (beams, or samples of which the best is taken) and one entry of
+cross-attention that they share. Slots in use are always the first ones, so that a step reads them without a copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from whisperd.engine.batched.network import KeyValue, TextDecoder
+
+
+class Cache:
+    """Slots for `capacity` windows.
+
+    Args:
+        network: whose keys and values are kept.
+        capacity: windows at most.
+        group: rows of each window.
+        frames: features of a full window (1500).
+    """
+
+    def __init__(self, network: TextDecoder, capacity: int, group: int, frames: int) -> None:
+        self.group, self.slots = group, 0
+        heads, size = network.heads, network.size
+        self._lengths = [0] * capacity
+
+        # Zeros, not empty: a masked place still meets its value, and 0 times a stray NaN is NaN. On a CPU the pages
+        # come from the system when they are first written, so unused slots cost nothing.
+        def zeros(rows: int, places: int) -> Tensor:
+            return torch.zeros(rows, heads, places, size, dtype=network.dtype, device=network.device)
+
+        self.own: list[KeyValue] = [
+            (zeros(capacity * group, network.context), zeros(capacity * group, network.context)) for _ in network.layers
+        ]
+        self.cross: list[KeyValue] = [(zeros(capacity, frames), zeros(capacity, frames)) for _ in network.layers]
+        self.cross_mask: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows in use."""
+        return self.slots * self.group
+
+    def cross_now(self) -> list[KeyValue]:
+        """Per layer, the cross-attention of the slots in use, up to the longest of them."""
+        frames = max(self._lengths[: self.slots])
+        return [(key[: self.slots, :, :frames], value[: self.slots, :, :frames]) for key, value in self.cross]
+
+    def join(self, own: list[KeyValue], cross: list[KeyValue], tokens: int) -> None:
+        """Put one window into the next free slot.
+
+        Args:
+            own: per layer, (heads, n, size), of which the first `tokens` places count; copied to each row of the group.
+            cross: per layer, (heads, frames, size).
+            tokens: places to keep.
+        """
+        slot, first = self.slots, self.slots * self.group
+        for mine, theirs in zip(self.own, own, strict=True):
+            for kept, new in zip(mine, theirs, strict=True):
+                kept[first : first + self.group, :, :tokens] = new[:, :tokens]
+        frames = cross[0][0].shape[-2]
+        for mine, theirs in zip(self.cross, cross, strict=True):
+            for kept, new in zip(mine, theirs, strict=True):
+                kept[slot, :, :frames] = new
+        self._lengths[slot] = frames
+        self.slots += 1
+        self._refresh_mask()
+
+    def leave(self, slot: int, tokens: int) -> None:
+        """Free a slot: the last one moves into it, with its first `tokens` places."""
+        last = self.slots - 1
+        if slot != last:
+            to, start = slot * self.group, last * self.group
+            for pair in self.own:
+                for kept in pair:
+                    kept[to : to + self.group, :, :tokens] = kept[start : start + self.group, :, :tokens]
+            frames = self._lengths[last]
+            for pair in self.cross:
+                for kept in pair:
+                    kept[slot, :, :frames] = kept[last, :, :frames]
+            self._lengths[slot] = frames
+        self.slots = last
+        self._refresh_mask()
+
+    def reorder(self, sources: Tensor, tokens: int) -> None:
+        """Let each row go on from the row `sources` names, for the first `tokens` places: beams that took over others.
+
+        Args:
+            sources: (rows,), row numbers.
+            tokens: places in use in the longest row.
+        """
+        if sources.is_cuda:
+            moved: Tensor | slice = slice(0, self.rows)
+        else:
+            # On a CPU the copy is what costs; most rows stay where they are.
+            moved = (sources != torch.arange(self.rows)).nonzero().flatten()
+            sources = sources[moved]
+            if not len(sources):
+                return
+        for pair in self.own:
+            for kept in pair:
+                kept[moved, :, :tokens] = kept[sources, :, :tokens]
+
+    def _refresh_mask(self) -> None:
+        lengths = self._lengths[: self.slots]
+        self.cross_mask = None
+        if len(set(lengths)) > 1:
+            key = self.cross[0][0]
+            ends = torch.tensor(lengths, device=key.device)
+            beyond = torch.arange(max(lengths), device=key.device) >= ends[:, None]
+            mask = torch.zeros(beyond.shape, dtype=key.dtype, device=key.device).masked_fill_(beyond, -torch.inf)
+            self.cross_mask = mask[:, None, None]

@@ -1,0 +1,143 @@
+"""The audio encoder of openai-whisper with weights cast once, for windows of any length up to 30 s.
+
+What was tried for `base`, one window of 30 s on two cores with avx512_bf16 (speech.md of the project's design has more):
+attention by `scaled_dot_product_attention` 37 ms a layer, one product over all heads 41 ms, head by head 22 ms, because
+the scores of one head stay in the cache. On CUDA the fused kernel wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every torch user reads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Weight of shape (out, in) or (out, in, kernel), and bias of shape (out,)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, module: Any, device: torch.device, dtype: torch.dtype) -> Affine:
+        """Weights of a Linear, Conv1d or LayerNorm, cast once: openai-whisper's own modules cast them at every call."""
+        bias = None if module.bias is None else module.bias.detach().to(device, dtype)
+        return cls(module.weight.detach().to(device, dtype), bias)
+
+    @classmethod
+    def fused(cls, modules: list[Any], device: torch.device, dtype: torch.dtype) -> Affine:
+        """Several Linear modules with the same input as one; a missing bias counts as zero."""
+        weight = torch.cat([m.weight.detach() for m in modules])
+        bias = torch.cat([torch.zeros(len(m.weight)) if m.bias is None else m.bias.detach().cpu() for m in modules])
+        return cls(weight.to(device, dtype), bias.to(device, dtype))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Shape (..., in) to (..., out)."""
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Layer normalisation, computed in float32 whatever comes in, as openai-whisper does, and given out as `dtype`."""
+
+    weight: Tensor
+    bias: Tensor
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, module: Any, device: torch.device, dtype: torch.dtype) -> Norm:
+        """Weights of a LayerNorm, kept in float32."""
+        return cls(module.weight.detach().to(device).float(), module.bias.detach().to(device).float(), dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Shape (..., width), any float type, to the same shape in `dtype`."""
+        return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias).to(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    qkv: Affine
+    out: Affine
+    up: Affine
+    down: Affine
+    attention_norm: Norm
+    mlp_norm: Norm
+
+
+class AudioEncoder:
+    """Mel spectrograms in, features out; holds weights only, so it may be called in any order.
+
+    Args:
+        model: a `whisper.model.Whisper`; it is read, never changed or hooked.
+        device: where the weights go.
+        dtype: of weights, products and features. The sum of the residuals is kept in float32.
+    """
+
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        source, dims = model.encoder, model.dims
+        self.dtype, self.device = dtype, device
+        self.heads, self.width, self.max_frames = dims.n_audio_head, dims.n_audio_state, 2 * dims.n_audio_ctx
+        self.conv1, self.conv2 = (Affine.of(conv, device, dtype) for conv in (source.conv1, source.conv2))
+        self.positions = source.positional_embedding.detach().to(device).float()
+        self.norm = Norm.of(source.ln_post, device, dtype)
+        self.layers = [
+            _Layer(
+                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype),
+                Affine.of(block.attn.out, device, dtype),
+                Affine.of(block.mlp[0], device, dtype),
+                Affine.of(block.mlp[2], device, dtype),
+                Norm.of(block.attn_ln, device, dtype),
+                Norm.of(block.mlp_ln, device, dtype),
+            )
+            for block in source.blocks
+        ]
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        """Encode windows of one length.
+
+        Args:
+            mel: (windows, n_mels, frames), frames of 10 ms, an even number of at most 3000. Fewer than 3000 frames run
+                a shorter encoder, which the model was not trained for: keep a few seconds of silence behind the speech.
+
+        Returns:
+            Features of shape (windows, frames / 2, width).
+        """
+        mel = mel.to(self.device, self.dtype)
+        # One window at a time keeps the activations in a CPU's cache; a GPU wants them all at once.
+        pieces = [mel] if self.device.type == "cuda" else mel.split(1)
+        return torch.cat([self._encode(piece) for piece in pieces])
+
+    def _encode(self, mel: Tensor) -> Tensor:
+        x = F.gelu(F.conv1d(mel, self.conv1.weight, self.conv1.bias, padding=1))
+        x = F.gelu(F.conv1d(x, self.conv2.weight, self.conv2.bias, stride=2, padding=1)).transpose(1, 2)
+        x = x + self.positions[: x.shape[1]]
+        for layer in self.layers:
+            x = x + layer.out(self._attend(layer.qkv(layer.attention_norm(x))))
+            x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
+        return self.norm(x)
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.device.type == "cuda":
+            attended = F.scaled_dot_product_attention(query, key, value)
+        else:
+            attended = self._attend_by_head(query, key, value)
+        return attended.transpose(1, 2).flatten(2)
+
+    def _attend_by_head(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        # A softmax does not see what all scores of a row share: without the mean key they are smaller, and lose less
+        # when they are rounded to bf16 (SageAttention, arXiv:2410.02367, section 4.2).
+        key = key - key.mean(-2, keepdim=True)
+        query = query * query.shape[-1] ** -0.5
+        attended = torch.empty_like(query)
+        for window in range(query.shape[0]):
+            for head in range(self.heads):
+                scores = query[window, head] @ key[window, head].T
+                attended[window, head] = torch.softmax(scores, -1) @ value[window, head]
+        return attended

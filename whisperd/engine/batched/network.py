@@ -1,0 +1,179 @@
+"""The text decoder of openai-whisper with weights cast once, fused products and caches of fixed size.
+
+Rows of one batch stand at positions of their own, so windows with prompts of any length, in any language, can be
+decoded together and can join and leave at any step. What is at hand after each of openai-whisper's steps is the same,
+only its order of summation differs.
+
+A step is bound by memory: weights and vocabulary are read once for all rows, the cross-attention's keys and values
+once for all rows of a window (18 MB for `base` in bf16). With one query `scaled_dot_product_attention` needs 4 to 7
+times as long on a CPU as the two products written out, so they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that every torch user reads
+
+from whisperd.engine.batched.encoder import Affine, Norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from whisperd.engine.batched.cache import Cache
+
+KeyValue = tuple["Tensor", "Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    qkv: Affine
+    out: Affine
+    cross_query: Affine
+    cross_key_value: Affine
+    cross_out: Affine
+    up: Affine
+    down: Affine
+    attention_norm: Norm
+    cross_norm: Norm
+    mlp_norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """What a first pass over the initial tokens leaves behind.
+
+    Attributes:
+        hidden: (windows, tokens, width), before the last normalisation.
+        own: per layer, keys and values of the self-attention, (windows, heads, tokens, size).
+        scores: what was asked for by `watch`: per head (windows, tokens, frames), scaled, before the softmax, float32.
+    """
+
+    hidden: Tensor
+    own: list[KeyValue]
+    scores: list[Tensor]
+
+
+class TextDecoder:
+    """Tokens and features in, logits out; holds weights only.
+
+    Args:
+        model: a `whisper.model.Whisper`; it is read, never changed or hooked.
+        device: where the weights go.
+        dtype: of weights and products. The sum of the residuals is kept in float32.
+    """
+
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        source, dims = model.decoder, model.dims
+        self.device, self.dtype = device, dtype
+        self.heads, self.width, self.context = dims.n_text_head, dims.n_text_state, dims.n_text_ctx
+        self.size = self.width // self.heads
+        self.scale = self.size**-0.5
+        self.embedding = source.token_embedding.weight.detach().to(device, dtype)
+        self.positions = source.positional_embedding.detach().to(device).float()
+        self.norm = Norm.of(source.ln, device, dtype)
+        self.layers = [
+            _Layer(
+                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype),
+                Affine.of(block.attn.out, device, dtype),
+                Affine.of(block.cross_attn.query, device, dtype),
+                Affine.fused([block.cross_attn.key, block.cross_attn.value], device, dtype),
+                Affine.of(block.cross_attn.out, device, dtype),
+                Affine.of(block.mlp[0], device, dtype),
+                Affine.of(block.mlp[2], device, dtype),
+                Norm.of(block.attn_ln, device, dtype),
+                Norm.of(block.cross_attn_ln, device, dtype),
+                Norm.of(block.mlp_ln, device, dtype),
+            )
+            for block in source.blocks
+        ]
+
+    def cross(self, features: Tensor) -> list[KeyValue]:
+        """Per layer, keys and values that all steps of a window attend to.
+
+        Args:
+            features: (windows, frames, width).
+
+        Returns:
+            Pairs of (windows, heads, frames, size). The mean key is taken out, which no softmax sees, so that the
+            scores are small and lose less when they are rounded to bf16.
+        """
+        pairs = []
+        for layer in self.layers:
+            key, value = layer.cross_key_value(features).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            pairs.append(((key - key.mean(-2, keepdim=True)).contiguous(), value.contiguous()))
+        return pairs
+
+    def prefill(self, tokens: Tensor, cross: list[KeyValue], watch: list[tuple[int, int]] | None = None) -> Prefilled:
+        """Pass over the first tokens of windows whose features have one length.
+
+        Args:
+            tokens: (windows, tokens); shorter rows are padded at the end, and what the padding gives is to be ignored.
+            cross: from `cross`, for the same windows.
+            watch: (layer, head) pairs of the cross-attention whose scores are wanted.
+        """
+        x = F.embedding(tokens, self.embedding).float() + self.positions[: tokens.shape[1]]
+        own, scores = [], []
+        for number, (layer, (cross_key, cross_value)) in enumerate(zip(self.layers, cross, strict=True)):
+            qkv = layer.qkv(layer.attention_norm(x))
+            query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            own.append((key, value))
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            x = x + layer.out(attended.transpose(1, 2).flatten(2))
+            query = layer.cross_query(layer.cross_norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for head in (head for watched, head in watch or [] if watched == number):
+                keys = cross_key[:, head].float().transpose(-1, -2)
+                scores.append(query[:, head].float() @ keys * self.scale)
+            x = x + layer.cross_out(self._attend(query, cross_key, cross_value).transpose(1, 2).flatten(2))
+            x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
+        return Prefilled(x, own, scores)
+
+    def step(self, tokens: Tensor, positions: Tensor, longest: int, cache: Cache) -> Tensor:
+        """Pass over one token a row, whose keys and values are written to the cache.
+
+        Args:
+            tokens: (rows,), in the order of the cache.
+            positions: (rows,), the place of each token in its row.
+            longest: one more than the largest of `positions`, known to the caller without asking the device.
+            cache: of these rows.
+
+        Returns:
+            Hidden states, (rows, width).
+        """
+        rows = cache.rows
+        everyone = torch.arange(rows, device=self.device)
+        mask = self._ahead(positions, longest)
+        x = F.embedding(tokens, self.embedding).float() + self.positions[positions]
+        for layer, (keys, values), (cross_key, cross_value) in zip(
+            self.layers, cache.own, cache.cross_now(), strict=True
+        ):
+            qkv = layer.qkv(layer.attention_norm(x)).view(rows, 3, self.heads, self.size)
+            keys[everyone, :, positions] = qkv[:, 1]
+            values[everyone, :, positions] = qkv[:, 2]
+            attended = self._attend(qkv[:, 0].unsqueeze(2), keys[:rows, :, :longest], values[:rows, :, :longest], mask)
+            x = x + layer.out(attended.flatten(1))
+            query = layer.cross_query(layer.cross_norm(x)).view(-1, cache.group, self.heads, self.size).transpose(1, 2)
+            attended = self._attend(query, cross_key, cross_value, cache.cross_mask)
+            x = x + layer.cross_out(attended.transpose(1, 2).reshape(rows, self.width))
+            x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states of shape (..., width) to float32 logits of shape (..., vocabulary)."""
+        return F.linear(self.norm(hidden), self.embedding).float()
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.device.type == "cuda":
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        scores = (query * self.scale) @ key.transpose(-1, -2)
+        if mask is not None:
+            scores = scores + mask
+        return torch.softmax(scores, -1) @ value
+
+    def _ahead(self, positions: Tensor, longest: int) -> Tensor:
+        """Minus infinity at places that a row has not reached, else 0: (rows, 1, 1, longest)."""
+        ahead = torch.arange(longest, device=self.device) > positions[:, None]
+        mask = torch.zeros(ahead.shape, dtype=self.dtype, device=self.device).masked_fill_(ahead, -torch.inf)
+        return mask[:, None, None]

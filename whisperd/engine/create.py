@@ -1,0 +1,29 @@
+"""The engine asked for, and the import of no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whisperd.errors import BootError
+
+if TYPE_CHECKING:
+    from whisperd.engine.base import Engine
+    from whisperd.options import EngineOptions
+
+
+def create(options: EngineOptions) -> Engine:
+    """Load the engine that `options.engine` names; seconds to minutes, and ready for work when it returns.
+
+    Raises:
+        BootError: no such engine, or its model or device cannot be used.
+    """
+    # ruff's PLC0415 wants imports on top: torch takes seconds and 200 MB, which a scripted worker must not pay.
+    if options.engine == "openai-whisper":
+        from whisperd.engine.openai_whisper import OpenAIWhisper  # noqa: PLC0415
+
+        return OpenAIWhisper(options)
+    if options.engine == "scripted":
+        from whisperd.engine.scripted import Scripted  # noqa: PLC0415
+
+        return Scripted(options)
+    raise BootError(f"there is no engine {options.engine!r}", hint="set engine to openai-whisper")

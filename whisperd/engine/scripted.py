@@ -1,0 +1,163 @@
+"""An engine for tests of the daemon: it hears nothing and does what its script says, misdeeds included.
+
+`EngineOptions.script` is a comma separated list. Each call of `transcribe` takes the next action, the last one repeats;
+the count begins anew in each process. Empty means `ok`. `@/path/to/file` instead of a list: the first line of that file
+is read again at every call and taken as one action, which lets a test change its mind across restarts of a worker.
+
+============== =======================================================================================================
+action         what happens
+============== =======================================================================================================
+`ok`           a transcript made of the audio alone: `scripted 12.50 s sum 1a2b3c4d`; a report for each second of audio
+`slow:S`       like `ok`, but sleeps S seconds for each second of audio; ten reports a second of audio
+`leak:MB`      keeps MB more memory, then `ok`
+`raise:KIND`   raises OutOfMemory (`oom`), EngineError (`engine`), InputError (`input`) or a RuntimeError (`bug`)
+`hang`         never returns or reports; SIGABRT and SIGKILL alone end it
+`exit:N`       the process ends with status N
+`kill`         the process kills itself with SIGKILL
+`boot:ACTION`  `fail` raises BootError when the engine is created, `hang`, `exit:N` and `kill` act then; `ok` in calls
+============== =======================================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whisperd.engine.base import SAMPLE_RATE, EngineInfo
+from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.transcript import Segment, Transcript, Word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from whisperd.options import EngineOptions, TranscribeOptions
+
+_CHUNK = 60 * SAMPLE_RATE
+_STEPS_PER_SECOND_WHEN_SLOW = 10
+_ACTION = re.compile(
+    r"ok|hang|kill|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
+)
+
+
+class Scripted:
+    """The engine `scripted`. Imports neither torch nor whisper, so that a worker of the tests starts in no time.
+
+    Args:
+        options: their `script` is followed.
+        sleep: how `slow` and `hang` let time pass.
+
+    Raises:
+        BootError: the script says `boot:fail` or holds an unknown action.
+    """
+
+    def __init__(self, options: EngineOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._info = EngineInfo("scripted", options.model, "cpu", "fp32")
+        self._script = options.script
+        self._sleep = sleep
+        self._calls = 0
+        self._leaked: list[npt.NDArray[np.uint8]] = []
+        for action in self._actions():
+            if action.startswith("boot:"):
+                verb, _, argument = action.removeprefix("boot:").partition(":")
+                self._misbehave(verb, argument)
+
+    @property
+    def info(self) -> EngineInfo:
+        """The model is the one asked for; the device is always the CPU."""
+        return self._info
+
+    def check(self, options: TranscribeOptions) -> None:
+        """Accept everything."""
+
+    def transcribe(
+        self,
+        audio: npt.NDArray[np.int16],
+        options: TranscribeOptions,
+        report: Callable[[float], None],
+    ) -> Transcript:
+        """Do what the script says for this call; see the module."""
+        actions = self._actions()
+        action = actions[min(self._calls, len(actions) - 1)]
+        self._calls += 1
+        verb, _, argument = action.partition(":")
+        pause_seconds = 0.0
+        if verb == "slow":
+            pause_seconds = float(argument)
+        elif verb == "leak":
+            self._leaked.append(np.ones(int(argument) << 20, dtype=np.uint8))
+        elif verb != "boot":
+            self._misbehave(verb, argument)
+        self._listen(len(audio) / SAMPLE_RATE, pause_seconds, report)
+        return _transcript(audio, options)
+
+    def _actions(self) -> list[str]:
+        actions = self._script.split(",")
+        if self._script.startswith("@"):
+            actions = Path(self._script[1:]).read_text(encoding="utf-8").splitlines()[:1]
+        actions = [action.strip() for action in actions if action.strip()] or ["ok"]
+        for action in actions:
+            if not _ACTION.fullmatch(action):
+                raise BootError(
+                    f"script has no action {action!r}", hint="see the docstring of whisperd.engine.scripted"
+                )
+        return actions
+
+    def _listen(self, duration_seconds: float, pause_seconds: float, report: Callable[[float], None]) -> None:
+        steps_per_second = _STEPS_PER_SECOND_WHEN_SLOW if pause_seconds else 1
+        for step in range(1, int(duration_seconds * steps_per_second) + 1):
+            if pause_seconds:
+                self._sleep(pause_seconds / steps_per_second)
+            report(step / steps_per_second)
+        report(duration_seconds)
+
+    def _misbehave(self, verb: str, argument: str) -> None:
+        if verb == "raise":
+            raise _error(argument)
+        if verb == "fail":
+            raise BootError("the engine does not start, says the script", hint="change the script")
+        if verb == "exit":
+            os._exit(int(argument))
+        if verb == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if verb == "hang":
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT}:
+                signal.signal(number, signal.SIG_IGN)
+            while True:
+                self._sleep(3600.0)
+
+
+def _error(kind: str) -> Exception:
+    match kind:
+        case "oom":
+            return OutOfMemory("out of memory, says the script", hint="use a smaller model", stage="transcribing")
+        case "engine":
+            return EngineError("broken, says the script", stage="transcribing")
+        case "input":
+            return InputError("no speech, says the script", code="corrupt", stage="transcribing")
+    return RuntimeError("a bug, says the script")
+
+
+def _transcript(audio: npt.NDArray[np.int16], options: TranscribeOptions) -> Transcript:
+    language = options.language or "en"
+    probability = None if options.language else 1.0
+    if not len(audio):
+        return Transcript("", (), language, probability)
+    duration_seconds = len(audio) / SAMPLE_RATE
+    checksum = 0
+    for begin in range(0, len(audio), _CHUNK):
+        checksum = zlib.crc32(audio[begin : begin + _CHUNK].tobytes(), checksum)
+    texts = [" scripted", f" {duration_seconds:.2f}", " s", " sum", f" {checksum:08x}"]
+    edges = np.linspace(0.0, duration_seconds, len(texts) + 1).tolist()
+    words = tuple(Word(start, end, text, 1.0) for start, end, text in zip(edges, edges[1:], texts, strict=False))
+    text = "".join(texts)
+    segment = Segment(0.0, duration_seconds, text, words=words if options.word_timestamps else None)
+    return Transcript(text, (segment,), language, probability)

@@ -1,0 +1,1 @@
+"""Model weights: found, fetched, imported, verified, loaded."""

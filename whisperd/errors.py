@@ -1,0 +1,157 @@
+"""Every error that whisperd raises on purpose.
+
+::
+
+    WhisperdError            code (a stable word), hint (what the operator can do)
+      ConfigError            every problem, each with its key; exit 78
+      BootError              model, device, ffmpeg or spool cannot be used; exit 3
+      SpoolError             the tree on disk
+        SpoolLocked          another daemon owns this root; exit 75
+        SpoolFull            no room: stop claiming, keep running
+        ClaimRefused         the upload cannot be taken until somebody acts (permissions)
+        ClaimLost            the upload changed or went away while it was claimed
+      JobError               belongs to one job: retryable, stage
+        InputError           not retryable: not audio, corrupt, truncated, no speech track, too long, too big
+        EngineError          retryable
+          OutOfMemory        again with a smaller batch on a fresh worker
+        JobTimeout           no heartbeat, or past its deadline
+        WorkerDied           exit status or signal
+
+An error crosses from one process to another as a `whisperd.job.Failure`, never as a pickled exception.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_BOOT = 3
+EXIT_LOCKED = 75
+EXIT_CONFIG = 78
+
+
+class WhisperdError(Exception):
+    """Base of all expected errors: shown as one line, without a traceback.
+
+    Attributes:
+        code: a stable word for programs (`error.code` in the sidecar).
+        hint: what the operator can do about it; may be empty.
+        exit_code: what the process exits with when this error ends it.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = EXIT_FAILED
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigError(WhisperdError):
+    """The configuration cannot be used; `problems` lists every one with its dotted key."""
+
+    code = "config"
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"{source}: {len(problems)} problem{'s' if len(problems) != 1 else ''}{lines}")
+
+
+class BootError(WhisperdError):
+    """Model, device, ffmpeg or spool cannot be used: the daemon stops instead of restarting workers for ever."""
+
+    code = "boot"
+    exit_code = EXIT_BOOT
+
+
+class SpoolError(WhisperdError):
+    """The tree on disk cannot be used as asked."""
+
+    code = "spool"
+
+
+class SpoolLocked(SpoolError):
+    """Another daemon owns this root."""
+
+    code = "spool_locked"
+    exit_code = EXIT_LOCKED
+
+
+class SpoolFull(SpoolError):
+    """No room in the root: claiming stops, everything else goes on, and it resumes by itself."""
+
+    code = "spool_full"
+
+
+class ClaimRefused(SpoolError):
+    """The upload cannot be taken until somebody acts, on permissions for one; it stays untouched."""
+
+    code = "claim_refused"
+
+
+class ClaimLost(SpoolError):
+    """The upload changed, was replaced or went away between settling and claiming: it settles again."""
+
+    code = "claim_lost"
+
+
+class JobError(WhisperdError):
+    """Something wrong with one job.
+
+    Attributes:
+        retryable: whether another attempt can help.
+        stage: where it happened: `decoding`, `transcribing`, `publishing`.
+    """
+
+    code = "job"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", stage: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.job_code = code or type(self).code
+        self.stage = stage
+
+
+class InputError(JobError):
+    """The recording itself cannot be transcribed; trying again would give the same answer.
+
+    Codes in use: `empty`, `not_media`, `no_audio`, `corrupt`, `truncated`, `too_long`, `too_big`, `unreadable`, `forbidden`.
+    """
+
+    code = "input"
+
+
+class EngineError(JobError):
+    """The engine failed on this job; another attempt may succeed."""
+
+    code = "engine"
+    retryable = True
+
+
+class OutOfMemory(EngineError):
+    """The engine ran out of memory: again with a smaller batch on a fresh worker."""
+
+    code = "out_of_memory"
+
+
+class JobTimeout(JobError):
+    """No heartbeat came, or the job is past its deadline."""
+
+    code = "timeout"
+    retryable = True
+
+
+class WorkerDied(JobError):
+    """The worker process ended while it had this job."""
+
+    code = "worker_died"
+    retryable = True

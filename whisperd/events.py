@@ -1,0 +1,152 @@
+"""What happened, as values, and the emitter that tells whoever listens: logs, metrics, the service manager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from whisperd.job import Failure, Job, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobClaimed(Event):
+    """An upload was taken; `waited_seconds` from its first sight, settling included."""
+
+    job: Job
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Event):
+    """A worker got the job."""
+
+    job: Job
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished(Event):
+    """The transcripts are in the outbox and the original is in done/."""
+
+    job: Job
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed(Event):
+    """The original is in failed/ and the sidecar says why."""
+
+    job: Job
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetried(Event):
+    """An attempt failed; another one follows after a pause."""
+
+    job: Job
+    failure: Failure
+    delay_seconds: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobReleased(Event):
+    """The job was given back and waits for the next start."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecovered(Event):
+    """The job was found in `.work` at start."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRefused(Event):
+    """Something in the inbox is not taken until somebody acts."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsPaused(Event):
+    """Nothing is claimed for now."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsResumed(Event):
+    """Claiming goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionDelayed(Event):
+    """A job's end could not be written; it is tried again until it can."""
+
+    job: Job
+    message: str
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(Event):
+    """A worker has loaded its model."""
+
+    worker: int
+    pid: int
+    model: str
+    device: str
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded(Event):
+    """A worker process ended; `expected` when it was told to."""
+
+    worker: int
+    pid: int
+    how: str
+    expected: bool
+    restart_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Event):
+    """A step of the ladder that ends a job which does not answer: release, SIGABRT, SIGKILL."""
+
+    worker: int
+    pid: int
+    rung: str
+    reason: str
+
+
+Listener = Callable[[Event], None]
+
+
+class Emitter:
+    """Tells every listener, in order."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Add a listener; it must be quick and must not raise."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Tell them."""
+        for listener in self._listeners:
+            listener(event)

@@ -1,0 +1,174 @@
+"""What a job is: values without behaviour, shared by every room."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from whisperd.errors import JobError, WhisperdError
+
+
+class Status(StrEnum):
+    """What a user asks first; `status` in the sidecar."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    """What is going on right now; `phase` in the sidecar."""
+
+    UPLOADING = "uploading"  # in the inbox, not yet taken; `reason` says why
+    QUEUED = "queued"  # claimed, waiting for a worker
+    DECODING = "decoding"  # ffmpeg is reading the recording
+    TRANSCRIBING = "transcribing"  # the engine is at work
+    PUBLISHING = "publishing"  # results move into the outbox
+    ENDED = "ended"  # completed or failed
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Tells one state of a file from another: equal over a quiet time means nobody changed it.
+
+    Blocks and ctime are part of it because SMB clients reserve the full size first and set mtime back at the end.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    blocks: int
+
+    def same_content(self, other: Signature) -> bool:
+        """Whether size and data are as they were; a rename changes ctime alone."""
+        return (self.device, self.inode, self.size, self.mtime_ns) == (
+            other.device,
+            other.inode,
+            other.size,
+            other.mtime_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as a value: what crosses processes and what the sidecar shows."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+    stage: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, *, stage: str = "") -> Failure:
+        """The failure that an exception stands for; an unexpected one is retryable and keeps its type's name."""
+        if isinstance(error, JobError):
+            return cls(error.job_code, error.message, error.hint, error.retryable, error.stage or stage)
+        if isinstance(error, WhisperdError):
+            return cls(type(error).code, error.message, error.hint, retryable=True, stage=stage)
+        if isinstance(error, MemoryError):
+            return cls(
+                "out_of_memory", "out of memory", "use a smaller model or add memory", retryable=True, stage=stage
+            )
+        detail = f"{type(error).__name__}: {error}"
+        return cls("internal", detail, "see the journal for the traceback", retryable=True, stage=stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One upload on its way through the spool, as `job.json` keeps it.
+
+    `name` is the path relative to the inbox with surrogate escapes for bytes that are not UTF-8.
+    `place` is the path, relative to outbox, done and failed, under which the job's files go: `name` with the suffix that
+    keeps it from colliding (`alice/interview-2.mp3`).
+    """
+
+    id: str
+    name: str
+    place: str
+    original: str  # file name of the original inside the job's directory
+    signature: Signature
+    created_at: str
+    claimed_at: str
+    attempts: int = 0
+    started_at: str | None = None
+    formats: tuple[str, ...] = ()
+    suspect: bool = False  # was running when the daemon died: runs alone next time
+
+    def evolve(self, **changes: Any) -> Job:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running job is; audio seconds, never going back."""
+
+    phase: Phase = Phase.QUEUED
+    processed_seconds: float = 0.0
+    duration_seconds: float | None = None
+    speed: float | None = None
+    eta_seconds: float | None = None
+    queue_position: int | None = None
+
+    @property
+    def percent(self) -> float:
+        """0-100; 0 while the length is unknown."""
+        if not self.duration_seconds:
+            return 0.0
+        return round(min(100.0, 100.0 * self.processed_seconds / self.duration_seconds), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker reports of a finished job; the text itself lies rendered in the job's directory."""
+
+    duration_seconds: float
+    processing_seconds: float
+    sha256: str
+    language: str | None
+    language_probability: float | None
+    engine: str
+    model: str
+    device: str
+    outputs: tuple[str, ...]  # formats rendered
+    quality: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def speed(self) -> float | None:
+        """Audio seconds per second of work."""
+        return round(self.duration_seconds / self.processing_seconds, 2) if self.processing_seconds > 0 else None
+
+
+def utc_now(ago_seconds: float = 0.0) -> str:
+    """Wall-clock time for records: UTC, ISO 8601, milliseconds; or a time some seconds ago."""
+    return (
+        (datetime.now(UTC) - timedelta(seconds=ago_seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def printable(name: str) -> str:
+    """A file name as it may be shown: bytes that are not UTF-8, control characters and bidi marks become escapes.
+
+    Where anything is escaped, backslashes of the name itself are doubled, so that no two names are shown alike.
+    """
+    if all(map(_is_harmless, name)):
+        return name
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in name.replace("\\", "\\\\"))
+
+
+def _is_harmless(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def _escaped(char: str) -> str:
+    if unicodedata.category(char) == "Cs":  # a byte that is not UTF-8, as PEP 383 smuggles it through
+        return f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,96 @@
+"""What supervisor and worker say to each other over their pipe: values, and nothing that could run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from whisperd.job import Failure, Phase, Result
+    from whisperd.options import EngineOptions, JobOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """To the worker, once, first: what to load."""
+
+    options: EngineOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """To an idle worker: one job. `directory` is the only place that it may write to."""
+
+    job_id: str
+    directory: Path
+    source: Path
+    options: JobOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """To a busy worker: give the job back at the next occasion."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """To an idle worker: end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From the worker: the model is loaded and has been tried."""
+
+    engine: str
+    model: str
+    device: str
+    compute_type: str
+    load_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """From the worker, last: it cannot work, and restarting it would not help."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """From the pipeline itself, so that it proves the job advances and not just that a thread lives."""
+
+    job_id: str
+    phase: Phase
+    processed_seconds: float
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """From the worker: everything is rendered, durably, in the job's directory."""
+
+    job_id: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """From the worker, or said in its place when it died."""
+
+    job_id: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """From the worker: the job was given back as asked."""
+
+    job_id: str
+
+
+ToWorker = Boot | Work | Release | Quit
+FromWorker = Ready | BootFailed | Heartbeat | Finished | Failed | Released

@@ -1,0 +1,121 @@
+"""Log lines on stderr, and the one place where an event becomes a sentence.
+
+Under systemd each line starts with `<N>`, its syslog priority (sd-daemon(3)), so that `journalctl -p err` shows exactly
+what a person must act on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from whisperd import events
+from whisperd.job import Failure, Job, printable
+
+_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+_log = logging.getLogger("whisperd")
+
+
+class PrefixFormatter(logging.Formatter):
+    """`<3>message` for the journal; every line of a traceback gets the prefix, or it would be taken for info."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as journal lines."""
+        prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines() or [""])
+
+
+def setup(level: str = "info") -> None:
+    """Send log records to stderr: with priorities for the journal, with the time for a terminal or a file."""
+    handler = logging.StreamHandler(sys.stderr)
+    if "JOURNAL_STREAM" in os.environ or "NOTIFY_SOCKET" in os.environ:
+        handler.setFormatter(PrefixFormatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    _log.setLevel(level.upper())
+
+
+def log_event(event: events.Event) -> None:
+    """Write an event as one line, at the level that fits: error only where a person must act."""
+    level, action, text = _sentence(event)
+    job = getattr(event, "job", None)
+    _log.log(level, "%s", text, extra={"action": action, "job": job.id if isinstance(job, Job) else None})
+
+
+def _sentence(event: events.Event) -> tuple[int, str, str]:
+    match event:
+        case events.JobClaimed(job, waited):
+            return (
+                logging.INFO,
+                "claim",
+                f"{_name(job)}: claimed, {_size(job.signature.size)}, {waited:.1f} s after it was first seen",
+            )
+        case events.JobStarted(job, worker):
+            return logging.INFO, "start", f"{_name(job)}: attempt {job.attempts} starts on worker {worker}"
+        case events.JobFinished(job, result):
+            speed = f", x{result.speed:.1f}" if result.speed else ""
+            length = f"{result.duration_seconds:.1f} s of audio in {result.processing_seconds:.1f} s{speed}"
+            return logging.INFO, "finish", f"{_name(job)}: completed, {length}, language {result.language}"
+        case events.JobFailed(job, failure):
+            return (
+                logging.WARNING,
+                "fail",
+                f"{_name(job)}: failed, {_reason(failure)}; the file is in failed/{printable(job.place)}",
+            )
+        case events.JobRetried(job, failure, delay, counted):
+            attempt = f"attempt {job.attempts} failed" if counted else "interrupted, no attempt is counted"
+            return logging.WARNING, "retry", f"{_name(job)}: {attempt}, {_reason(failure)}; again in {delay:.0f} s"
+        case events.JobReleased(job):
+            return logging.INFO, "release", f"{_name(job)}: released, it goes on at the next start"
+        case events.JobRecovered(job):
+            return logging.INFO, "recover", f"{_name(job)}: found unfinished, {job.attempts} attempt(s) so far"
+        case events.UploadRefused(name, reason):
+            return logging.WARNING, "refuse", f"{printable(name)}: not taken, {reason}"
+        case events.ClaimsPaused(reason, hint):
+            return logging.ERROR, "pause", f"nothing is taken for now: {reason}; {hint}"
+        case events.ClaimsResumed():
+            return logging.INFO, "resume", "files are taken again"
+        case events.TransitionDelayed(job, message, delay):
+            return (
+                logging.ERROR,
+                "delay",
+                f"{_name(job)}: its end cannot be written, {message}; again in {delay:.0f} s, nothing is lost",
+            )
+        case events.WorkerReady(worker, pid, model, device, load):
+            return (
+                logging.INFO,
+                "worker_ready",
+                f"worker {worker} (pid {pid}) is ready: {model} on {device}, loaded in {load:.1f} s",
+            )
+        case events.WorkerEnded(worker, pid, how, expected, restart):
+            again = f"; a new one starts in {restart:.0f} s" if restart is not None else ""
+            return (
+                (logging.INFO if expected else logging.WARNING),
+                "worker_end",
+                f"worker {worker} (pid {pid}) {how}{again}",
+            )
+        case events.WorkerStopped(worker, pid, rung, reason):
+            return logging.WARNING, "worker_stop", f"worker {worker} (pid {pid}): {reason}; {rung}"
+        case _:
+            raise TypeError(event)
+
+
+def _name(job: Job) -> str:
+    return printable(job.name)
+
+
+def _reason(failure: Failure) -> str:
+    return f"{failure.message} ({failure.hint})" if failure.hint else failure.message
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

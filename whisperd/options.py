@@ -1,0 +1,72 @@
+"""What a job is asked to do: plain values that cross to the worker. Their defaults live in `whisperd.config` alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Which weights to load and where; a change of any field needs a fresh worker."""
+
+    engine: str  # "openai-whisper" | "scripted"
+    model: str  # a name ("base", "large-v3") or a path to a checkpoint
+    models_directory: Path
+    device: str  # "auto", "cpu", "cuda", "cuda:1"
+    threads: int  # per process; at least 1
+    script: str = ""  # for the scripted engine of the tests
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """How one recording is transcribed; names and meaning as in openai-whisper's `transcribe` and `DecodingOptions`."""
+
+    language: str | None  # None: detect
+    task: str  # "transcribe" | "translate"
+    initial_prompt: str | None
+    carry_initial_prompt: bool
+    condition_on_previous_text: bool
+    beam_size: int | None  # None: greedy
+    best_of: int | None
+    patience: float | None
+    length_penalty: float | None
+    temperature: tuple[float, ...]
+    compression_ratio_threshold: float | None
+    logprob_threshold: float | None
+    no_speech_threshold: float | None
+    suppress_tokens: str
+    word_timestamps: bool
+    hallucination_silence_threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Which files are written and how subtitles are shaped; meaning as in openai-whisper's writers."""
+
+    formats: tuple[str, ...]  # of "txt", "srt", "vtt", "tsv", "json"
+    max_line_width: int | None
+    max_line_count: int | None
+    max_words_per_line: int | None
+    highlight_words: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MediaOptions:
+    """Limits on what is read out of a recording."""
+
+    ffmpeg: Path | None  # None: the system's, else the one that imageio-ffmpeg carries
+    max_duration_seconds: float
+    stall_seconds: float  # ffmpeg may be silent this long
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """All that a worker needs to know about one job beyond the file itself."""
+
+    transcribe: TranscribeOptions
+    output: OutputOptions
+    media: MediaOptions

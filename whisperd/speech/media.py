@@ -1,0 +1,209 @@
+"""From an upload, whatever it is, to plain samples on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import selectors
+import signal
+import stat
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import IO, TYPE_CHECKING, BinaryIO
+
+from whisperd.errors import EngineError, InputError, JobTimeout, SpoolFull
+from whisperd.speech.ffmpeg import (
+    BYTES_PER_SAMPLE,
+    ENVIRONMENT,
+    SAMPLE_RATE,
+    Ffmpeg,
+    confine,
+    decode_command,
+    find_ffmpeg,
+    inspect,
+)
+from whisperd.speech.ffmpeg_log import FfmpegLog
+from whisperd.speech.header import HEAD_BYTES, playlist_kind, promised_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from whisperd.options import MediaOptions
+
+STAGE = "decoding"
+WHOLE = 0.9  # less than this part of what the header promises is not the whole recording
+CHUNK_BYTES = 1 << 18
+HASH_BYTES = 1 << 20
+BEAT_SECONDS = 0.5
+BYTES_PER_SECOND = SAMPLE_RATE * BYTES_PER_SAMPLE
+MOST_FRAMES_FAILED = 69  # exit status of ffmpeg beyond its `-max_error_rate`, two thirds
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What was made of a recording.
+
+    Attributes:
+        samples: how many were written.
+        duration_seconds: their length, silence that was put in included.
+        start_offset_seconds: silence before the first sound, because the sound starts after the container.
+        promised_seconds: the length in the header; None if it states none.
+        format: container and codec, in ffmpeg's words.
+        sha256: of the recording's own bytes, hexadecimal.
+        size_bytes: of the recording.
+        errors: complaints of ffmpeg over damage that it went past.
+    """
+
+    samples: int
+    duration_seconds: float
+    start_offset_seconds: float
+    promised_seconds: float | None
+    format: str
+    sha256: str
+    size_bytes: int
+    errors: int
+
+
+def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[float], None]) -> Decoded:
+    """Write the first sound track of a recording as raw PCM: signed 16 bit little-endian, 16 kHz, mono.
+
+    Times in it are those that a player shows: a track that starts late, and a hole in a track, become silence. Damage
+    within a recording is passed over. Memory does not grow with its length.
+
+    Args:
+        source: the recording; a regular file.
+        target: overwritten; removed again if this fails.
+        report: called with the seconds decoded so far at least once a second, never going back. It is the heartbeat;
+            what it raises ends ffmpeg and passes through.
+
+    Raises:
+        InputError: `empty`, `unreadable`, `forbidden`, `not_media`, `no_audio`, `corrupt`, `truncated` or `too_long`.
+        JobTimeout: ffmpeg neither read nor wrote for `stall_seconds`.
+        EngineError: `ffmpeg_died`, retryable.
+        SpoolFull: no room for the samples.
+        BootError: there is no ffmpeg.
+        OSError: the disk cannot read the recording.
+    """
+    beat = _Heartbeat(report)
+    with _opened(source) as recording:
+        size = os.fstat(recording).st_size
+        _refuse_at_sight(os.pread(recording, HEAD_BYTES, 0), size)
+        ffmpeg = inspect(find_ffmpeg(options.ffmpeg))
+        sha256 = _hash(recording, beat)  # before ffmpeg: where the disk fails, the recording must not be blamed
+        log = FfmpegLog()
+        try:
+            with target.open("wb") as sink:
+                status, count = _run(ffmpeg, recording, sink, options, beat, log)
+            _judge(log, status, count)
+        except BaseException as error:
+            target.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise SpoolFull(f"no room for decoded audio: {error.strerror}", hint="make room on the disk") from error
+            raise
+    seconds = count / BYTES_PER_SECOND
+    report(seconds)
+    return Decoded(
+        samples=count // BYTES_PER_SAMPLE,
+        duration_seconds=seconds,
+        start_offset_seconds=max(0.0, log.first_sound_seconds),
+        promised_seconds=log.promised_seconds,
+        format=f"{log.container}: {log.audio}",
+        sha256=sha256,
+        size_bytes=size,
+        errors=log.errors,
+    )
+
+
+def hash_file(path: Path, report: Callable[[float], None]) -> str:
+    """The SHA-256 of a regular file, hexadecimal; `report` is the heartbeat and is given 0.
+
+    Raises:
+        InputError: `unreadable`.
+        OSError: the disk cannot read it.
+    """
+    with _opened(path) as descriptor:
+        return _hash(descriptor, _Heartbeat(report))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The file that was uploaded, and neither what a link points to nor a FIFO that would hang the reader."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}:
+            raise
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise _input_error("unreadable", f"the file cannot be read: {reason}", "check its owner and mode") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _input_error("unreadable", "it is not a regular file", "upload the recording itself")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _hash(descriptor: int, beat: _Heartbeat) -> str:
+    digest = hashlib.sha256()
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while block := os.read(descriptor, HASH_BYTES):
+        digest.update(block)
+        beat(0.0)
+    return digest.hexdigest()
+
+
+def _refuse_at_sight(head: bytes, size: int) -> None:
+    if size == 0:
+        raise _input_error("empty", "the file is empty", "upload it again")
+    if kind := playlist_kind(head):
+        raise _input_error("forbidden", f"the file is {kind}", "upload the recording that it points to")
+    promised = promised_bytes(head)
+    if promised is not None and size < WHOLE * promised:
+        raise _truncated(size / promised)
+
+
+def _judge(log: FfmpegLog, status: int, count: int) -> None:
+    """Raise what is wrong with the recording, or with ffmpeg; return where it is fit to be transcribed."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        raise _died(f"ffmpeg was killed by {name}", "perhaps out of memory" if -status == signal.SIGKILL else "")
+    if log.interrupted:
+        raise _died("ffmpeg was asked to stop")
+    if not log.said_anything:
+        raise _died(f"ffmpeg ended with status {status} and did not say why", "try `whisperd check`")
+    why = f" (ffmpeg: {log.cause})" if log.cause else ""
+    if log.index_missing:
+        raise _input_error(
+            "truncated", "the file is cut off: its index, which comes last, is missing", "upload the whole file again"
+        )
+    if not log.container:
+        reason = "this kind of file holds no sound" if log.refused else f"there is no recording in the file{why}"
+        raise _input_error("not_media", reason, "upload sound or video in any usual format")
+    if not log.audio:
+        raise _input_error("no_audio", "the recording has no sound track", "upload one that has sound")
+    if count < BYTES_PER_SAMPLE or status == MOST_FRAMES_FAILED:
+        raise _input_error("corrupt", f"the sound cannot be decoded{why}", "export it again, as WAV, FLAC or MP3")
+    if log.unfillable:
+        raise _input_error(
+            "corrupt", "its timestamps have a hole too long to fill", "export it again, as WAV, FLAC or MP3"
+        )
+    seconds, promised = count / BYTES_PER_SECOND, log.promised_seconds
+    # Beside a picture, or another track, the sound may well be the shorter one: then something else must say "cut off".
+    promise_is_of_sound = log.audio_tracks == 1 and log.video_tracks == 0
+    if promised is not None and seconds < WHOLE * promised and (promise_is_of_sound or log.cut_off):
+        raise _truncated(seconds / promised)
+
+
+def _input_error(code: str, message: str, hint: str) -> InputError:
+    return InputError(message, hint=hint, code=code, stage=STAGE)
+
+
+def _truncated(part: float) -> InputError:
+    message = f"the upload looks truncated: {int(part * 100)} % of what its header promises"
+    return _input_error("truncated", message, "upload the whole file again")

@@ -1,0 +1,1 @@
+"""TRUTH ON DISK: the tree, durable writes, and the four transitions claim, release, finish, fail."""

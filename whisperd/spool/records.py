@@ -1,0 +1,57 @@
+"""The private records of a claimed job: `job.json`, `result.json`, `failure.json` in its directory.
+
+They are ASCII JSON so that names that are not UTF-8 survive the round trip as surrogate escapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from whisperd.job import Failure, Job, Result, Signature
+from whisperd.spool.durable import Folder, write
+
+JOB = "job.json"
+RESULT = "result.json"
+FAILURE = "failure.json"
+
+
+def save(folder: Folder, name: str, value: Job | Result | Failure) -> None:
+    """Write one record durably."""
+    write(folder, name, json.dumps(dataclasses.asdict(value)).encode("ascii"))
+
+
+def load_job(folder: Folder) -> Job | None:
+    """The job record; None where it is missing or damaged."""
+    fields = _load(folder, JOB)
+    try:
+        signature = Signature(**fields.pop("signature"))
+        return Job(signature=signature, formats=tuple(fields.pop("formats")), **fields)
+    except (KeyError, TypeError):
+        return None
+
+
+def load_result(folder: Folder) -> Result | None:
+    """The result record, present once a worker has rendered everything."""
+    fields = _load(folder, RESULT)
+    try:
+        return Result(outputs=tuple(fields.pop("outputs")), **fields)
+    except (KeyError, TypeError):
+        return None
+
+
+def load_failure(folder: Folder) -> Failure | None:
+    """The failure record, present once it is decided that the job has failed."""
+    try:
+        return Failure(**_load(folder, FAILURE))
+    except TypeError:
+        return None
+
+
+def _load(folder: Folder, name: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(folder.read(name))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}

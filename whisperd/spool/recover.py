@@ -1,0 +1,90 @@
+"""What a daemon that died left behind, and what becomes of each piece."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from whisperd.job import Failure, Job, Result, printable, utc_now
+from whisperd.spool import records
+from whisperd.spool.durable import Folder, remove_tree
+from whisperd.spool.store import signature_of
+
+if TYPE_CHECKING:
+    from whisperd.spool.store import Store
+
+_ORIGINAL = re.compile(r"original(\.[a-z0-9]+)?")
+
+
+@dataclass(slots=True)
+class Recovery:
+    """The jobs found in `.work`, by what is to be done with them."""
+
+    queued: list[Job] = field(default_factory=list)
+    to_finish: list[tuple[Job, Result]] = field(default_factory=list)
+    to_fail: list[tuple[Job, Failure]] = field(default_factory=list)
+    removed: int = 0
+
+
+def recover(store: Store, *, max_attempts: int) -> Recovery:
+    """Read `.work`; nothing of a user's is removed.
+
+    A directory without an original is a claim that never happened or an end that was reached: it goes. One with a result
+    or a failure on record was being published: that is done again. Anything else is queued in the order of its claim,
+    marked as a suspect if it was running; one that was running `max_attempts` times fails.
+    """
+    found = Recovery()
+    layout = store.layout
+    layout.empty_staging()
+    with Folder(layout.work) as work:
+        for job_id in sorted(entry for entry in os.listdir(work.fd) if not entry.startswith(".")):
+            with Folder(layout.work, (job_id,)) as own:
+                original = next((entry for entry in os.listdir(own.fd) if _ORIGINAL.fullmatch(entry)), None)
+                if original is None:
+                    remove_tree(work, job_id)
+                    found.removed += 1
+                    continue
+                job = records.load_job(own)
+                if job is None:
+                    found.to_fail.append(_rescued(store, own, job_id, original))
+                    continue
+                store.places.hold(job.id, job.place, job.formats)
+                if failure := records.load_failure(own):
+                    found.to_fail.append((job, failure))
+                elif result := records.load_result(own):
+                    found.to_finish.append((job, result))
+                elif job.attempts >= max_attempts:
+                    found.to_fail.append((job, crashed_too_often(job)))
+                else:
+                    found.queued.append(job)
+    found.queued.sort(key=lambda job: (job.claimed_at, job.id))
+    return found
+
+
+def crashed_too_often(job: Job) -> Failure:
+    """The end of a job that was running each time its worker or the daemon died."""
+    return Failure(
+        "worker_died",
+        f"whisperd or its worker died {job.attempts} times while working on this file",
+        "look into the journal for the reason; move the file back into the inbox to try again",
+        retryable=True,
+        stage="transcribing",
+    )
+
+
+def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job, Failure]:
+    """An original whose record is damaged: its name is lost, its bytes are not."""
+    status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
+    name = f"recovered-{job_id}{original.removeprefix('original')}"
+    place = store.places.choose(job_id, name, ())
+    now = utc_now()
+    job = Job(job_id, name, place, original, signature_of(status), now, now)
+    records.save(own, records.JOB, job)
+    return job, Failure(
+        "record_damaged",
+        f"the record of this job was damaged; the file is kept as {printable(name)}",
+        "check the disk; rename the file and move it back into the inbox to try again",
+        retryable=True,
+    )

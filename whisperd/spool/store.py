@@ -1,0 +1,289 @@
+"""The four transitions of a job, each one rename, each safe to cut off anywhere and to repeat.
+
+Publishing follows one order, the commit protocol: result recorded in `.work` -> outputs renamed into the outbox -> sidecar
+`completed` -> original renamed into done/ -> `.work/<job>` removed. Every prefix of it is recoverable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
+from whisperd.spool import names, records, sidecar
+from whisperd.spool.durable import Folder, failpoint, is_transient, move, remove_tree, share, write
+from whisperd.spool.places import Places
+
+if TYPE_CHECKING:
+    from whisperd.spool.layout import Layout
+
+OUTPUTS = "outputs"
+
+
+class Store:
+    """All jobs of one spool. One thread, one process: the lock of the layout sees to that."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.places = Places(layout)
+
+    def claim(self, name: str, seen: Signature, formats: tuple[str, ...], *, created_at: str) -> Job:
+        """Take one settled upload out of the inbox.
+
+        Args:
+            name: path relative to the inbox.
+            seen: what the file was when it settled; anything else there now is not taken.
+            formats: the transcripts that will be written, so that their names can be held.
+            created_at: when the upload was first seen.
+
+        Raises:
+            ClaimLost: it changed or went away; let it settle again.
+            ClaimRefused: it cannot be taken until somebody acts.
+            SpoolFull: no room for even the job's record.
+        """
+        folders, file = names.split(name)
+        now = utc_now()
+        job_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
+        try:
+            with Folder(self.layout.inbox, folders) as inbox, Folder(self.layout.work) as work:
+                _expect(inbox, file, seen)
+                place = self.places.choose(job_id, name, formats)
+                extension = names.stem_and_extension(file)[1].lower()
+                original = "original" + (extension if extension[1:].isascii() and extension[1:].isalnum() else "")
+                job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
+                os.mkdir(job_id, 0o700, dir_fd=work.fd)
+                try:
+                    work.sync()
+                    failpoint("claim.after_directory")
+                    with Folder(self.layout.job_directory(job_id)) as own:
+                        records.save(own, records.JOB, job)
+                        failpoint("claim.after_record")
+                        move(inbox, file, own, original)
+                        failpoint("claim.after_move")
+                        self._keep_or_return(own, original, inbox, file, seen)
+                except BaseException:
+                    self._abandon(work, job_id, original)
+                    raise
+        except OSError as error:
+            self.places.drop(job_id)
+            raise _claim_error(error, name) from error
+        except BaseException:
+            self.places.drop(job_id)
+            raise
+        return job
+
+    def _keep_or_return(self, own: Folder, original: str, inbox: Folder, file: str, seen: Signature) -> None:
+        """Make sure that what was moved is what had settled: somebody may have swapped it in between."""
+        moved = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
+        if stat.S_ISREG(moved.st_mode) and signature_of(moved).same_content(seen):
+            return
+        for number in range(1, 1000):
+            with contextlib.suppress(FileExistsError):
+                move(own, original, inbox, names.numbered(file, number))
+                break
+        raise ClaimLost(f"{printable(file)} changed while it was taken")
+
+    def _abandon(self, work: Folder, job_id: str, original: str) -> None:
+        """Remove the directory of a claim that failed, unless a user's file is in it: then recovery takes it from there."""
+        with contextlib.suppress(OSError):
+            with Folder(self.layout.job_directory(job_id)) as own:
+                if own.exists(original):
+                    return
+            remove_tree(work, job_id)
+
+    def start(self, job: Job) -> Job:
+        """Count an attempt, durably, before a worker sees the job: a file that kills worker and daemon still counts."""
+        return self._record(job.evolve(attempts=job.attempts + 1, started_at=job.started_at or utc_now(), suspect=True))
+
+    def release(self, job: Job) -> Job:
+        """Give the job back to the queue; it costs no attempt."""
+        return self._record(job.evolve(attempts=max(0, job.attempts - 1), suspect=False))
+
+    def retry(self, job: Job) -> Job:
+        """Queue the job again after an attempt that failed and counted."""
+        return self._record(job.evolve(suspect=False))
+
+    def _record(self, job: Job) -> Job:
+        with Folder(self.layout.job_directory(job.id)) as own:
+            records.save(own, records.JOB, job)
+        return job
+
+    def finish(self, job: Job, result: Result) -> Job:
+        """Publish the transcripts and move the original to done/; may be repeated from any point it was cut off at.
+
+        Raises:
+            OSError: the disk is full, a folder is not writable, ...: nothing is lost, call it again.
+        """
+        with Folder(self.layout.job_directory(job.id)) as own:
+            records.save(own, records.RESULT, result)
+            failpoint("publish.after_result")
+            while True:
+                try:
+                    self._publish(job, result)
+                    self.show(job, result=result, sync=True)
+                    failpoint("publish.after_sidecar")
+                    self._retire(own, job, "done")
+                    break
+                except FileExistsError:  # somebody put a file there since the place was chosen
+                    self._retract(job, result)
+                    job = self._choose_again(own, job)
+        failpoint("publish.after_original")
+        self._clear(job)
+        return job
+
+    def fail(self, job: Job, failure: Failure) -> Job:
+        """Say why in the sidecar and move the original to failed/; may be repeated from any point it was cut off at."""
+        with Folder(self.layout.job_directory(job.id)) as own:
+            records.save(own, records.FAILURE, failure)
+            failpoint("fail.after_record")
+            while True:
+                try:
+                    self.show(job, failure=failure, sync=True)
+                    failpoint("fail.after_sidecar")
+                    self._retire(own, job, "failed")
+                    break
+                except FileExistsError:
+                    self._hide(job)
+                    job = self._choose_again(own, job)
+        failpoint("fail.after_original")
+        self._clear(job)
+        return job
+
+    def _publish(self, job: Job, result: Result) -> None:
+        folders, file = names.split(job.place)
+        with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
+            for kind in result.outputs:
+                if not rendered.exists(kind):
+                    continue  # an earlier try that was cut off has published it
+                fd = os.open(kind, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rendered.fd)
+                try:
+                    share(fd, outbox)
+                finally:
+                    os.close(fd)
+                move(rendered, kind, outbox, names.output(file, kind))
+                failpoint("publish.after_output")
+
+    def _retract(self, job: Job, result: Result) -> None:
+        """Take back what was published of this job under a place that turned out to be taken."""
+        folders, file = names.split(job.place)
+        with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
+            for kind in result.outputs:
+                if not rendered.exists(kind):
+                    move(outbox, names.output(file, kind), rendered, kind)
+        self._hide(job)
+
+    def _choose_again(self, own: Folder, job: Job) -> Job:
+        job = job.evolve(place=self.places.choose(job.id, job.name, job.formats))
+        records.save(own, records.JOB, job)
+        return job
+
+    def _retire(self, own: Folder, job: Job, room: str) -> None:
+        folders, file = names.split(job.place)
+        with Folder(self.layout.root / room, folders, create=True) as target:
+            if own.exists(job.original):
+                move(own, job.original, target, file)
+
+    def _clear(self, job: Job) -> None:
+        self.places.drop(job.id)
+        with Folder(self.layout.work) as work:
+            remove_tree(work, job.id)
+
+    def show(
+        self,
+        job: Job,
+        *,
+        progress: Progress | None = None,
+        result: Result | None = None,
+        failure: Failure | None = None,
+        reason: str | None = None,
+        sync: bool = False,
+    ) -> None:
+        """Write the job's sidecar.
+
+        Raises:
+            FileExistsError: another job's sidecar, or something that is none, stands under that name.
+        """
+        document = sidecar.of_job(job, now=utc_now(), progress=progress, result=result, failure=failure, reason=reason)
+        self._write_sidecar(job.place, document, sync=sync)
+
+    def explain(self, name: str, size_bytes: int | None, reason: str) -> None:
+        """Write the sidecar of a file that stays in the inbox, unless a job's sidecar has that name."""
+        document = sidecar.pending_upload(name, size_bytes, reason, now=utc_now())
+        with contextlib.suppress(FileExistsError):
+            self._write_sidecar(name, document, sync=False)
+
+    def unexplain(self, name: str) -> None:
+        """Remove the sidecar of a file that is no longer waiting in the inbox, if it is still that."""
+        folders, file = names.split(name)
+        with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
+            document = sidecar.decode(outbox.read(names.sidecar(file)))
+            if document and document.get("id") is None:
+                os.unlink(names.sidecar(file), dir_fd=outbox.fd)
+
+    def _write_sidecar(self, place: str, document: dict[str, Any], *, sync: bool) -> None:
+        folders, file = names.split(place)
+        name = names.sidecar(file)
+        with Folder(self.layout.outbox, folders, create=True) as outbox, Folder(self.layout.staging) as staging:
+            if outbox.exists(name) and not self._may_replace(outbox, name, document["id"]):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            write(outbox, name, sidecar.encode(document), staging=staging, sync=sync)
+
+    def _may_replace(self, outbox: Folder, name: str, job_id: str | None) -> bool:
+        try:
+            old = sidecar.decode(outbox.read(name))
+        except OSError:
+            return False
+        if old is not None and old.get("id") in {job_id, None}:
+            return True
+        return job_id is not None and self.places.superseded(outbox, name)
+
+    def _hide(self, job: Job) -> None:
+        folders, file = names.split(job.place)
+        with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
+            document = sidecar.decode(outbox.read(names.sidecar(file)))
+            if document and document.get("id") == job.id:
+                os.unlink(names.sidecar(file), dir_fd=outbox.fd)
+
+
+def _subfolder(store: Store, job: Job, name: str) -> Folder:
+    return Folder(store.layout.job_directory(job.id), (name,), create=True)
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """What stat(2) says of a file's state."""
+    return Signature(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
+    )
+
+
+def _expect(inbox: Folder, file: str, seen: Signature) -> None:
+    """Open the upload by descriptor: a symlink, a FIFO or another file put in its place is not what had settled."""
+    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inbox.fd)
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISREG(status.st_mode) or signature_of(status) != seen:
+        raise ClaimLost(f"{printable(file)} changed before it was taken")
+
+
+def _claim_error(error: OSError, name: str) -> Exception:
+    shown = printable(name)
+    if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
+        return ClaimLost(f"{shown} went away before it was taken")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return ClaimRefused(
+            f"permission denied: {shown}",
+            hint="whisperd must be able to read the file (g+r) and to rename it out of its folder (g+wx)",
+        )
+    if error.errno == errno.EXDEV:
+        return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
+    if is_transient(error):
+        return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint="make room; whisperd goes on by itself")
+    return error
