@@ -111,7 +111,7 @@ class Jobs:
             OSError: it cannot be counted, so it must not start.
         """
         started = self._store.start(job)
-        self.queue.remove(job.id)
+        self.queue.pop()  # it is the head, which `next` gave; its folder goes to the end of the line
         self._positions.pop(job.id, None)
         self.running[job.id] = Running(started, Progress(Phase.DECODING), job.suspect, shown_at=now)
         self._emit(events.JobStarted(started, worker))

@@ -37,6 +37,7 @@ def setup(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("watchdog").propagate = False  # what matters of its complaints is said in our own words
     _log.setLevel(level.upper())
 
 
