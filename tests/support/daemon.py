@@ -53,13 +53,17 @@ class Daemon:
         settings: what to change in QUICK.
         environment: what to add to its environment, a failpoint for one.
         once: end when all is done.
+        prefix: a command that starts it, to take privileges away for one.
     """
 
-    def __init__(self, root: Path, settings: dict | None = None, environment: dict | None = None, *, once: bool = False):
+    def __init__(
+        self, root: Path, settings: dict | None = None, environment: dict | None = None, *, once: bool = False, prefix=()
+    ):
         self.root = root
         self.settings = merged(QUICK, settings or {})
         self.environment = environment or {}
         self.once = once
+        self.prefix = prefix
         self.inbox, self.outbox = root / "inbox", root / "outbox"
         self.done, self.failed, self.work = root / "done", root / "failed", root / ".work"
         self.config = root.parent / f"{root.name}.yaml"
@@ -98,7 +102,7 @@ class Daemon:
             "WHISPERD_FAILPOINT": "",
             **self.environment,
         }
-        command = [sys.executable, "-m", "whisperd", "run", "--config", str(self.config)]
+        command = [*self.prefix, sys.executable, "-m", "whisperd", "run", "--config", str(self.config)]
         self.process = subprocess.Popen(
             command + (["--once"] if self.once else []),
             stderr=subprocess.PIPE,
