@@ -223,7 +223,7 @@ refuse_waiting() {
 
 refuse_waiting_in() {
   local waiting
-  waiting=$({ find "$2/inbox" "$2/.work" -type f -printf x 2>/dev/null || true; } | wc -c)
+  waiting=$({ find "$2/inbox" "$2"/.work/*/ -type f -printf x 2>/dev/null || true; } | wc -c)
   [ "$waiting" = 0 ] || die "$waiting files in $2/inbox and $2/.work are not transcribed yet: --force removes them too"
 }
 

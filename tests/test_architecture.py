@@ -19,14 +19,16 @@ LONGEST_MODULE = 300  # lines that are neither blank nor a comment
 
 # Arrows: a room imports itself and what stands in its row, in functions too; what only a type checker reads is free.
 # The longest name wins: `engine.weights` has a row of its own. A module without a row fails: give a new room its row.
-VALUES = {"config", "errors", "events", "fair", "job", "options", "transcript"}
+VALUES = {"config", "errors", "events", "fair", "job", "journal", "options", "transcript"}
 SPEECH_VALUES = {"errors", "job", "options", "transcript"}
 EVERYTHING = {""}
 ARROWS = {
     # values
     "errors": set(),
     "fair": set(),
+    "journal": set(),
     "options": set(),
+    "samples": set(),
     "transcript": set(),
     "job": {"errors"},
     "events": {"errors", "job"},
@@ -186,11 +188,18 @@ def shells(module):
 
 def process_pools(module):
     for name in module.imports():
-        if is_within(name, "multiprocessing.pool") or name.endswith((".Pool", ".ProcessPoolExecutor")):
+        if is_within(name, "multiprocessing.pool") or name in PROCESS_POOLS:
             yield f"imports {name}"
     for called, call in module.calls():
-        if called.endswith((".Pool", ".ProcessPoolExecutor")):
+        if called in PROCESS_POOLS or re.search(r"context(\(.*\))?\.Pool$", called):
             yield f"line {call.lineno}: {called}"
+
+
+PROCESS_POOLS = {
+    "multiprocessing.Pool",
+    "concurrent.futures.ProcessPoolExecutor",
+    "concurrent.futures.process.ProcessPoolExecutor",
+}
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,6 @@ RULES = {
                 "spool.layout": "the lock file, which has no content, and the probe for one filesystem",
                 "speech.media": "streams decoded audio into the job's directory",
                 "engine.weights.files": "streams gigabytes under a temporary name, renamed by spool/durable.py",
-                "cli": "writes where the user says",
             }
         ),
     ),
@@ -257,6 +265,14 @@ def test_no_module_breaks_the_rule(rule):
     assert broken == [], rule.because
 
 
+@pytest.mark.parametrize(("rule", "name"), [(key, name) for key, rule in RULES.items() for name in rule.excused])
+def test_no_excuse_outlives_its_reason(rule, name):
+    """Who no longer breaks a rule loses the excuse, so that breaking it again is seen."""
+    modules = [module for module in modules_of(PACKAGE) if is_within(module.name, name)]
+
+    assert any(found for module in modules for found in RULES[rule].find(module))
+
+
 # The rules themselves are tried on code that breaks them, and on code that does not.
 
 
@@ -279,7 +295,8 @@ def test_no_module_breaks_the_rule(rule):
         pytest.param("shells", "os.system('ls')", id="os.system"),
         pytest.param("process pools", "def f():\n    import multiprocessing.pool", id="import"),
         pytest.param("process pools", "from multiprocessing.pool import ThreadPool", id="from"),
-        pytest.param("process pools", "context.Pool(2)", id="of a context"),
+        pytest.param("process pools", "from concurrent.futures import ProcessPoolExecutor", id="executor"),
+        pytest.param("process pools", "multiprocessing.get_context('spawn').Pool(2)", id="of a context"),
     ],
 )
 def test_a_rule_finds_what_it_forbids(rule, source):
@@ -298,6 +315,7 @@ def test_a_rule_finds_what_it_forbids(rule, source):
         ),
         pytest.param("subprocess.run(['ls'], shell=False)", id="no shell"),
         pytest.param("from multiprocessing import connection, get_context", id="single processes"),
+        pytest.param("from whisperd.daemon.pool import Pool\nPool(2)", id="the pool of this house"),
     ],
 )
 def test_a_rule_lets_the_rest_be(source):

@@ -157,18 +157,18 @@ def utc_now(ago_seconds: float = 0.0) -> str:
 def printable(name: str) -> str:
     """A file name as it may be shown: bytes that are not UTF-8, control characters and bidi marks become escapes.
 
-    Where anything is escaped, backslashes of the name itself are doubled, so that no two names are shown alike.
+    A backslash is doubled, so that no two names are shown alike.
     """
-    if all(map(_is_harmless, name)):
-        return name
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in name.replace("\\", "\\\\"))
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in name)
 
 
 def _is_harmless(char: str) -> bool:
-    return char.isprintable() or unicodedata.category(char) == "Zs"
+    return char != "\\" and (char.isprintable() or unicodedata.category(char) == "Zs")
 
 
 def _escaped(char: str) -> str:
     if unicodedata.category(char) == "Cs":  # a byte that is not UTF-8, as PEP 383 smuggles it through
         return f"\\x{ord(char) & 0xFF:02x}"
+    if "\x80" <= char <= "\xff":  # `\xNN` is for bytes
+        return f"\\u{ord(char):04x}"
     return char.encode("unicode_escape").decode("ascii")

@@ -26,13 +26,15 @@ def works_on(daemon):
 def fails(daemon, name, code):
     """Wait for a failure with this code; returns the sidecar."""
     daemon.wait(lambda: daemon.status(name) == "failed", what=f"the failure of {name}")
-    daemon.wait(lambda: (daemon.failed / name).exists(), what="the original in failed/")
+    daemon.wait((daemon.failed / name).exists, what="the original in failed/")
     document = daemon.sidecar(name)
 
     assert document["error"]["code"] == code, document["error"]
     assert document["error"]["message"]
     assert document["attempts"] == 1
-    daemon.wait(lambda: daemon.logged(f"{name}: failed, {document['error']['message']}"), what="the line in the journal")
+    daemon.wait(
+        lambda: daemon.logged(f"{name}: failed, {document['error']['message']}"), what="the line in the journal"
+    )
     return document
 
 
@@ -75,7 +77,9 @@ def test_a_truncated_recording(daemon, tmp_path):
     def said():
         document = daemon.sidecar("a.wav") or {}
         assert document.get("status") != "completed"
-        return "promises" in str((document.get("error") or {}).get("message")) or "promises" in str(document.get("reason"))
+        return "promises" in str((document.get("error") or {}).get("message")) or "promises" in str(
+            document.get("reason")
+        )
 
     daemon.wait(said, what="the reason")
     assert works_on(daemon)
@@ -122,7 +126,7 @@ NAMES = {
     "255 bytes": LONGEST,
     "newline": "two\nlines.wav",
     "escape": "\x1b[31mred.wav",
-    "quotes": "it's \"quoted\" $(touch x) `id`.wav",
+    "quotes": 'it\'s "quoted" $(touch x) `id`.wav',
     "dash": "-rf.wav",
     "percent": "100%s%n.wav",
     "not UTF-8": os.fsdecode(b"gr\xfc\xdfe.wav"),

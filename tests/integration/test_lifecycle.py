@@ -122,7 +122,9 @@ def test_a_killed_supervisor_takes_its_workers_along(root):
         daemon.wait(lambda: running(daemon), what="progress")
         workers = daemon.workers()
         daemon.kill()
-        daemon.wait(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers), what="the end of the workers")
+        daemon.wait(
+            lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers), what="the end of the workers"
+        )
         daemon.configure({"script": "ok"})
         daemon.start()
         daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the transcript after the restart")
@@ -146,7 +148,9 @@ def test_a_killed_worker_is_replaced_and_its_job_tried_again(root, tmp_path):
         daemon.stop()
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit:9", "worker_died"), ("raise:engine", "engine"), ("raise:bug", "internal")])
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit:9", "worker_died"), ("raise:engine", "engine"), ("raise:bug", "internal")]
+)
 def test_a_file_that_fails_every_time_ends_in_failed(root, script, code):
     """After max_attempts the original is in failed/ and the sidecar says why; the daemon goes on."""
     with Daemon(root, {"script": script}) as daemon:
@@ -205,7 +209,9 @@ def test_a_job_past_its_deadline_is_stopped_though_it_gives_signs_of_life(root):
 
 def test_a_model_that_cannot_be_loaded_stops_the_daemon_with_one_line(root):
     """Exit status 3, one clear line, no restarts for ever, and the upload stays safe."""
-    with Daemon(root, {"engine": "openai-whisper", "model": "small", "models_directory": str(root.parent / "none")}) as daemon:
+    with Daemon(
+        root, {"engine": "openai-whisper", "model": "small", "models_directory": str(root.parent / "none")}
+    ) as daemon:
         status = daemon.wait_exit(60.0)
 
         assert status == 3
@@ -227,7 +233,10 @@ def test_two_daemons_cannot_share_a_root(root):
     with Daemon(root) as daemon:
         daemon.wait_ready()
         second = subprocess.run(
-            [sys.executable, "-m", "whisperd", "run", "--config", daemon.config], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "whisperd", "run", "--config", daemon.config],
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
         assert second.returncode == 75
@@ -277,11 +286,15 @@ def test_the_status_line_says_what_it_is_doing(root):
     with Daemon(root, {"script": "slow:0.5"}) as daemon:
         daemon.wait_ready()
         tone(root / "inbox/größe.wav", seconds=20.0)
-        daemon.wait(lambda: any("STATUS=1 running (gr\\xf6\\xdfe.wav" in notice for notice in daemon.notices), what="the status")
+        daemon.wait(
+            lambda: any("STATUS=1 running (gr\\xf6\\xdfe.wav" in notice for notice in daemon.notices), what="the status"
+        )
         for name in ("b.wav", "c.wav"):
             tone(root / f"inbox/{name}")
 
-        daemon.wait(lambda: any(", 2 queued, 0 done, 0 failed" in notice for notice in daemon.notices), what="the queue")
+        daemon.wait(
+            lambda: any(", 2 queued, 0 done, 0 failed" in notice for notice in daemon.notices), what="the queue"
+        )
         daemon.stop(signal.SIGQUIT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -57,7 +58,13 @@ class Daemon:
     """
 
     def __init__(
-        self, root: Path, settings: dict | None = None, environment: dict | None = None, *, once: bool = False, prefix=()
+        self,
+        root: Path,
+        settings: dict | None = None,
+        environment: dict | None = None,
+        *,
+        once: bool = False,
+        prefix=(),
     ):
         self.root = root
         self.settings = merged(QUICK, settings or {})
@@ -138,7 +145,9 @@ class Daemon:
         deadline = time.monotonic() + within_seconds
         while not (value := predicate()):
             if time.monotonic() > deadline:
-                raise AssertionError(f"{what} did not come true within {within_seconds} s\n" + "\n".join(self.lines[-40:]))
+                raise AssertionError(
+                    f"{what} did not come true within {within_seconds} s\n" + "\n".join(self.lines[-40:])
+                )
             time.sleep(0.02)
         return value
 
@@ -192,8 +201,6 @@ class Daemon:
 
 def originals(root: Path) -> dict[str, list[str]]:
     """Where the uploads of a spool are: room -> the contents of the files there, as hexadecimal digests."""
-    import hashlib
-
     rooms: dict[str, list[str]] = {}
     for room in ("inbox", "done", "failed"):
         files = [path for path in (root / room).rglob("*") if path.is_file()]

@@ -68,7 +68,7 @@ PROBES = {
     "write outside": lambda: Path("/srv/open/file").write_text("x"),
     "write own program": lambda: Path("/opt/whisperd/file").write_text("x"),
     "read a home": lambda: Path("/home/open/file").read_text(),
-    "read the tmp of others": lambda: Path("/tmp/file").read_text(),  # noqa: S108
+    "read the tmp of others": lambda: Path("/tmp/file").read_text(),
     "see a device": lambda: Path("/dev/lab-device").exists(),
     "see other processes": lambda: Path("/proc/1").exists(),
     "effective capabilities": lambda: process_status("CapEff"),

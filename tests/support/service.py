@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 CLONE = Path("/opt/clone")
 INSTALL = CLONE / "systemd/install.sh"
 PREFIX = Path("/opt/whisperd")
+PYTHON = Path("/opt/python")
 SAMPLE_RATE = 16_000
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 QUICK = {
@@ -28,7 +29,7 @@ def program_binds() -> tuple[Bind, ...]:
     """What the lab needs to run the code under test with the very interpreter and packages that run the tests."""
     packages = [Path(entry) for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
     binds = [Bind(package, Path(f"/opt/packages/{number}")) for number, package in enumerate(packages)]
-    return Bind(REPOSITORY, CLONE), Bind(Path(sys.base_prefix).resolve(), Path("/opt/python")), *binds
+    return Bind(REPOSITORY, CLONE), Bind(Path(sys.base_prefix), PYTHON), *binds
 
 
 def provide_program(lab: SystemdLab) -> None:
@@ -41,9 +42,9 @@ def provide_program(lab: SystemdLab) -> None:
     site.mkdir(parents=True)
     packages = sorted(str(bind.target) for bind in lab.binds if bind.target.parent == Path("/opt/packages"))
     (site / "lab.pth").write_text("\n".join([str(CLONE), *packages]))
-    (prefix / "pyvenv.cfg").write_text("home = /opt/python/bin\ninclude-system-site-packages = false\n")
+    (prefix / "pyvenv.cfg").write_text(f"home = {PYTHON}/bin\ninclude-system-site-packages = false\n")
     (prefix / "bin").mkdir()
-    (prefix / "bin/python").symlink_to(f"/opt/python/bin/python{VERSION}")
+    (prefix / "bin/python").symlink_to(PYTHON / f"bin/python{VERSION}")
     program = prefix / "bin/whisperd"
     program.write_text(f"#!{PREFIX}/bin/python\nimport sys\nfrom whisperd.cli import main\nsys.exit(main())\n")
     program.chmod(0o755)

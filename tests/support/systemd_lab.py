@@ -140,12 +140,13 @@ class SystemdLab:
         """Ask until the answer is true and return it.
 
         Raises:
-            LabError: it was not within `timeout_seconds`.
+            LabError: it was not within `timeout_seconds`; with the end of the journal.
         """
         deadline = time.monotonic() + timeout_seconds
         while not (answer := question()):
             if time.monotonic() > deadline:
-                raise LabError(f"not within {timeout_seconds} s: {what}")
+                journal = self.run("journalctl", "--lines=30", check=False).stdout if self.leader else ""
+                raise LabError(f"not within {timeout_seconds} s: {what}\n{journal}")
             time.sleep(0.05)
         return answer
 

@@ -47,7 +47,11 @@ def outcomes(_bootable):
         provide_program(lab)
         lab.run("systemd-sysusers", CLONE / "systemd/whisperd.sysusers")
         lab.run("systemd-tmpfiles", "--create", CLONE / "systemd/whisperd.tmpfiles")
-        lab.run("sh", "-c", "mkdir -m 777 /srv/open /home/open && chmod 777 /opt/whisperd && mknod -m 666 /dev/lab-device c 1 3")
+        lab.run(
+            "sh",
+            "-c",
+            "mkdir -m 777 /srv/open /home/open && chmod 777 /opt/whisperd && mknod -m 666 /dev/lab-device c 1 3",
+        )
         lab.run("sh", "-c", "echo x | tee /home/open/file /tmp/file /var/spool/whisperd/inbox/of-root")
         service = Service(lab)
         service.configure()

@@ -40,8 +40,8 @@ class TestStart:
         """Once started, `systemctl status` shows a line of figures."""
         service.install()
 
+        service.lab.wait_until("a status", lambda: service.state("StatusText").startswith("0 running, 0 queued"))
         assert service.state("ActiveState") == "active"
-        assert service.lab.wait_until("a status", lambda: service.state("StatusText")).startswith("0 running")
 
     @pytest.mark.parametrize(
         ("changes", "status"),
@@ -90,7 +90,9 @@ class TestWork:
         lab.run("useradd", "--groups=whisperd", "alice")
         service.drop("sample.wav")
         sidecar = service.wait_status("sample.wav", "completed")
-        upload = f"umask 077; mkdir {service.root}/inbox/alice; cp {service.root}/done/sample.wav {service.root}/inbox/alice"
+        upload = (
+            f"umask 077; mkdir {service.root}/inbox/alice; cp {service.root}/done/sample.wav {service.root}/inbox/alice"
+        )
         lab.run("runuser", "--user=alice", "--", "sh", "-c", upload)
         service.wait_status("alice/sample.wav", "completed")
         read = lab.run("runuser", "--user=alice", "--", "cat", f"{service.root}/outbox/alice/sample.txt").stdout
@@ -135,11 +137,11 @@ class TestReload:
         pid = service.main_pid
         service.configure(output={"formats": ["srt"]})
         service.lab.systemctl("reload", service.unit)
-        service.lab.wait_until("it was reloaded", lambda: [line for line in service.messages() if "reload" in line])
+        service.lab.wait_until("it was reloaded", lambda: "the new configuration is in use" in service.messages())
         service.drop("talk.wav")
         sidecar = service.wait_status("talk.wav", "completed")
 
-        assert [name.rsplit(".", 1)[1] for name in sidecar["outputs"]] == ["srt"]
+        assert list(sidecar["outputs"]) == ["srt"]
         assert service.main_pid == pid
 
     def test_bad_configuration(self, service):
@@ -154,7 +156,7 @@ class TestReload:
         sidecar = service.wait_status("talk.wav", "completed")
 
         assert "pool.workers" in "\n".join(errors)
-        assert len(sidecar["outputs"]) > 1
+        assert "txt" in sidecar["outputs"]
         assert service.main_pid == pid
 
 
@@ -169,7 +171,7 @@ class TestStop:
         service.lab.systemctl("start", service.unit)
         sidecar = service.wait_status("interview.wav", "completed")
 
-        assert (state["Result"], state["ExecMainStatus"], state["ControlGroup"]) == ("success", "0", "")
+        assert (state["Result"], state["ExecMainStatus"], state.get("ControlGroup")) == ("success", "0", None)
         assert len(places) == 1
         assert sidecar["attempts"] == 1
         assert service.places("interview.wav") == ["done"]
@@ -209,7 +211,9 @@ class TestFaults:
         start_job(service)
         service.override(RestartSec="100ms", WatchdogSec="1s")
         service.lab.systemctl("restart", service.unit)
-        service.lab.wait_until("the job runs again", lambda: service.sidecar("interview.wav")["phase"] == "transcribing")
+        service.lab.wait_until(
+            "the job runs again", lambda: service.sidecar("interview.wav")["phase"] == "transcribing"
+        )
         script(service.lab, "ok")
         service.lab.systemctl("kill", "--kill-whom=main", "--signal=STOP", service.unit)
         service.wait_status("interview.wav", "completed")
@@ -237,7 +241,7 @@ class TestInstall:
         service.install(check=False)  # no weights need be here
         text = lab.host_path(service.config).read_text()
 
-        assert f"root: {service.root}\n" in text
+        assert f"root: {service.root} " in text
         assert service.state("ExecMainStatus") in {"0", "3"}
 
     def test_other_prefix(self, lab, service):

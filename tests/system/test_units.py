@@ -52,7 +52,9 @@ def installed(request, tmp_path):
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_understands_every_line_of_the_units(installed, unit):
     """systemd-analyze warns of unknown keys and bad values on stderr only: its exit status is 0 then."""
-    result = subprocess.run(["systemd-analyze", "verify", installed / unit], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["systemd-analyze", "verify", installed / unit], capture_output=True, text=True, check=False
+    )
 
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -104,7 +106,7 @@ def test_no_restart_without_hope():
 
 
 def test_systemd_waits_longer_than_the_daemon():
-    """systemd's patience with a stop is greater than the time that running jobs are given."""
+    """The patience of systemd with a stop is greater than the time that running jobs are given."""
     (timeout,) = values(SYSTEMD / UNITS[0], "TimeoutStopSec")
 
     assert float(timeout.removesuffix("s")) > Config().pool.stop_grace_seconds + 15

@@ -138,10 +138,17 @@ def test_subtitle_options_shape_cues_of_words(changes, expected):
 
 def test_a_long_pause_ends_a_cue_that_has_room():
     """Where cues fill up across segments, words more than three seconds apart are not shown together."""
-    source = transcript(spoken(" one"), spoken(" two", start=4.0), spoken(" three", start=7.0))
+    source = transcript(spoken(" one"), spoken(" two", start=3.125), spoken(" three", start=6.125))
     options = dataclasses.replace(PLAIN, max_line_width=40, max_line_count=2)
 
     assert texts(source, options) == ["one", "two three"]
+
+
+def test_a_cue_without_limits_is_one_line():
+    """Nothing is wrapped that nobody asked to wrap."""
+    source = transcript(spoken(*[" word"] * 199, length=0.1))
+
+    assert texts(source) == [" ".join(["word"] * 199)]
 
 
 def test_subtitle_options_do_nothing_without_words():
@@ -290,6 +297,7 @@ def test_a_blank_word_is_not_shown():
         pytest.param([(5.0, 4.0)], ["00:00:05,000 --> 00:00:05,001"], id="ends before it starts"),
         pytest.param([(-0.02, 1.0)], ["00:00:00,000 --> 00:00:01,000"], id="negative"),
         pytest.param([(math.nan, math.inf)], ["00:00:00,000 --> 00:00:00,001"], id="not finite"),
+        pytest.param([(0.0, 1e306)], ["00:00:00,000 --> 00:00:00,001"], id="not finite in milliseconds"),
         pytest.param(
             [(0.0, 5.0), (3.0, 6.0)],
             ["00:00:00,000 --> 00:00:03,000", "00:00:03,000 --> 00:00:06,000"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from whisperd.spool.layout import Layout
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from whisperd.config import Config
 
@@ -57,7 +59,7 @@ def _spool(settings: Config) -> Iterator[Finding]:
     layout = Layout(settings.root)
     if not layout.root.is_dir():
         parent = next(parent for parent in layout.root.parents if parent.is_dir())
-        if os.access(parent, os.W_OK | os.X_OK):
+        if _can_create_in(parent):
             yield Finding("ok", f"root {layout.root} does not exist yet, it will be made")
         else:
             yield Finding(
@@ -94,6 +96,15 @@ def _spool(settings: Config) -> Iterator[Finding]:
         f"{free >> 20} MB free, {wanted >> 20} MB wanted",
         "" if free >= wanted else "make room, or lower intake.min_free: until then nothing is taken",
     )
+
+
+def _can_create_in(folder: Path) -> bool:
+    """Tried, since access(2) calls even /proc writable for root."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".whisperd-", dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _ffmpeg(settings: Config) -> Finding:

@@ -6,7 +6,7 @@ import shutil
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from whisperd import config, events
+from whisperd import config, events, journal
 from whisperd.daemon.supervisor import Supervisor
 from whisperd.observe import logs
 from whisperd.spool.layout import Layout
@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     with resources.as_file(sample) as path:
         shutil.copy(path, layout.inbox / SAMPLE)
     print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, takes it and ends", flush=True)
-    logs.setup(settings.log_level)
+    journal.setup(settings.log_level)
     finished: list[events.JobFinished] = []
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd import config, events
+from whisperd import config, events, journal
 from whisperd.daemon.supervisor import Supervisor
 from whisperd.observe import logs
 
@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.once:  # nobody is uploading: an empty file need not wait for its data
         intake = settings.intake.model_copy(update={"empty_seconds": 0.0})
         settings = settings.model_copy(update={"intake": intake})
-    logs.setup(settings.log_level)
+    journal.setup(settings.log_level)
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)
     return Supervisor(settings, reload=reload, emitter=emitter, once=arguments.once).run()

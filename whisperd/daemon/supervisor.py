@@ -174,7 +174,7 @@ class Supervisor:
         try:
             config = self._reload()
         except ConfigError as error:
-            _log.error("the new configuration is refused, the old one stays: %s", error)  # noqa: TRY400
+            _log.error("the new configuration is refused, the old one stays: %s", error)
         if config.root != self._config.root:
             _log.error("the new configuration is refused, the old one stays: root cannot change in a running daemon")
         elif config is not self._config:

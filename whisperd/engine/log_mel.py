@@ -1,7 +1,7 @@
 """The log-mel spectrogram of openai-whisper, computed window by window.
 
 `whisper.log_mel_spectrogram` holds the samples, the Fourier transform and the result of the whole recording at once:
-1.3 to 1.5 GB for an hour. Its only tie between distant moments is one number, the loudest value of the file, below
+1.6 GB for an hour. Its only tie between distant moments is one number, the loudest value of the file, below
 which everything quieter than 8 is clamped. So one pass finds that number, and each window is computed when asked for.
 """
 

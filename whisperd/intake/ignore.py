@@ -47,13 +47,29 @@ DEFAULT_PATTERNS = (
 )
 
 
+_PLAIN = re.compile(r"[^*?\[\]]+")
+_EXTENSION = re.compile(r"\*\.([^*?\[\].]+)")
+
+
 class Ignore:
-    """Matches single names, of files and of folders, without regard to case."""
+    """Matches single names, of files and of folders, without regard to case.
+
+    Nearly all patterns are an extension or a whole name: those are looked up in a set, which a scan of many files needs.
+    """
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
-        patterns = (*DEFAULT_PATTERNS, *extra)
-        self._pattern = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns), re.IGNORECASE)
+        patterns = [pattern.lower() for pattern in (*DEFAULT_PATTERNS, *extra)]
+        self._names = {pattern for pattern in patterns if _PLAIN.fullmatch(pattern)}
+        self._extensions = {found[1] for pattern in patterns if (found := _EXTENSION.fullmatch(pattern))}
+        rest = [p for p in patterns if not _PLAIN.fullmatch(p) and not _EXTENSION.fullmatch(p)]
+        self._pattern = re.compile("|".join(map(fnmatch.translate, rest)))
 
     def __call__(self, name: str) -> bool:
         """Whether a file or folder of this name is never an upload, nor contains one."""
-        return name.startswith(".") or self._pattern.match(name) is not None
+        if name.startswith("."):
+            return True
+        name = name.lower()
+        if name in self._names or self._pattern.match(name):
+            return True
+        _, dot, extension = name.rpartition(".")
+        return bool(dot) and extension in self._extensions

@@ -1,205 +1,339 @@
-"""The inbox as the supervisor sees it: what has settled, in which order it is taken, and what cannot be taken."""
+"""The inbox as the supervisor sees it: what is complete, in which order it is taken, and why the rest is not.
+
+Nothing here takes long: scans and folders that arrive are walked in slices, hints and looks are counted per turn.
+"""
 
 from __future__ import annotations
 
+import collections
 import logging
-import os
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from whisperd import events
 from whisperd.fair import FairQueue, top_folder
+from whisperd.intake.complete import Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.ignore import Ignore
+from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.scan import Found, look, scan
-from whisperd.intake.settle import Settle
-from whisperd.intake.watch import Watch
+from whisperd.intake.settle import Settle, Settling
+from whisperd.intake.sight import Sight
+from whisperd.intake.waiting import Notes, Waiting
+from whisperd.job import printable
+from whisperd.spool import names
+from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from whisperd.job import Signature
+    from whisperd.intake.options import IntakeOptions
+    from whisperd.job import Failure, Signature
+
+SLICE_SECONDS = 0.05  # of walking in one turn
+HINTS_PER_TURN = 1000
+DUE_PER_TURN = 2000
+LOOKS_PER_TURN = 200
+TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen
+FOLDER_SHARE = 100
+STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeOptions:
-    """How uploads are found and when they count as complete."""
-
-    settle_seconds: float
-    empty_seconds: float
-    rescan_seconds: float
-    ignore: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Upload:
-    """A settled upload, ready to be claimed."""
+    """A complete upload, ready to be claimed; with a `failure`, to be claimed and failed."""
 
     name: str
     signature: Signature
     first_seen: float
+    failure: Failure | None = None
 
 
 class Inbox:
-    """Feeds events and scans into the settle machine and keeps what came out of it in fair order."""
+    """Feeds events and scans into the settle machine, judges what has settled, and explains what waits.
 
-    def __init__(self, path: Path, options: IntakeOptions, wake: Callable[[], None]) -> None:
+    Args:
+        path: the directory.
+        options: when an upload counts as complete.
+        notes: where it is explained why a file waits.
+        emitter: hears of files that cannot be taken.
+    """
+
+    def __init__(self, path: Path, options: IntakeOptions, notes: Notes, emitter: events.Emitter) -> None:
         self._path = path
-        self._watch = Watch(path, wake)
-        self._wake = wake
-        self._ready: FairQueue[Upload] = FairQueue()
-        self.refused: dict[str, str] = {}
-        self._trouble = ""
+        self._emit = emitter.emit
+        self._leases = Leases()
+        self._waiting = Waiting(notes, self._describe)
+        self._sight = Sight(path)
+        self._refused: dict[str, str] = {}
+        self._held = ""
+        self._settle = Settle(0.0)
+        self._generation = 0
         self.configure(options)
 
     def configure(self, options: IntakeOptions) -> None:
         """Use these options from now on; every file is looked at afresh."""
         self._options = options
-        self._ignore = Ignore(options.ignore)
-        self._settle = Settle(options.settle_seconds, options.empty_seconds)
-        self._ready = FairQueue()
+        extra = (f"*{options.done_marker}",) if options.done_marker else ()
+        self._ignore = Ignore((*options.ignore, *extra))
+        self._settle = Settle(min(options.settle_seconds_proven, options.settle_seconds))
+        self._quiet: FairQueue[str] = FairQueue()  # they have been quiet for long enough to be looked at
+        self._hints: dict[str, None] = {}
+        self._walks: collections.deque[Iterator[Found]] = collections.deque()
+        self._per_folder: collections.Counter[str] = collections.Counter()
+        self._scan: Iterator[Found] | None = None
+        self._is_scanned = False
         self._rescan_at = 0.0
-        self._scanned = False
+        self._looks = 0
+        self._notes_at = 0.0
 
     def start(self) -> None:
         """Watch first, then scan: a file that arrives between the two is seen by one of them.
 
         Raises:
-            OSError: the inbox cannot be watched.
+            OSError: the inbox cannot be read.
         """
-        self._watch.start()
+        ignore_lease_breaks()
+        self._sight.open()
+        self._waiting.sweep()
 
     def stop(self) -> None:
         """Stop watching."""
-        self._watch.stop()
+        self._sight.close()
+
+    def waitables(self) -> list[Any]:
+        """What becomes readable when something happens in the inbox."""
+        return self._sight.waitables()
 
     def __len__(self) -> int:
-        """How many files are waiting here, settled or not."""
+        """How many files are waiting here, complete or not."""
         return len(self._settle)
 
     def is_empty(self) -> bool:
-        """Whether a scan has found nothing that could be claimed."""
-        return self._scanned and all(name in self.refused for name in self._settle.names())
+        """Whether nothing that a scan found could be claimed, however long one waited."""
+        return self._is_scanned and not any(
+            self._may_come(name, known) for name, known in self._settle.items()
+        )
+
+    def _may_come(self, name: str, known: Settling) -> bool:
+        return name not in self._refused and not known.reason.startswith(("still open", "waiting for"))
 
     def tick(self, now: float) -> None:
         """Take in what happened since the last call."""
-        hinted, lost = self._watch.drain()
-        if lost:
-            _log.info("events were lost: scanning the inbox")
-        if lost or now >= self._rescan_at:
-            self._rescan(now)
-        for name in hinted:
-            self._hint(name, now)
-        for name in self._settle.due(now):
-            self._examine(name, now)
+        self._looks = 0
+        self._look_around(now)
+        self._scan_on(now)
+        for name in list(self._hints)[:HINTS_PER_TURN]:
+            del self._hints[name]
+            self._settle.touch(name, now)
+            self._look_again(name, now)
+        for name in self._settle.due(now, DUE_PER_TURN):
+            self._quiet.push(name, top_folder(name), name)
+        self._notes_at = self._waiting.tick(now)
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again, if no event comes before."""
+        if self._scan is not None or self._walks or self._hints:
+            return now
         due = self._settle.next_due()
-        return min(self._rescan_at, due if due is not None else now + self._options.rescan_seconds)
+        return min(self._rescan_at, self._notes_at, self._sight.next_at(now), due if due is not None else self._rescan_at)
 
-    def take(self) -> Upload | None:
+    def take(self, now: float) -> Upload | None:
         """The next upload to claim: folders in turn, first come first served within one."""
-        upload = self._ready.pop()
-        if upload is not None:
-            self._settle.forget(upload.name)
-        return upload
+        self._held = ""
+        while self._looks < LOOKS_PER_TURN and (name := self._quiet.pop()) is not None:
+            upload = self._examine(name, now)
+            if upload is not None:
+                return upload
+        return None
+
+    def has_more(self) -> bool:
+        """Whether `take` stopped for this turn, not for lack of files."""
+        return len(self._quiet) > 0
+
+    def hold(self, reason: str) -> None:
+        """Complete files are not taken for now: say so of each."""
+        self._held = reason
 
     def put_back(self, upload: Upload, now: float) -> None:
         """Keep an upload that could not be claimed for lack of room: it is the next again."""
         self._settle.observe(upload.name, upload.signature, now)
-        self._ready.push_front(upload.name, top_folder(upload.name), upload)
+        self._quiet.push_front(upload.name, top_folder(upload.name), upload.name)
 
     def see_again(self, name: str, now: float) -> None:
-        """Let a file whose claim was lost settle once more."""
-        self._hint(name, now)
+        """Let a file whose claim was lost, or that came back, settle once more."""
+        self._settle.touch(name, now)
+        self._hints[name] = None
 
-    def refuse(self, name: str, reason: str) -> None:
+    def refuse(self, name: str, reason: str, now: float) -> None:
         """Remember that a file cannot be taken, until it is, or is gone; each scan lets it be tried again."""
-        self.refused[name] = reason
+        if self._refused.get(name) != reason:
+            self._refused[name] = reason
+            self._emit(events.UploadRefused(name, reason))
+        self._waiting.watch(name, now)
+        self._settle.postpone(name, now + self._options.rescan_seconds, reason)
 
     def claimed(self, name: str) -> None:
         """The file is no longer in the inbox, and nothing is held against its name."""
-        self.refused.pop(name, None)
+        self._forget(name)
+        if self._options.done_marker:
+            self._remove_marker(name)
 
-    def _rescan(self, now: float) -> None:
-        self._rescan_at = now + self._options.rescan_seconds
-        if not self._watch.is_alive():
-            self._rearm()
-        try:
-            found = list(scan(self._path, self._ignore))
-        except OSError as error:
-            self._report(f"cannot read the inbox {self._path}: {error.strerror}")
-            return
-        self._report("")
-        self._scanned = True
-        present = set()
-        for entry in sorted(found, key=_arrival):
-            present.add(entry.name)
-            self._see(entry, now)
-        for name in [name for name in self._settle.names() if name not in present]:
-            self._forget(name)
-        for name in [name for name in self.refused if name not in present]:
-            del self.refused[name]
-
-    def _rearm(self) -> None:
-        self._watch.stop()
-        self._watch = Watch(self._path, self._wake)
-        try:
-            self._watch.start()
-        except OSError as error:
-            self._report(f"cannot watch the inbox {self._path}: {error.strerror}")
-        else:
-            _log.warning("the inbox is watched afresh: it was replaced, or its watch had ended")
-
-    def _report(self, trouble: str) -> None:
-        if trouble and trouble != self._trouble:
-            _log.error("%s; whisperd goes on by itself once it is back", trouble)
-        elif self._trouble and not trouble:
-            _log.info("the inbox can be read again")
-        self._trouble = trouble
-
-    def _hint(self, name: str, now: float) -> None:
-        path = os.path.join(self._path, name)
-        if os.path.isdir(path) and not os.path.islink(path):
-            parts = () if name == "." else tuple(name.split("/"))
+    def _look_around(self, now: float) -> None:
+        """Take what the watch tells, and see to it that it tells."""
+        hints = self._sight.drain(now)
+        if hints.lost or hints.broken or hints.folder_gone:
+            self._rescan_at = now
+        if hints.broken:
+            self._leases.forget()
+            self._scan = None
+        self._hints.update(dict.fromkeys(sorted(hints.files)))
+        for name in hints.folders:
+            parts = tuple(name.split("/"))
             if not any(self._ignore(part) for part in parts):
-                self._see_all(scan(self._path, self._ignore, parts), now)
+                self._walks.append(scan(self._path, self._ignore, parts, self._sight.enter))
+
+    def _scan_on(self, now: float) -> None:
+        """Walk a little further; a whole scan that ends says which files are gone."""
+        if self._scan is None and now >= self._rescan_at:
+            self._rescan_at = float("inf")
+            self._generation += 1
+            self._scan = scan(self._path, self._ignore, (), self._sight.enter)
+            self._sight.scan_begins()
+        end = time.monotonic() + SLICE_SECONDS
+        while self._walks and time.monotonic() < end:
+            if all(self._see(found, now) for found in _some(self._walks[0])):
+                self._walks.popleft()
+        while self._scan is not None and time.monotonic() < end:
+            try:
+                at_end = True
+                for found in _some(self._scan):
+                    at_end = False
+                    self._sight.met(found.name, now, known=found.name in self._settle or found.name in self._refused)
+                    self._see(found, now)
+            except OSError as error:
+                self._sight.report(f"cannot read the inbox {self._path}: {error.strerror}")
+                at_end = True
+            else:
+                if at_end:
+                    self._scan_ends(now)
+            if at_end:
+                self._scan = None
+                self._rescan_at = now + (
+                    self._options.poll_seconds if self._sight.is_polling else self._options.rescan_seconds
+                )
+
+    def _scan_ends(self, now: float) -> None:
+        self._sight.report("")
+        self._is_scanned = True
+        self._sight.prove(now)
+        for name, known in self._settle.items():
+            if known.generation != self._generation:
+                self._look_again(name, now)  # readdir(3) may miss what is renamed meanwhile
+        for name in [name for name in self._refused if name not in self._settle]:
+            self._look_again(name, now)
+
+    def _see(self, found: Found, now: float) -> None:
+        name = found.name
+        if found.signature is None:
+            if name in self._settle:
+                self._forget(name)
+            self.refuse(name, found.refusal or "", now)
             return
-        self._settle.touch(name, now)
-        self._examine(name, now)
+        if name not in self._settle:
+            group = top_folder(name)
+            if len(self._settle) >= TRACKED_MAX and self._per_folder[group] >= FOLDER_SHARE:
+                return
+            self._per_folder[group] += 1
+            self._waiting.watch(name, now)
+        known = self._settle.observe(name, found.signature, now)
+        known.generation = self._generation
 
-    def _see_all(self, found: Iterable[Found], now: float) -> None:
-        for entry in sorted(found, key=_arrival):
-            self._see(entry, now)
-
-    def _see(self, entry: Found, now: float) -> None:
-        if entry.refusal is not None or entry.signature is None:
-            self._settle.forget(entry.name)
-            self._ready.remove(entry.name)
-            self.refused[entry.name] = entry.refusal or ""
-            return
-        if entry.name not in self._ready:
-            self._settle.observe(entry.name, entry.signature, now)
-
-    def _examine(self, name: str, now: float) -> None:
-        """Look at one file; if it has settled it is ready to be claimed."""
-        entry = look(self._path, name, self._ignore)
-        if entry is None:
+    def _look_again(self, name: str, now: float) -> None:
+        found = look(self._path, name, self._ignore)
+        if found is not None:
+            self._see(found, now)
+        else:
             self._forget(name)
-            self.refused.pop(name, None)
-            return
-        self._ready.remove(name)
-        self._see(entry, now)
-        if entry.signature is not None and entry.refusal is None and self._settle.confirm(name, entry.signature, now):
-            upload = Upload(name, entry.signature, self._settle.first_seen(name))
-            self._ready.push(name, top_folder(name), upload)
+
+    def _examine(self, name: str, now: float) -> Upload | None:
+        """Judge one file that has been quiet; if it is complete, it is out of the settle machine."""
+        known = self._settle.get(name)
+        if known is None:
+            return None
+        self._looks += 1
+        verdict = self._judged(name, known, now)
+        if isinstance(verdict, Take):
+            self._settle.forget(name)
+            return Upload(name, known.signature, known.first_seen, verdict.failure)
+        return None
+
+    def _judged(self, name: str, known: Settling, now: float) -> Verdict:
+        folders, file = names.split(name)
+        quiet = now - known.quiet_since
+        try:
+            with Folder(self._path, folders) as folder:
+                options = self._sight.slowed(self._options)
+                verdict = judge(folder, file, known.signature, quiet, options, self._leases)
+        except OSError:
+            verdict = Changed()
+        match verdict:
+            case Wait(reason, seconds):
+                self._settle.postpone(name, now + seconds, reason)
+                self._tell_of_stall(name, known, quiet)
+            case Refuse(reason):
+                self.refuse(name, reason, now)
+            case Changed():
+                self._look_again(name, now)
+                self._settle.touch(name, now)
+            case _:
+                pass
+        return verdict
+
+    def _tell_of_stall(self, name: str, known: Settling, quiet_seconds: float) -> None:
+        if quiet_seconds >= STALLED_SECONDS and not known.stall_told:
+            known.stall_told = True
+            _log.warning("%s: nothing has come for %.0f min, %s", printable(name), quiet_seconds / 60, known.reason)
+
+    def _describe(self, name: str, now: float) -> tuple[int | None, str] | None:
+        """The size of a file that waits, and why it does."""
+        known = self._settle.get(name)
+        if known is None:
+            return (None, self._refused[name]) if name in self._refused else None
+        if name in self._refused:
+            return known.signature.size, self._refused[name]
+        if name in self._quiet:
+            if isinstance(self._judged(name, known, now), Take):
+                return known.signature.size, self._held or "it is taken next"
+            self._quiet.remove(name)
+            known = self._settle.get(name)
+            if known is None:
+                return None
+        quiet = f"changed {now - known.quiet_since:.0f} s ago"
+        return known.signature.size, self._refused.get(name) or known.reason or quiet
 
     def _forget(self, name: str) -> None:
-        self._settle.forget(name)
-        self._ready.remove(name)
+        if name in self._settle:
+            self._settle.forget(name)
+        group = top_folder(name)
+        self._per_folder[group] -= 1
+        if self._per_folder[group] <= 0:
+            del self._per_folder[group]
+        self._quiet.remove(name)
+        self._refused.pop(name, None)
+        self._waiting.over(name)
+
+    def _remove_marker(self, name: str) -> None:
+        """The marker has done its work; it must not vouch for the next upload of this name."""
 
 
-def _arrival(found: Found) -> tuple[int, str]:
-    return (found.signature.ctime_ns if found.signature else 0, found.name)
+def _some(walk: Iterator[Found]) -> Iterator[Found]:
+    """The next few entries."""
+    for _ in range(200):
+        found = next(walk, None)
+        if found is None:
+            return
+        yield found

@@ -1,4 +1,4 @@
-"""The truth about the inbox: a walk that follows no symlink and is stopped by nothing it meets."""
+"""The truth about the inbox: a walk that follows no symlink, is stopped by nothing it meets and can be taken in steps."""
 
 from __future__ import annotations
 
@@ -13,34 +13,17 @@ from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from whisperd.intake.ignore import Ignore
 
 MEDIA_EXTENSIONS = frozenset(
-    [
-        ".mp3",
-        ".wav",
-        ".m4a",
-        ".mp4",
-        ".flac",
-        ".ogg",
-        ".opus",
-        ".webm",
-        ".mkv",
-        ".mov",
-        ".avi",
-        ".aac",
-        ".wma",
-        ".aiff",
-        ".amr",
-        ".3gp",
-    ]
+    ".mp3 .wav .m4a .mp4 .flac .ogg .opus .webm .mkv .mov .avi .aac .wma .aiff .amr .3gp".split()
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """One entry of the inbox: an upload with its signature, or something that can't be taken and why."""
 
@@ -49,35 +32,53 @@ class Found:
     refusal: str | None = None
 
 
-def scan(inbox: Path, ignore: Ignore, below: tuple[str, ...] = ()) -> Iterator[Found]:
-    """Every upload in the inbox, or in one folder of it, at any depth.
+def scan(
+    inbox: Path,
+    ignore: Ignore,
+    below: tuple[str, ...] = (),
+    enter: Callable[[tuple[str, ...], Folder], object] = lambda _below, _folder: None,
+) -> Iterator[Found]:
+    """Every upload in the inbox, or in one folder of it, at any depth; in no particular order.
+
+    Args:
+        inbox: the directory.
+        ignore: names that are no uploads.
+        below: where in the inbox to begin.
+        enter: called with each folder before it is read, so that one who watches it from then on misses nothing.
 
     Raises:
         OSError: the inbox itself cannot be read.
     """
-    try:
-        folder = Folder(inbox, below)
-    except OSError as error:
-        if not below:
-            raise
-        if error.errno in {errno.EACCES, errno.EPERM}:
-            yield Found(
-                "/".join(below), None, "permission denied: whisperd cannot look into this folder; it needs g+rwx"
-            )
-        return
-    with folder:
-        for entry in sorted(os.listdir(folder.fd)):
-            if ignore(entry):
-                continue
-            found = _look(folder, "/".join((*below, entry)), entry)
-            if isinstance(found, Found):
-                yield found
-            elif found:
-                if names.stem_and_extension(entry)[1].lower() in MEDIA_EXTENSIONS:
-                    yield Found(
-                        "/".join((*below, entry)), None, "this is a folder; the files in it are taken one by one"
-                    )
-                yield from scan(inbox, ignore, (*below, entry))
+    open_ends = [below]
+    while open_ends:
+        parts = open_ends.pop()
+        try:
+            folder = Folder(inbox, parts)
+        except OSError as error:
+            if not parts:
+                raise
+            if error.errno in {errno.EACCES, errno.EPERM}:
+                refusal = "permission denied: whisperd cannot look into this folder; it needs g+rwx"
+                yield Found("/".join(parts), None, refusal)
+            continue
+        with folder:
+            enter(parts, folder)
+            prefix = "".join(f"{part}/" for part in parts)
+            with os.scandir(folder.fd) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if ignore(name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        open_ends.append((*parts, name))
+                        if names.stem_and_extension(name)[1].lower() in MEDIA_EXTENSIONS:
+                            yield Found(prefix + name, None, "this is a folder; the files in it are taken one by one")
+                        continue
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+                    yield found(prefix + name, status)
 
 
 def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:
@@ -87,31 +88,23 @@ def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:
         return None
     try:
         with Folder(inbox, folders) as folder:
-            found = _look(folder, name, file)
-    except OSError:
+            status = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
+    except (OSError, ValueError):
         return None
-    return found if isinstance(found, Found) else None
+    return None if stat.S_ISDIR(status.st_mode) else found(name, status)
 
 
-def _look(folder: Folder, name: str, entry: str) -> Found | bool:
-    """An entry; True stands for a folder, False for nothing there."""
-    try:
-        status = os.stat(entry, dir_fd=folder.fd, follow_symlinks=False)
-    except OSError:
-        return False
+def found(name: str, status: os.stat_result) -> Found:
+    """What stat(2) makes of an entry that is no folder."""
     kind = status.st_mode
-    if stat.S_ISDIR(kind):
-        return True
     if stat.S_ISREG(kind):
-        signature = Signature(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
-        )
-        if not _readable(folder, entry):
-            return Found(name, signature, "permission denied: whisperd cannot read it; the file needs g+r")
-        return Found(name, signature)
+        return Found(name, signature_of(status))
     what = "a symlink" if stat.S_ISLNK(kind) else "a FIFO" if stat.S_ISFIFO(kind) else "not a regular file"
     return Found(name, None, f"this is {what}; only regular files are taken")
 
 
-def _readable(folder: Folder, entry: str) -> bool:
-    return os.access(entry, os.R_OK, dir_fd=folder.fd, effective_ids=True)
+def signature_of(status: os.stat_result) -> Signature:
+    """What stat(2) says of a file's state."""
+    return Signature(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
+    )

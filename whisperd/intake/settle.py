@@ -1,7 +1,8 @@
 """When has an upload stopped changing? One small state machine per file; time is given, never asked for.
 
-A file has settled once no event named it and its signature stayed the same for the quiet time, all measured on this
-machine's monotonic clock: mtimes prove nothing, since cp -p, rsync -t and Explorer bring old ones along.
+A file is due for a look once no event named it and its signature stayed the same for the quiet time, all measured on this
+machine's monotonic clock: mtimes prove nothing, since cp -p, rsync -t and Explorer bring old ones along. Who looked and
+found that it is not complete postpones it, with the reason.
 """
 
 from __future__ import annotations
@@ -15,25 +16,30 @@ if TYPE_CHECKING:
 
     from whisperd.job import Signature
 
+NEVER = float("inf")
+
 
 @dataclass(slots=True)
 class Settling:
-    """What is known of one file."""
+    """What is known of one file; all times on the monotonic clock."""
 
     signature: Signature
     first_seen: float
     quiet_since: float
-    scheduled: bool = False
+    check_at: float = NEVER  # when it is due
+    queued_at: float = NEVER  # the time of its one valid entry in the heap
+    reason: str = ""  # why the last look did not find it complete
+    generation: int = 0  # the last scan that met it
+    stall_told: bool = False
 
 
 class Settle:
     """Every file that was seen and not yet taken."""
 
-    def __init__(self, quiet_seconds: float, empty_seconds: float) -> None:
+    def __init__(self, quiet_seconds: float) -> None:
         self.quiet_seconds = quiet_seconds
-        self.empty_seconds = empty_seconds
         self._files: dict[str, Settling] = {}
-        self._due: list[tuple[float, str]] = []  # one entry per file that is not quiet yet; others are met and dropped
+        self._due: list[tuple[float, int, str]] = []  # ctime second: what was found in one scan keeps its order
 
     def __len__(self) -> int:
         return len(self._files)
@@ -41,64 +47,67 @@ class Settle:
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
-    def names(self) -> Iterator[str]:
+    def items(self) -> Iterator[tuple[str, Settling]]:
         """Every file under watch."""
-        return iter(tuple(self._files))
+        return iter(tuple(self._files.items()))
 
-    def first_seen(self, name: str) -> float:
-        """When the file was first seen."""
-        return self._files[name].first_seen
+    def get(self, name: str) -> Settling | None:
+        """What is known of one file."""
+        return self._files.get(name)
 
-    def observe(self, name: str, signature: Signature, now: float) -> None:
+    def observe(self, name: str, signature: Signature, now: float) -> Settling:
         """A look at the file: a new file, or one that changed, starts its quiet time."""
         known = self._files.get(name)
         if known is None:
             known = self._files[name] = Settling(signature, now, now)
-            self._schedule(name, known)
+            self._schedule(name, known, now + self.quiet_seconds)
         elif known.signature != signature:
             known.signature = signature
-            known.quiet_since = now
-            self._schedule(name, known)
+            self._changed(name, known, now)
+        return known
 
     def touch(self, name: str, now: float) -> None:
         """An event named the file: its quiet time starts again."""
         if known := self._files.get(name):
-            known.quiet_since = now
-            self._schedule(name, known)
+            self._changed(name, known, now)
+
+    def postpone(self, name: str, until: float, reason: str) -> None:
+        """It is not complete yet: due again at that time, or the quiet time after its next change."""
+        if known := self._files.get(name):
+            known.reason = reason
+            self._schedule(name, known, until)
 
     def forget(self, name: str) -> None:
         """The file is gone or taken."""
         self._files.pop(name, None)
 
-    def due(self, now: float) -> Iterator[str]:
-        """Files whose quiet time is over: look at each once more and `confirm` it."""
-        while self._due and self._due[0][0] <= now:
-            _, name = heapq.heappop(self._due)
+    def due(self, now: float, limit: int) -> Iterator[str]:
+        """Up to `limit` files that have been quiet for long enough to be looked at, oldest first."""
+        while limit and self._due and self._due[0][0] <= now:
+            at, _, name = heapq.heappop(self._due)
             known = self._files.get(name)
-            if known is None:
+            if known is None or known.queued_at != at:
+                continue  # it was taken, or has another entry
+            known.queued_at = NEVER
+            if known.check_at > now:
+                self._schedule(name, known, known.check_at)
                 continue
-            known.scheduled = False
-            if self._ready_at(known) <= now:
-                yield name
-            else:
-                self._schedule(name, known)
-
-    def confirm(self, name: str, signature: Signature, now: float) -> bool:
-        """Whether the file, looked at just now, has settled."""
-        self.observe(name, signature, now)
-        known = self._files[name]
-        return known.signature == signature and self._ready_at(known) <= now
+            known.check_at = NEVER
+            limit -= 1
+            yield name
 
     def next_due(self) -> float | None:
-        """When `due` will next have something to look at."""
+        """When `due` may next have something to look at."""
         return self._due[0][0] if self._due else None
 
-    def _ready_at(self, known: Settling) -> float:
-        # browsers and Finder create an empty placeholder long before the data comes
-        wait = self.quiet_seconds if known.signature.size else max(self.empty_seconds, self.quiet_seconds)
-        return known.quiet_since + wait
+    def _changed(self, name: str, known: Settling, now: float) -> None:
+        known.quiet_since = now
+        known.stall_told = False
+        known.reason = ""
+        self._schedule(name, known, now + self.quiet_seconds)
 
-    def _schedule(self, name: str, known: Settling) -> None:
-        if not known.scheduled:
-            known.scheduled = True
-            heapq.heappush(self._due, (self._ready_at(known), name))
+    def _schedule(self, name: str, known: Settling, at: float) -> None:
+        known.check_at = at
+        if at < known.queued_at:  # an entry that comes too early is put back when it is met
+            known.queued_at = at
+            heapq.heappush(self._due, (at, known.signature.ctime_ns, name))

@@ -1,123 +1,153 @@
-"""inotify through watchdog: hints that something may have changed, and the admission that hints were lost.
+"""inotify: hints that something may have changed, and the admission that hints were lost.
 
-The handler runs on watchdog's threads and does nothing but queue a name: an exception in it would end the dispatcher
-while everything still looks alive.
+There is no thread: the kernel's queue is the queue, and the supervisor waits for its descriptor beside the workers'.
+Folders are added by the scan as it enters them, before it reads them, so that nothing falls between the two.
 """
 
 from __future__ import annotations
 
-import collections
-import logging
+import contextlib
+import errno
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
+from inotify_simple import INotify, flags
+
+from whisperd.spool.durable import Folder, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from watchdog.observers.api import BaseObserver
+COOKIE = ".whisperd-cookie"
+COOKIE_SECONDS = 5.0  # its event comes at once; a machine under load may need a moment to read it
 
-HINTS_MAX = 10_000  # beyond that a scan is cheaper than the hints, and memory stays bounded
+# without OPEN and CLOSE_NOWRITE, which our own reads cause, and without MODIFY, one for each write(2)
+_WANTED = (
+    flags.CREATE
+    | flags.CLOSE_WRITE
+    | flags.ATTRIB
+    | flags.MOVED_TO
+    | flags.MOVED_FROM
+    | flags.DELETE
+    | flags.DELETE_SELF
+    | flags.MOVE_SELF
+    | flags.ONLYDIR
+    | flags.EXCL_UNLINK
+)
 
-_log = logging.getLogger(__name__)
+
+@dataclass(slots=True)
+class Hints:
+    """What the kernel told since the last call; names are relative to the inbox."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+    lost: bool = False  # the queue was full: nobody knows what was not told
+    broken: bool = False  # the inbox itself was moved, deleted or unmounted
+    folder_gone: bool = False
 
 
-class Watch(FileSystemEventHandler):
-    """Watches the inbox and collects hints.
+class Watch:
+    """One inotify instance over the inbox.
 
-    Args:
-        inbox: the directory to watch, with all below it.
-        wake: called from a foreign thread when there is something new to look at.
+    Raises:
+        OSError: EMFILE or ENFILE, no more instances (fs.inotify.max_user_instances), or the inbox is not there.
     """
 
-    def __init__(self, inbox: Path, wake: Callable[[], None]) -> None:
+    def __init__(self, inbox: Path) -> None:
         self._inbox = inbox
-        self._wake = wake
-        self._hints: collections.deque[str] = collections.deque(maxlen=HINTS_MAX)
-        self._lost = False
-        self._observer: BaseObserver | None = None
-        self._identity: tuple[int, int] | None = None
+        status = os.stat(inbox)
+        self._identity = status.st_dev, status.st_ino
+        self._inotify = INotify(nonblocking=True)
+        self._paths: dict[int, tuple[str, ...]] = {}
+        self._cookie_at: float | None = None
+        self.is_full = False
 
-    def start(self) -> None:
-        """Begin to watch; whatever is there already is for the scan to find.
+    def fileno(self) -> int:
+        """Readable when there is something to `drain`."""
+        return int(self._inotify.fileno())
 
-        Raises:
-            OSError: the inbox cannot be watched (missing, unreadable, watch limit reached).
+    def close(self) -> None:
+        """Watch no more."""
+        self._inotify.close()
+        self._take_cookie_back()
+
+    def add(self, parts: tuple[str, ...], folder: Folder) -> bool:
+        """Watch one open folder from now on; True if it was not watched before.
+
+        Past the limit of watches `is_full` becomes true, and what happens in the folder is left to the scan.
         """
-        self._identity = self._look_at_root()
-        observer = Observer()
-        # without IN_OPEN and IN_CLOSE_NOWRITE: our own reads would fill the queue
-        wanted: list[type[FileSystemEvent]] = [
-            FileCreatedEvent,
-            FileClosedEvent,
-            FileMovedEvent,
-            FileDeletedEvent,
-            DirCreatedEvent,
-            DirMovedEvent,
-        ]
-        observer.schedule(self, str(self._inbox), recursive=True, event_filter=wanted)
-        logging.getLogger("watchdog.observers.inotify_c").addFilter(self._overheard)
-        observer.start()
-        self._observer = observer
-
-    def stop(self) -> None:
-        """Stop watching."""
-        logging.getLogger("watchdog.observers.inotify_c").removeFilter(self._overheard)
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join(timeout=5)
-            self._observer = None
-
-    def drain(self) -> tuple[set[str], bool]:
-        """The names hinted at since the last call, relative to the inbox, and whether hints were lost."""
-        lost, self._lost = self._lost, False
-        hinted: set[str] = set()
-        while self._hints:
-            hinted.add(self._hints.popleft())
-        return hinted, lost or len(hinted) >= HINTS_MAX
-
-    def is_alive(self) -> bool:
-        """Whether events still arrive: the threads run, and the inbox is the directory that is being watched."""
-        observer = self._observer
-        if observer is None or not observer.is_alive() or not all(emitter.is_alive() for emitter in observer.emitters):
-            return False
         try:
-            return self._look_at_root() == self._identity
+            number = self._inotify.add_watch(f"/proc/self/fd/{folder.fd}", _WANTED)
+        except OSError as error:
+            self.is_full |= error.errno in {errno.ENOSPC, errno.ENOMEM}
+            return True
+        is_new = number not in self._paths
+        self._paths[number] = parts
+        return is_new
+
+    def drain(self) -> Hints:
+        """What was told since the last call."""
+        hints = Hints()
+        gone: set[tuple[str, ...]] = set()
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                hints.lost = True
+                continue
+            parts = self._paths.get(event.wd)
+            if parts is None:
+                continue
+            if event.mask & flags.IGNORED:
+                del self._paths[event.wd]
+            if event.mask & (flags.IGNORED | flags.UNMOUNT | flags.MOVE_SELF | flags.DELETE_SELF):
+                hints.broken |= not parts
+            elif event.name == COOKIE and not parts:
+                if self._cookie_at is not None:
+                    self._take_cookie_back()
+            elif event.mask & flags.ISDIR:
+                if event.mask & (flags.CREATE | flags.MOVED_TO):
+                    hints.folders.add("/".join((*parts, event.name)))
+                elif event.mask & (flags.DELETE | flags.MOVED_FROM):
+                    gone.add((*parts, event.name))
+            elif event.name:
+                hints.files.add("/".join((*parts, event.name)))
+        if gone:
+            hints.folder_gone = True
+            self._remove(gone)
+        return hints
+
+    def is_of(self, inbox: Path) -> bool:
+        """Whether the path still leads to the directory that is watched: it may have been replaced, or mounted over."""
+        try:
+            status = os.stat(inbox)
         except OSError:
             return False
+        return (status.st_dev, status.st_ino) == self._identity
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Queue what changed; a file moved here, or linked, is created without ever being closed."""
-        for path in (event.src_path, event.dest_path):
-            if path:
-                relative = os.path.relpath(os.fsdecode(path), self._inbox)
-                if not relative.startswith(".."):
-                    if len(self._hints) >= HINTS_MAX - 1:
-                        self._lost = True
-                    self._hints.append(relative)
-        self._wake()
+    def plant_cookie(self, now: float) -> None:
+        """Make a file whose event must come back; where it cannot be made, on a full disk, nothing is concluded."""
+        if self._cookie_at is None:
+            with contextlib.suppress(OSError), Folder(self._inbox) as folder:
+                self._cookie_at = now  # before the event can come
+                write(folder, COOKIE, b"", sync=False)
+                return
+            self._cookie_at = None
 
-    def _overheard(self, record: logging.LogRecord) -> bool:
-        """Watchdog tells of a queue overflow, and of events it threw away then, by a log line alone."""
-        if "overflow" in record.getMessage():
-            self._lost = True
-            self._wake()
-            return False
-        return True
+    def is_proven(self, now: float) -> bool:
+        """Whether no event is overdue."""
+        return self._cookie_at is None or now - self._cookie_at < COOKIE_SECONDS
 
-    def _look_at_root(self) -> tuple[int, int]:
-        os.listdir(self._inbox)  # an unreadable inbox is watched without an error, and without an event
-        status = self._inbox.stat()
-        return status.st_dev, status.st_ino
+    def _take_cookie_back(self) -> None:
+        if self._cookie_at is not None:
+            self._cookie_at = None
+            with contextlib.suppress(OSError), Folder(self._inbox) as folder:
+                os.unlink(COOKIE, dir_fd=folder.fd)
+
+    def _remove(self, gone: set[tuple[str, ...]]) -> None:
+        """Forget folders that went elsewhere with all in them; their events would come under a wrong name."""
+        for number, parts in tuple(self._paths.items()):
+            if any(parts[:depth] in gone for depth in range(1, len(parts) + 1)):
+                del self._paths[number]
+                with contextlib.suppress(OSError):
+                    self._inotify.rm_watch(number)

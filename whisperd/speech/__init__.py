@@ -1,0 +1,1 @@
+"""AUDIO: from an upload to samples. `media` is the way in."""

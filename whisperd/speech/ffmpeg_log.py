@@ -13,16 +13,17 @@ from whisperd.job import printable
 
 LONGEST_LINE = 4096  # bytes; the rest of a line is dropped
 LONGEST_TEXT = 160  # characters of a recording's own words in a message
-CAUSES_KEPT = 4
 
 _LINE = re.compile(r"(?:\[[^\]]* @ \w+\] )*\[(?P<level>[a-z]+)\] (?P<text>.*)")
-_SELF = re.compile(r"(?:file:/proc/self/fd/0|fd:|pipe:\d?):? ?")
+_SELF = re.compile(r"^(?:file:/proc/self/fd/0|fd:)(?:: )?")
 _INPUT = re.compile(r"Input #0, (.+?), from ")
 _DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+)")
 _STREAM = re.compile(r" +Stream #0:\d+\S*: (Audio|Video): (.*)")
 _FIRST_SOUND = re.compile(r"-?\d+\.\d+")
 _CUT_OFF = re.compile(r"partial file|ended prematurely|[Pp]acket corrupt|corrupt input packet|growing file")
-_SAYS_NOTHING = re.compile(r"Error opening|Error parsing|Error submitting|Failed to set value|Conversion failed")
+_SAYS_NOTHING = re.compile(
+    r"Error |Failed to set value|Conversion failed|Invalid data found|Not detecting|Format not on"
+)
 
 
 class FfmpegLog:
@@ -36,6 +37,7 @@ class FfmpegLog:
         promised_seconds: the length that the header states; None if it states none or ffmpeg only guessed it.
         first_sound_seconds: when the first sound comes, counted from the start of the container.
         errors: lines of level error or fatal.
+        cause: the first of them that says something.
         refused: the format is none of those that may be opened.
         cut_off: something ends before the place where it should.
         index_missing: an mp4 without its index, which is written last.
@@ -51,6 +53,7 @@ class FfmpegLog:
         self.video_tracks = 0
         self.first_sound_seconds = 0.0
         self.errors = 0
+        self.cause = ""
         self.refused = False
         self.cut_off = False
         self.index_missing = False
@@ -60,18 +63,12 @@ class FfmpegLog:
         self._guessed = False
         self._in_banner = False
         self._saw_first_sound = False
-        self._causes: list[str] = []
         self._rest = b""
 
     @property
     def promised_seconds(self) -> float | None:
         """The length that the header states."""
         return None if self._guessed else self._stated_seconds
-
-    @property
-    def cause(self) -> str:
-        """The first complaint that says something, fit to be shown."""
-        return next(iter(self._causes), "")
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, whole lines or not."""
@@ -104,15 +101,15 @@ class FfmpegLog:
         self.refused |= text.startswith("Format not on whitelist")
         self.index_missing |= text.startswith("moov atom not found")
         self.unfillable |= text.startswith("Failed to compensate for timestamp delta")
-        if len(self._causes) < CAUSES_KEPT and not _SAYS_NOTHING.match(text):
-            shown = printable(_SELF.sub("", text)[:LONGEST_TEXT].strip())
-            self._causes.append(shown[:LONGEST_TEXT])
+        said = _SELF.sub("", text).strip()
+        if not self.cause and not _SAYS_NOTHING.match(said):
+            self.cause = _shown(said)
 
     def _read_info(self, text: str) -> None:
         if self._in_banner:
             self._read_banner(text)
         elif found := _INPUT.match(text):
-            self.container = printable(found[1][:LONGEST_TEXT])
+            self.container = _shown(found[1])
             self._in_banner = True
         elif text.startswith("Exiting normally, received signal"):
             self.interrupted = True
@@ -129,6 +126,11 @@ class FfmpegLog:
             kind, about = found.groups()
             if kind == "Audio":
                 self.audio_tracks += 1
-                self.audio = self.audio or printable(about[:LONGEST_TEXT])[:LONGEST_TEXT]
+                self.audio = self.audio or _shown(about)
             elif not about.endswith("(attached pic)"):
                 self.video_tracks += 1
+
+
+def _shown(text: str) -> str:
+    """A recording's own words, fit for a terminal and a sidecar, and short."""
+    return printable(text[:LONGEST_TEXT])[:LONGEST_TEXT]

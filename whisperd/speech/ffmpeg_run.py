@@ -6,7 +6,7 @@ import os
 import selectors
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -33,16 +33,31 @@ class Heartbeat:
         self._due_at = 0.0
 
     def __call__(self, seconds: float) -> None:
+        """Report, if it is time again."""
         now = time.monotonic()
         if now >= self._due_at:
             self._due_at = now + BEAT_SECONDS
             self._report(seconds)
 
 
-def _run(
-    ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, beat: _Heartbeat, log: FfmpegLog
-) -> tuple[int, int]:
-    """Let ffmpeg decode; its exit status and how many bytes it gave."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How ffmpeg ended, how many bytes of samples it gave, and what it said."""
+
+    status: int
+    count: int
+    log: FfmpegLog
+
+
+def run(ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, beat: Heartbeat) -> Run:
+    """Decode a recording, an open descriptor that can seek, into `sink`.
+
+    Raises:
+        InputError: `too_long`.
+        JobTimeout: ffmpeg neither read nor wrote for `stall_seconds`.
+        EngineError: `ffmpeg_died`: it does not start.
+        OSError: `sink` takes no more.
+    """
     os.lseek(recording, 0, os.SEEK_SET)  # `fd:` reads on from where the descriptor stands
     try:
         child = subprocess.Popen(
@@ -54,28 +69,28 @@ def _run(
             cwd="/",
         )
     except OSError as error:
-        raise _died(f"ffmpeg cannot be started: {error.strerror}") from error
-    # It stays in this process group: whoever kills that kills both, and a Ctrl-C on a terminal reaches neither.
+        raise died(f"ffmpeg cannot be started: {error.strerror}") from error
+    # It stays in the worker's process group: who kills that kills ffmpeg too.
     with child:
         try:
             confine(child.pid, options.max_duration_seconds)
-            count = _pump(child, sink, options, beat, log)
-            status = child.wait(options.stall_seconds)
-        except BaseException as error:
+            count, log = _pump(child, sink, options, beat)
+            return Run(child.wait(options.stall_seconds), count, log)
+        except subprocess.TimeoutExpired as error:
             child.kill()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise _stalled(options.stall_seconds) from error
+            raise _stalled(options.stall_seconds) from error
+        except BaseException:
+            child.kill()
             raise
-    return status, count
 
 
 def _pump(
-    child: subprocess.Popen[bytes], sink: BinaryIO, options: MediaOptions, beat: _Heartbeat, log: FfmpegLog
-) -> int:
-    """Move samples to disk and words to the log, both as they come, for a full pipe would stop ffmpeg."""
-    count = 0
-    life = (0, 0)
-    stalls_at = time.monotonic() + options.stall_seconds
+    child: subprocess.Popen[bytes], sink: BinaryIO, options: MediaOptions, beat: Heartbeat
+) -> tuple[int, FfmpegLog]:
+    """Move samples to disk and words to the log, both as they come: a full pipe would stop ffmpeg."""
+    most = options.max_duration_seconds * BYTES_PER_SECOND
+    count, log = 0, FfmpegLog()
+    life, stalls_at = (0, 0), time.monotonic() + options.stall_seconds
     with selectors.DefaultSelector() as selector:
         for pipe in (child.stdout, child.stderr):
             assert pipe is not None
@@ -89,25 +104,24 @@ def _pump(
                     log.feed(data)
                 else:
                     count += len(data)
-                    if count > options.max_duration_seconds * BYTES_PER_SECOND:
+                    if count > most:
                         raise _too_long(options.max_duration_seconds)
                     sink.write(data)
-            # Where a long picture has a short sound track, ffmpeg reads for minutes and gives nothing.
+            # Reading is life too: where a long picture has a short sound track, nothing comes out for minutes.
             seen = (count, _bytes_read(child.pid))
-            now = time.monotonic()
             if seen != life:
-                life, stalls_at = seen, now + options.stall_seconds
-            elif now >= stalls_at:
+                life, stalls_at = seen, time.monotonic() + options.stall_seconds
+            elif time.monotonic() >= stalls_at:
                 raise _stalled(options.stall_seconds)
             beat(count / BYTES_PER_SECOND)
     log.finish()
-    return count
+    return count, log
 
 
 def _bytes_read(pid: int) -> int:
     """What a process has read so far (proc(5), /proc/pid/io); 0 where the kernel does not tell."""
     try:
-        with open(f"/proc/{pid}/io", "rb") as file:  # noqa: PTH123  not a file
+        with open(f"/proc/{pid}/io", "rb") as file:
             return int(file.readline().split()[1])
     except (OSError, ValueError, IndexError):
         return 0
@@ -115,7 +129,7 @@ def _bytes_read(pid: int) -> int:
 
 def _too_long(limit_seconds: float) -> InputError:
     message = f"the recording is longer than {timedelta(seconds=int(limit_seconds))}"
-    return _input_error("too_long", message, "split it, or raise `media.max_duration_seconds`")
+    return InputError(message, hint="split it, or raise `media.max_duration_seconds`", code="too_long", stage=STAGE)
 
 
 def _stalled(seconds: float) -> JobTimeout:
@@ -126,5 +140,6 @@ def _stalled(seconds: float) -> JobTimeout:
     )
 
 
-def _died(message: str, hint: str = "") -> EngineError:
+def died(message: str, hint: str = "") -> EngineError:
+    """The error for an ffmpeg that ended as no recording makes it end."""
     return EngineError(message, hint=hint, code="ffmpeg_died", stage=STAGE)

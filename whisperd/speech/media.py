@@ -6,27 +6,14 @@ import contextlib
 import errno
 import hashlib
 import os
-import selectors
 import signal
 import stat
-import subprocess
-import time
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from whisperd.errors import EngineError, InputError, JobTimeout, SpoolFull
-from whisperd.speech.ffmpeg import (
-    BYTES_PER_SAMPLE,
-    ENVIRONMENT,
-    SAMPLE_RATE,
-    Ffmpeg,
-    confine,
-    decode_command,
-    find_ffmpeg,
-    inspect,
-)
-from whisperd.speech.ffmpeg_log import FfmpegLog
+from whisperd.errors import InputError, SpoolFull
+from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, find_ffmpeg, inspect
+from whisperd.speech.ffmpeg_run import BYTES_PER_SECOND, STAGE, Heartbeat, Run, died, run
 from whisperd.speech.header import HEAD_BYTES, playlist_kind, promised_bytes
 
 if TYPE_CHECKING:
@@ -35,12 +22,9 @@ if TYPE_CHECKING:
 
     from whisperd.options import MediaOptions
 
-STAGE = "decoding"
-WHOLE = 0.9  # less than this part of what the header promises is not the whole recording
-CHUNK_BYTES = 1 << 18
+WHOLE = 0.9  # less than this part of what the header promises is not the whole recording,
+SLACK_SECONDS = 2.0  # if more than this is missing: clips of a few seconds often end before their header says
 HASH_BYTES = 1 << 20
-BEAT_SECONDS = 0.5
-BYTES_PER_SECOND = SAMPLE_RATE * BYTES_PER_SAMPLE
 MOST_FRAMES_FAILED = 69  # exit status of ffmpeg beyond its `-max_error_rate`, two thirds
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -79,6 +63,7 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
     Args:
         source: the recording; a regular file.
         target: overwritten; removed again if this fails.
+        options: which ffmpeg, and the limits.
         report: called with the seconds decoded so far at least once a second, never going back. It is the heartbeat;
             what it raises ends ffmpeg and passes through.
 
@@ -90,33 +75,33 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
         BootError: there is no ffmpeg.
         OSError: the disk cannot read the recording.
     """
-    beat = _Heartbeat(report)
-    with _opened(source) as recording:
-        size = os.fstat(recording).st_size
-        _refuse_at_sight(os.pread(recording, HEAD_BYTES, 0), size)
-        ffmpeg = inspect(find_ffmpeg(options.ffmpeg))
-        sha256 = _hash(recording, beat)  # before ffmpeg: where the disk fails, the recording must not be blamed
-        log = FfmpegLog()
-        try:
+    beat = Heartbeat(report)
+    try:
+        with _opened(source) as recording:
+            size = os.fstat(recording).st_size
+            _refuse_at_sight(os.pread(recording, HEAD_BYTES, 0), size)
+            ffmpeg = inspect(find_ffmpeg(options.ffmpeg))
+            sha256 = _hash(recording, beat)  # before ffmpeg: where the disk fails, the recording must not be blamed
             with target.open("wb") as sink:
-                status, count = _run(ffmpeg, recording, sink, options, beat, log)
-            _judge(log, status, count)
-        except BaseException as error:
+                ran = run(ffmpeg, recording, sink, options, beat)
+        _judge(ran)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the reason counts, not the broom
             target.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise SpoolFull(f"no room for decoded audio: {error.strerror}", hint="make room on the disk") from error
-            raise
-    seconds = count / BYTES_PER_SECOND
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise SpoolFull(f"no room for decoded audio: {error.strerror}", hint="make room on the disk") from error
+        raise
+    seconds = ran.count / BYTES_PER_SECOND
     report(seconds)
     return Decoded(
-        samples=count // BYTES_PER_SAMPLE,
+        samples=ran.count // BYTES_PER_SAMPLE,
         duration_seconds=seconds,
-        start_offset_seconds=max(0.0, log.first_sound_seconds),
-        promised_seconds=log.promised_seconds,
-        format=f"{log.container}: {log.audio}",
+        start_offset_seconds=max(0.0, ran.log.first_sound_seconds),
+        promised_seconds=ran.log.promised_seconds,
+        format=f"{ran.log.container}: {ran.log.audio}",
         sha256=sha256,
         size_bytes=size,
-        errors=log.errors,
+        errors=ran.log.errors,
     )
 
 
@@ -128,7 +113,7 @@ def hash_file(path: Path, report: Callable[[float], None]) -> str:
         OSError: the disk cannot read it.
     """
     with _opened(path) as descriptor:
-        return _hash(descriptor, _Heartbeat(report))
+        return _hash(descriptor, Heartbeat(report))
 
 
 @contextlib.contextmanager
@@ -149,7 +134,7 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _hash(descriptor: int, beat: _Heartbeat) -> str:
+def _hash(descriptor: int, beat: Heartbeat) -> str:
     digest = hashlib.sha256()
     os.lseek(descriptor, 0, os.SEEK_SET)
     while block := os.read(descriptor, HASH_BYTES):
@@ -168,21 +153,21 @@ def _refuse_at_sight(head: bytes, size: int) -> None:
         raise _truncated(size / promised)
 
 
-def _judge(log: FfmpegLog, status: int, count: int) -> None:
+def _judge(ran: Run) -> None:
     """Raise what is wrong with the recording, or with ffmpeg; return where it is fit to be transcribed."""
+    log, status, count = ran.log, ran.status, ran.count
     if status < 0:
         name = signal.Signals(-status).name
-        raise _died(f"ffmpeg was killed by {name}", "perhaps out of memory" if -status == signal.SIGKILL else "")
+        raise died(f"ffmpeg was killed by {name}", "perhaps out of memory" if -status == signal.SIGKILL else "")
     if log.interrupted:
-        raise _died("ffmpeg was asked to stop")
+        raise died("ffmpeg was asked to stop")
     if not log.said_anything:
-        raise _died(f"ffmpeg ended with status {status} and did not say why", "try `whisperd check`")
+        raise died(f"ffmpeg ended with status {status} and did not say why", "try `whisperd check`")
     why = f" (ffmpeg: {log.cause})" if log.cause else ""
-    if log.index_missing:
-        raise _input_error(
-            "truncated", "the file is cut off: its index, which comes last, is missing", "upload the whole file again"
-        )
     if not log.container:
+        if log.index_missing:
+            message = "the file is cut off: its index, which comes last, is missing"
+            raise _input_error("truncated", message, "upload the whole file again")
         reason = "this kind of file holds no sound" if log.refused else f"there is no recording in the file{why}"
         raise _input_error("not_media", reason, "upload sound or video in any usual format")
     if not log.audio:
@@ -196,7 +181,9 @@ def _judge(log: FfmpegLog, status: int, count: int) -> None:
     seconds, promised = count / BYTES_PER_SECOND, log.promised_seconds
     # Beside a picture, or another track, the sound may well be the shorter one: then something else must say "cut off".
     promise_is_of_sound = log.audio_tracks == 1 and log.video_tracks == 0
-    if promised is not None and seconds < WHOLE * promised and (promise_is_of_sound or log.cut_off):
+    if promised is None or seconds >= min(WHOLE * promised, promised - SLACK_SECONDS):
+        return
+    if promise_is_of_sound or log.cut_off:
         raise _truncated(seconds / promised)
 
 

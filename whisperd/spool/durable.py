@@ -54,7 +54,7 @@ class Folder:
                 if create:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, dir_fd=fd)
-                        os.fsync(fd)
+                        _sync_directory(fd)
                 below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
                 os.close(fd)
                 fd = below
@@ -91,15 +91,21 @@ class Folder:
 
     def sync(self) -> None:
         """Make renames and new names in this directory survive a power cut."""
-        try:
-            os.fsync(self.fd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # some network filesystems cannot sync a directory; EIO must be heard
-                raise
+        _sync_directory(self.fd)
 
 
-def write(folder: Folder, name: str, data: bytes, *, staging: Folder | None = None, sync: bool = True) -> None:
-    """Replace `name` by `data` in one step: a reader sees the old content or the new, never a part.
+def _sync_directory(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network filesystems cannot sync a directory; EIO must be heard
+            raise
+
+
+def write(
+    folder: Folder, name: str, data: bytes, *, staging: Folder | None = None, sync: bool = True, replace: bool = True
+) -> None:
+    """Give `name` the content `data` in one step: a reader sees the old content or the new, never a part.
 
     Args:
         folder: where the file stands.
@@ -107,6 +113,11 @@ def write(folder: Folder, name: str, data: bytes, *, staging: Folder | None = No
         data: its whole content.
         staging: where the temporary file is made (same filesystem), so that a crash leaves no litter among a user's files.
         sync: wait until content and name are on the disk; without it a power cut may bring the old content back.
+        replace: whether something may stand there already.
+
+    Raises:
+        FileExistsError: something stands there and `replace` is off.
+        OSError: no room, or whatever else; `name` is as it was.
     """
     staging = staging or folder
     temporary = f".{secrets.token_hex(8)}.tmp"
@@ -118,7 +129,10 @@ def write(folder: Folder, name: str, data: bytes, *, staging: Folder | None = No
             share(fd, folder)
             if sync:
                 os.fsync(fd)
-        os.rename(temporary, name, src_dir_fd=staging.fd, dst_dir_fd=folder.fd)
+        if replace:
+            os.rename(temporary, name, src_dir_fd=staging.fd, dst_dir_fd=folder.fd)
+        else:
+            _rename_no_replace(staging.fd, temporary, folder.fd, name)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=staging.fd)
@@ -156,6 +170,11 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
         raise OSError(code, os.strerror(code), name, None, new_name)
     try:  # NFS and some FUSE filesystems lack the flag; link(2) is as exclusive
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except FileExistsError:
+        ours = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if not os.path.samestat(ours, os.stat(new_name, dir_fd=target, follow_symlinks=False)):
+            raise
+        os.unlink(name, dir_fd=source)  # an earlier try was cut off between the link and this
     except PermissionError:
         # fs.protected_hardlinks forbids links to other people's files: reserve the name, then rename over the reservation
         fd = os.open(new_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=target)

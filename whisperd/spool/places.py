@@ -7,7 +7,7 @@ import errno
 import itertools
 from typing import TYPE_CHECKING
 
-from whisperd.job import Status
+from whisperd.job import Status, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 
@@ -44,7 +44,7 @@ class Places:
         for number in itertools.count(1):
             place = names.join(folders, names.numbered(file, number))
             paths = _paths(place, formats)
-            if taken.isdisjoint(paths) and not any(self._occupied(path) for path in paths):
+            if taken.isdisjoint(paths) and not any(self._is_taken(path, place) for path in paths):
                 self._held[job_id] = paths
                 return place
         raise AssertionError
@@ -62,53 +62,50 @@ class Places:
                     break
         return chosen
 
-    def _occupied(self, path: str) -> bool:
+    def _is_taken(self, path: str, place: str) -> bool:
+        if not self._stands(path):
+            return False
+        # a sidecar makes room for a sidecar alone: that is replaced, while a transcript is moved and overwrites nothing
+        return path != _sidecar_path(place) or not self.is_superseded(place)
+
+    def _stands(self, path: str) -> bool:
         room, _, rest = path.partition("/")
         folders, file = names.split(rest)
         try:
             with Folder(self._layout.root / room, folders) as folder:
-                if not folder.exists(file):
-                    return False
-                return not (file.endswith(names.SIDECAR_SUFFIX) and room == "outbox" and self.superseded(folder, file))
+                return folder.exists(file)
         except FileNotFoundError:
             return False
 
-    def superseded(self, folder: Folder, file: str) -> bool:
-        """Whether a sidecar speaks of nothing that still exists.
+    def is_superseded(self, place: str) -> bool:
+        """Whether the sidecar of a place speaks of nothing that still exists.
 
         That is a note on a waiting upload, and the sidecar of a failed job whose original was moved back to be retried.
         """
+        folders, file = names.split(place)
         try:
-            document = sidecar.decode(folder.read(file))
-        except OSError:
-            return False
-        if document is None:
-            return False
-        if document["status"] == Status.PENDING and document.get("id") is None:
-            return True
-        original = document.get("original")
-        if document["status"] != Status.FAILED or not isinstance(original, str):
-            return False
-        room, _, rest = original.partition("/")
-        folders, name = names.split(rest)
-        if room != "failed" or ".." in folders:
-            return False
-        try:
-            with Folder(self._layout.failed, folders) as failed:
-                return not failed.exists(name)
-        except FileNotFoundError:
-            return True
+            with Folder(self._layout.outbox, folders) as outbox:
+                document = sidecar.decode(outbox.read(names.sidecar(file)))
+            if document is None:
+                return False
+            if document["id"] is None:
+                return bool(document["status"] == Status.PENDING)
+            original = f"failed/{place}"
+            has_failed = (document["status"], document["original"]) == (Status.FAILED, printable(original))
+            return has_failed and not self._stands(original)
         except OSError:
             return False
 
 
 def _paths(place: str, formats: tuple[str, ...]) -> frozenset[str]:
     folders, file = names.split(place)
-    outputs = [names.output(file, kind) for kind in formats]
-    return frozenset(
-        {f"outbox/{names.join(folders, output)}" for output in (*outputs, names.sidecar(file))}
-        | {f"done/{place}", f"failed/{place}"}
-    )
+    outputs = {f"outbox/{names.join(folders, names.output(file, kind))}" for kind in formats}
+    return frozenset(outputs | {_sidecar_path(place), f"done/{place}", f"failed/{place}"})
+
+
+def _sidecar_path(place: str) -> str:
+    folders, file = names.split(place)
+    return f"outbox/{names.join(folders, names.sidecar(file))}"
 
 
 def _blocked(root: Path, parts: tuple[str, ...]) -> bool:

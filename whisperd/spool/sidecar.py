@@ -48,6 +48,7 @@ FIELDS = [
     "error",
     "quality",
 ]
+IDENTITY = frozenset({"id", "status", "original"})  # without these a document is not taken for a sidecar
 
 
 def pending_upload(name: str, size_bytes: int | None, reason: str, *, now: str) -> dict[str, Any]:
@@ -145,7 +146,8 @@ def decode(data: bytes) -> dict[str, Any] | None:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) and document.get("schema") == SCHEMA else None
+    is_ours = isinstance(document, dict) and document.get("schema") == SCHEMA and document.keys() >= IDENTITY
+    return document if is_ours else None
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
 
 OUTPUTS = "outputs"
+IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody put something there since the place was chosen
 
 
 class Store:
@@ -130,9 +131,9 @@ class Store:
                     failpoint("publish.after_sidecar")
                     self._retire(own, job, "done")
                     break
-                except FileExistsError:  # somebody put a file there since the place was chosen
+                except IN_THE_WAY as error:
                     self._retract(job, result)
-                    job = self._choose_again(own, job)
+                    job = self._choose_again(own, job, error)
         failpoint("publish.after_original")
         self._clear(job)
         return job
@@ -148,9 +149,9 @@ class Store:
                     failpoint("fail.after_sidecar")
                     self._retire(own, job, "failed")
                     break
-                except FileExistsError:
+                except IN_THE_WAY as error:
                     self._hide(job)
-                    job = self._choose_again(own, job)
+                    job = self._choose_again(own, job, error)
         failpoint("fail.after_original")
         self._clear(job)
         return job
@@ -172,14 +173,22 @@ class Store:
     def _retract(self, job: Job, result: Result) -> None:
         """Take back what was published of this job under a place that turned out to be taken."""
         folders, file = names.split(job.place)
-        with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # a user has taken it away with its folder
+            Folder(self.layout.outbox, folders) as outbox,
+            _subfolder(self, job, OUTPUTS) as rendered,
+        ):
             for kind in result.outputs:
                 if not rendered.exists(kind):
-                    move(outbox, names.output(file, kind), rendered, kind)
+                    with contextlib.suppress(FileNotFoundError):
+                        move(outbox, names.output(file, kind), rendered, kind)
         self._hide(job)
 
-    def _choose_again(self, own: Folder, job: Job) -> Job:
-        job = job.evolve(place=self.places.choose(job.id, job.name, job.formats))
+    def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
+        place = self.places.choose(job.id, job.name, job.formats)
+        if place == job.place:
+            raise error  # what is in the way cannot be seen from here: again later, and not in a circle
+        job = job.evolve(place=place)
         records.save(own, records.JOB, job)
         return job
 
@@ -223,31 +232,32 @@ class Store:
         folders, file = names.split(name)
         with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
             document = sidecar.decode(outbox.read(names.sidecar(file)))
-            if document and document.get("id") is None:
+            if document and document["id"] is None:
                 os.unlink(names.sidecar(file), dir_fd=outbox.fd)
 
     def _write_sidecar(self, place: str, document: dict[str, Any], *, sync: bool) -> None:
         folders, file = names.split(place)
         name = names.sidecar(file)
         with Folder(self.layout.outbox, folders, create=True) as outbox, Folder(self.layout.staging) as staging:
-            if outbox.exists(name) and not self._may_replace(outbox, name, document["id"]):
+            stands = outbox.exists(name)
+            if stands and not self._may_replace(outbox, place, document["id"]):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-            write(outbox, name, sidecar.encode(document), staging=staging, sync=sync)
+            write(outbox, name, sidecar.encode(document), staging=staging, sync=sync, replace=stands)
 
-    def _may_replace(self, outbox: Folder, name: str, job_id: str | None) -> bool:
+    def _may_replace(self, outbox: Folder, place: str, job_id: str | None) -> bool:
         try:
-            old = sidecar.decode(outbox.read(name))
+            old = sidecar.decode(outbox.read(names.sidecar(names.split(place)[1])))
         except OSError:
             return False
-        if old is not None and old.get("id") in {job_id, None}:
+        if old is not None and old["id"] == job_id:
             return True
-        return job_id is not None and self.places.superseded(outbox, name)
+        return job_id is not None and self.places.is_superseded(place)
 
     def _hide(self, job: Job) -> None:
         folders, file = names.split(job.place)
         with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
             document = sidecar.decode(outbox.read(names.sidecar(file)))
-            if document and document.get("id") == job.id:
+            if document and document["id"] == job.id:
                 os.unlink(names.sidecar(file), dir_fd=outbox.fd)
 
 

@@ -10,6 +10,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from whisperd import journal
 from whisperd.errors import EXIT_BOOT, WhisperdError
 from whisperd.job import Failure, Phase
 from whisperd.messages import Boot, BootFailed, Failed, Finished, Heartbeat, Quit, Ready, Release, Released, Work
@@ -48,9 +49,7 @@ def main(fd: int) -> int:
 
 def _settle_in() -> None:
     """What a fresh process must be told, since it inherits nothing."""
-    from whisperd.observe import logs  # noqa: PLC0415
-
-    logs.setup()
+    journal.setup()
     faulthandler.enable()  # SIGABRT then says where it hangs
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the supervisor's to handle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is a stop by the service manager

@@ -8,6 +8,7 @@ filter, dynamic time warping, merging of punctuation) are used as they are.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from whisperd.engine.batched.network import TextDecoder
 
 _FILTER_WIDTH = 7
-_SENTENCE_ENDS = ".。!！?？"
-_PREPENDED = "\"'“¿([{-"  # noqa: RUF001 - whisper.transcribe's default
-_APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - whisper.transcribe's default
+# Defaults of whisper.transcribe; their full-width signs are meant.
+_SENTENCE_ENDS = ".。!！?？"  # noqa: RUF001
+_PREPENDED = "\"'“¿([{-"
+_APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 
 
 class Aligner:
@@ -103,7 +105,7 @@ class Aligner:
 
 def _shorten_at_sentence_ends(timings: list[WordTiming], longest: float) -> None:
     """A pause between sentences is not part of a word."""
-    for previous, timing in zip(timings, timings[1:], strict=False):
+    for previous, timing in pairwise(timings):
         if timing.end - timing.start > longest:
             if timing.word in _SENTENCE_ENDS:
                 timing.end = timing.start + longest
@@ -140,7 +142,7 @@ def _fit(segment: Segment, words: list[Word], usual: float, last_end: float) -> 
 
 
 def _in_order(segment: Segment, earliest: float, latest: float) -> Segment:
-    """Words one after the other, inside their segment, inside the window: the trimming above can break each of these."""
+    """Words one after the other, inside segment and window: the trimming above can break each of these."""
     words, at = [], earliest
     for word in segment.words or ():
         start = round(min(max(word.start, at), latest), 2)

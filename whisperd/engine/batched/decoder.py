@@ -274,8 +274,8 @@ class BatchedDecoder:
         if unknown:
             found = self._detect([(key[unknown], value[unknown]) for key, value in cross])
             for row, chances in zip(unknown, found, strict=True):
-                trials[row].language = max(chances, key=chances.__getitem__)
-                trials[row].language_probability = chances[trials[row].language]
+                likeliest = max(chances, key=chances.__getitem__)
+                trials[row].language, trials[row].language_probability = likeliest, chances[likeliest]
         for trial in trials:
             trial.tokenizer = self._tokenizer(trial.language, trial.window.options.task)
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram
+from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, log_mel_spectrogram
+
+from whisperd.engine.base import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from whisperd.engine.batched.windows import Window
 
-FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+FRAMES_PER_SECOND: int = SAMPLE_RATE // HOP_LENGTH
 _STEP_FRAMES = 100  # lengths that the encoder runs over, so that short windows meet others of their length
 _LEAST_FRAMES = 500
 

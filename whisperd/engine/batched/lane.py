@@ -138,7 +138,7 @@ class Lane:
 
     def _limit(self, trial: Trial) -> int:
         """Tokens that may be sampled: half the context, and no more than there is room for."""
-        context = self._network.context
+        context: int = self._network.context
         return min(context // 2, context + 1 - len(trial.initial))
 
     def _is_loop(self, slot: int, trial: Trial) -> bool:

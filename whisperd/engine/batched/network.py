@@ -97,13 +97,12 @@ class TextDecoder:
             features: (windows, frames, width).
 
         Returns:
-            Pairs of (windows, heads, frames, size). The mean key is taken out, which no softmax sees, so that the
-            scores are small and lose less when they are rounded to bf16.
+            Pairs of (windows, heads, frames, size).
         """
         pairs = []
         for layer in self.layers:
-            key, value = layer.cross_key_value(features).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            pairs.append(((key - key.mean(-2, keepdim=True)).contiguous(), value.contiguous()))
+            key, value = self._by_head(layer.cross_key_value(features), 2)
+            pairs.append((key.contiguous(), value.contiguous()))
         return pairs
 
     def prefill(self, tokens: Tensor, cross: list[KeyValue], watch: list[tuple[int, int]] | None = None) -> Prefilled:
@@ -117,12 +116,11 @@ class TextDecoder:
         x = F.embedding(tokens, self.embedding).float() + self.positions[: tokens.shape[1]]
         own, scores = [], []
         for number, (layer, (cross_key, cross_value)) in enumerate(zip(self.layers, cross, strict=True)):
-            qkv = layer.qkv(layer.attention_norm(x))
-            query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            query, key, value = self._by_head(layer.qkv(layer.attention_norm(x)), 3)
             own.append((key, value))
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
             x = x + layer.out(attended.transpose(1, 2).flatten(2))
-            query = layer.cross_query(layer.cross_norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            (query,) = self._by_head(layer.cross_query(layer.cross_norm(x)), 1)
             for head in (head for watched, head in watch or [] if watched == number):
                 keys = cross_key[:, head].float().transpose(-1, -2)
                 scores.append(query[:, head].float() @ keys * self.scale)
@@ -162,7 +160,12 @@ class TextDecoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states of shape (..., width) to float32 logits of shape (..., vocabulary)."""
-        return F.linear(self.norm(hidden), self.embedding).float()
+        product: Tensor = F.linear(self.norm(hidden), self.embedding)
+        return product.float()
+
+    def _by_head(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(windows, places, parts * width) to `parts` views of (windows, heads, places, size)."""
+        return x.view(*x.shape[:2], parts, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind()
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.device.type == "cuda":

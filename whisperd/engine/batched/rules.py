@@ -106,7 +106,7 @@ class Rules:
             return is_stamp.gather(1, places.clamp(min=0)[:, None])[:, 0]
 
         last_is_stamp = is_stamp_at(lengths - 1)
-        before_is_stamp = (lengths - begins < 2) | is_stamp_at(lengths - 2)
+        before_is_stamp = (lengths - begins <= 1) | is_stamp_at(lengths - 2)
         pair_is_open = last_is_stamp & ~before_is_stamp
         newest_at = torch.where(is_stamp, place, -1).amax(-1)
         newest = tokens.gather(1, newest_at.clamp(min=0)[:, None])[:, 0] - self.stamps_begin

@@ -133,7 +133,7 @@ class Sampler:
             chosen = torch.where(temperature > 0, self._sample(slots, rows, temperature), chosen)
         newest = state.tokens[:slots].gather(2, (state.lengths[:slots, None, None] - 1).expand(-1, rows.shape[1], 1))
         ended = newest[..., 0] == self._eot
-        gained = rows.gather(-1, chosen[..., None])[..., 0] - rows.logsumexp(-1)
+        gained = rows.log_softmax(-1).gather(-1, chosen[..., None])[..., 0]
         state.sums[:slots] += gained.masked_fill(ended, 0.0)
         chosen = chosen.masked_fill(ended, self._eot)
         state.append(slots, chosen)
@@ -188,8 +188,8 @@ class BeamSearch:
         """Choose the next beams; the row that each goes on from."""
         state, group = self.state, self._group
         rows = logits.view(slots, group, -1)
-        values, words = rows.topk(group + 1)
-        scores = values - rows.logsumexp(-1, keepdim=True) + state.sums[:slots, :, None]
+        gains, words = rows.log_softmax(-1).topk(group + 1)
+        scores = gains + state.sums[:slots, :, None]
         # At first all beams are the same sequence, which openai-whisper's dictionary counts once.
         first = state.lengths[:slots] == state.begins[:slots]
         scores[:, 1:] = scores[:, 1:].masked_fill(first[:, None, None], -torch.inf)

@@ -44,7 +44,7 @@ def cut_segments(tokens: Sequence[int], tokenizer: Any, seconds: float, *, trunc
         places.append(len(tokens))
 
     def seconds_of(token: int) -> float:
-        return (token - begin) / TOKENS_PER_SECOND
+        return float((token - begin) / TOKENS_PER_SECOND)
 
     segments, last = [], 0
     for place in places:

@@ -1,0 +1,186 @@
+"""The commands, each run as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from support.daemon import QUICK, Daemon, tone
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def spool(tmp_path):
+    """A spool with its configuration, and the way to call whisperd for it."""
+    root = tmp_path / "spool"
+    for room in ("inbox", "outbox", "done", "failed", ".work/.staging"):
+        (root / room).mkdir(parents=True)
+    (tmp_path / "spool.yaml").write_text(yaml.safe_dump({"root": str(root), **QUICK}))
+    return root
+
+
+def whisperd(root, *arguments, code=0):
+    """Run a command for a spool; returns what it printed."""
+    command = [sys.executable, "-m", "whisperd", arguments[0], "--config", f"{root}.yaml", *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_check_finds_nothing_wrong(spool):
+    """All is ok, exit 0, and nothing was started or left behind."""
+    said = whisperd(spool, "check")
+
+    assert "writable, on one filesystem" in said
+    assert "ffmpeg: " in said
+    assert "error" not in said
+    assert sorted(path.name for path in spool.rglob("*")) == [".staging", ".work", "done", "failed", "inbox", "outbox"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "finding", "mend"),
+    [
+        (
+            {"engine": "openai-whisper", "model": "small", "models_directory": "/nowhere"},
+            "no weights",
+            "models fetch small",
+        ),
+        ({"engine": "openai-whisper", "device": "cuda:7"}, "device cuda:7", "device: cpu"),
+        ({"media": {"ffmpeg": "/nowhere/ffmpeg"}}, "ffmpeg", "ffmpeg"),
+        ({"root": "/proc/whisperd"}, "cannot be made", "create it"),
+    ],
+    ids=["model", "device", "ffmpeg", "root"],
+)
+def test_check_says_what_is_wrong_and_what_mends_it(spool, settings, finding, mend):
+    """One line a finding, and the remedy under it; exit 3."""
+    (spool.parent / "spool.yaml").write_text(yaml.safe_dump({"root": str(spool), **QUICK, **settings}))
+    said = whisperd(spool, "check", code=3)
+    wrong = said[said.index("error ") :]
+
+    assert finding in wrong
+    assert mend in wrong
+
+
+def test_check_reports_a_nearly_full_disk(spool):
+    """A warning, since it is no reason not to start."""
+    settings = {**QUICK, "intake": {"min_free": "1000T"}}
+    (spool.parent / "spool.yaml").write_text(yaml.safe_dump({"root": str(spool), **settings}))
+
+    assert "warning  " in whisperd(spool, "check")
+
+
+def test_a_wrong_configuration_starts_nothing(spool):
+    """Exit 78 with every problem, for every command that reads it."""
+    (spool.parent / "spool.yaml").write_text("pool: {workers: 0}\nnonsense: 1\n")
+    for command in ("run", "check", "status"):
+        said = whisperd(spool, command, code=78)
+
+        assert "pool.workers" in said
+        assert "nonsense" in said
+
+
+def test_status_is_true_with_and_without_a_daemon(spool):
+    """Running, waiting, failed: read off the disk."""
+    assert "not running" in whisperd(spool, "status")
+    with Daemon(spool, {"script": "slow:1", "pool": {"stop_grace_seconds": 0}}) as daemon:
+        daemon.wait_ready()
+        (spool / "inbox/bad.mp3").write_text("no music")
+        daemon.wait(lambda: daemon.status("bad.mp3") == "failed", what="the failure")
+        for name in ("a.wav", "b\n.wav"):
+            tone(spool / "inbox" / name, seconds=60.0)
+        daemon.wait(lambda: (daemon.sidecar("a.wav") or {}).get("progress", 0) > 0, what="progress")
+        daemon.wait(lambda: daemon.sidecar("b\n.wav"), what="the second in the queue")
+        report = json.loads(whisperd(spool, "status", "--json"))
+        shown = whisperd(spool, "status")
+        daemon.stop()
+
+    assert report["daemon_running"] is True
+    assert [(job["name"], job["phase"]) for job in report["jobs"]] == [
+        ("a.wav", "transcribing"),
+        ("b\\n.wav", "queued"),
+    ]
+    assert report["failed"][0]["code"] == "not_media"
+    assert "1 in progress, 1 queued, 0 in the inbox, 0 done, 1 failed" in shown
+    assert "b\\n.wav" in shown
+    assert "2 queued" in whisperd(spool, "status")
+
+
+def test_status_of_no_spool_is_one_line(tmp_path):
+    """A wrong root is said, not a traceback."""
+    said = subprocess.run(
+        [sys.executable, "-m", "whisperd", "status", "--root", tmp_path / "none"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.returncode == 1
+    assert said.stderr.startswith("whisperd: cannot read ")
+
+
+def test_retry_moves_a_file_back_and_the_daemon_tries_again(spool):
+    """The second time it works; the transcript has the plain name, and the old status is replaced."""
+    with Daemon(spool, {"script": "raise:input"}) as daemon:
+        daemon.wait_ready()
+        tone(spool / "inbox/sub/a.wav")
+        daemon.wait((spool / "failed/sub/a.wav").exists, what="the original in failed/")
+        daemon.configure({"script": "ok"})
+        daemon.stop()
+        whisperd(spool, "retry", "sub/a.wav")
+        daemon.start()
+        daemon.wait(lambda: daemon.status("sub/a.wav") == "completed", what="the transcript")
+        daemon.stop()
+
+    assert (spool / "outbox/sub/a.txt").exists()
+    assert not (spool / "failed/sub/a.wav").exists()
+    assert sorted(path.name for path in (spool / "outbox/sub").iterdir()) == ["a.json", "a.txt", "a.wav.status.json"]
+
+
+def test_retry_of_what_is_not_there_says_so(spool):
+    """Exit 1; a name that would leave failed/ is not there either."""
+    (spool / "failed/a.wav").touch()
+    (spool / "inbox/a.wav").touch()
+
+    assert "the inbox has a file of that name" in whisperd(spool, "retry", "a.wav", code=1)
+    assert "no such file" in whisperd(spool, "retry", "b.wav", code=1)
+    assert "no such file" in whisperd(spool, "retry", "../inbox/a.wav", code=1)
+
+
+def test_models_are_listed_and_verified(spool):
+    """What is here, and what can be fetched."""
+    command = [sys.executable, "-m", "whisperd", "models"]
+    listed = subprocess.run([*command, "list", "--root", spool], capture_output=True, text=True, check=True).stdout
+
+    assert "large-v3" in listed
+    failed = subprocess.run(
+        [*command, "verify", "medium", "--root", spool], capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 3
+    assert "models fetch medium" in failed.stderr
+
+
+def test_transcribe_writes_next_to_where_it_is_called(spool, tmp_path):
+    """The files stay, transcripts appear, a second run overwrites nothing, a bad file is an exit code."""
+    tone(tmp_path / "a.wav")
+    (tmp_path / "bad.mp3").write_text("no music")
+    out = tmp_path / "out"
+    arguments = ("transcribe", str(tmp_path / "a.wav"), "--output-dir", str(out), "--formats", "txt,srt")
+    whisperd(spool, *arguments)
+    whisperd(spool, *arguments)
+    said = whisperd(spool, "transcribe", str(tmp_path / "bad.mp3"), "--output-dir", str(out), code=1)
+
+    assert "bad.mp3: " in said
+    assert (tmp_path / "a.wav").exists()
+    assert sorted(path.name for path in out.iterdir()) == ["a-2.srt", "a-2.txt", "a.srt", "a.txt"]
+
+
+def test_usage_errors_are_not_boot_errors():
+    """Exit 2, as argparse does."""
+    assert subprocess.run([sys.executable, "-m", "whisperd", "dance"], capture_output=True, check=False).returncode == 2

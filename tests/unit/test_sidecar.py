@@ -1,0 +1,181 @@
+"""The status JSON: one schema in every state, readable by programs and by people, safe to print."""
+
+import json
+
+import pytest
+from support.spool import FAILURE, FORMATS, SEEN_AT, result
+
+from whisperd.job import Failure, Job, Phase, Progress, Signature
+from whisperd.spool import sidecar
+
+NOW = "2026-01-02T03:05:00.000Z"
+HOSTILE = "ali\udcff/\x1b[2Ja\nb.mp3"
+
+
+def job(name="alice/a.mp3", **changes):
+    return Job(
+        "20260102T030405-abc",
+        name,
+        changes.pop("place", name),
+        "original.mp3",
+        Signature(1, 2, 1234, 4, 5, 6),
+        SEEN_AT,
+        "2026-01-02T03:04:06.000Z",
+        formats=FORMATS,
+        **changes,
+    )
+
+
+RUNNING = Progress(Phase.TRANSCRIBING, 5.0, 20.0, 4.0, 3.75)
+STATES = {
+    "uploading": sidecar.pending_upload("alice/a.mp3", 1234, "still changing", now=NOW),
+    "queued": sidecar.of_job(job(), now=NOW, progress=Progress(queue_position=3)),
+    "decoding": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=Progress(Phase.DECODING)),
+    "transcribing": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=RUNNING),
+    "completed": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, result=result()),
+    "failed": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, failure=FAILURE),
+}
+every_state = pytest.mark.parametrize("document", STATES.values(), ids=STATES.keys())
+
+
+@every_state
+def test_every_field_is_there_in_every_state(document):
+    """A program need not ask whether a key exists: what is not known is null."""
+    assert sorted(document) == sorted(sidecar.FIELDS)
+    assert document["schema"] == 1
+
+
+@every_state
+def test_each_field_has_one_type_or_is_null(document):
+    """Listed here once more, as a reader of the schema would."""
+    text = ["id", "name", "source", "status", "phase", "reason", "profile", "model", "engine", "device", "language"]
+    text += ["original", "sha256", "created_at", "claimed_at", "started_at", "finished_at", "updated_at"]
+    real = ["progress", "duration_seconds", "processed_seconds", "speed", "eta_seconds", "language_probability"]
+    whole = ["schema", "queue_position", "attempts", "size_bytes"]
+    mappings = ["outputs", "error", "quality"]
+    read = json.loads(sidecar.encode(document))
+
+    assert sorted(text + real + whole + mappings) == sorted(sidecar.FIELDS)
+    for fields, kind in ((text, str), (real, float | int), (whole, int), (mappings, dict)):
+        assert all(read[field] is None or isinstance(read[field], kind) for field in fields)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "phase", "progress"),
+    [
+        ("uploading", "pending", "uploading", 0.0),
+        ("queued", "pending", "queued", 0.0),
+        ("decoding", "in_progress", "decoding", 0.0),
+        ("transcribing", "in_progress", "transcribing", 25.0),
+        ("completed", "completed", "ended", 100.0),
+        ("failed", "failed", "ended", 0.0),
+    ],
+)
+def test_status_phase_and_progress_of_each_state(state, status, phase, progress):
+    """`status` is one of four words, `phase` says more."""
+    document = STATES[state]
+
+    assert (document["status"], document["phase"], document["progress"]) == (status, phase, progress)
+
+
+def test_a_waiting_upload_says_why_it_waits():
+    """It has no id yet: it is no job."""
+    document = STATES["uploading"]
+
+    assert (document["id"], document["reason"], document["attempts"]) == (None, "still changing", 0)
+    assert (document["name"], document["source"]) == ("alice/a.mp3", "inbox/alice/a.mp3")
+
+
+def test_a_running_job_says_how_far_and_how_fast_it_is():
+    """In seconds of audio."""
+    document = STATES["transcribing"]
+
+    assert (document["processed_seconds"], document["duration_seconds"]) == (5.0, 20.0)
+    assert (document["speed"], document["eta_seconds"]) == (4.0, 3.75)
+    assert (document["started_at"], document["finished_at"], document["original"]) == (NOW, None, None)
+
+
+def test_a_completed_job_says_where_everything_is():
+    """Paths are relative to the root, and what was measured is there."""
+    document = STATES["completed"]
+
+    assert document["outputs"] == {"txt": "outbox/alice/a.txt", "json": "outbox/alice/a.json"}
+    assert document["original"] == "done/alice/a.mp3"
+    assert (document["sha256"], document["size_bytes"]) == ("0" * 64, 1234)
+    assert (document["duration_seconds"], document["speed"]) == (12.5, 5.0)
+    assert (document["engine"], document["model"], document["device"]) == ("scripted", "base", "cpu")
+    assert (document["language"], document["language_probability"]) == ("de", 0.9)
+    assert (document["created_at"], document["finished_at"]) == (SEEN_AT, NOW)
+    assert document["error"] is None
+
+
+def test_a_failed_job_says_why_and_what_to_do():
+    """And where the original is, so that it can be tried again."""
+    document = STATES["failed"]
+
+    assert document["error"] == {
+        "code": "no_audio",
+        "message": "there is no sound in it",
+        "hint": "send another file",
+        "retryable": False,
+        "stage": "decoding",
+    }
+    assert (document["original"], document["outputs"], document["finished_at"]) == ("failed/alice/a.mp3", {}, NOW)
+
+
+def test_a_job_that_got_a_suffix_names_its_upload_and_its_place():
+    """`name` is what was uploaded, the paths are where things are."""
+    document = sidecar.of_job(job(place="alice/a-2.mp3"), now=NOW, result=result())
+
+    assert (document["name"], document["source"]) == ("alice/a.mp3", "inbox/alice/a.mp3")
+    assert document["outputs"]["txt"] == "outbox/alice/a-2.txt"
+    assert document["original"] == "done/alice/a-2.mp3"
+
+
+def test_no_name_in_a_sidecar_can_act_on_a_terminal():
+    """`cat` of a sidecar is safe whatever was uploaded."""
+    data = b"".join(
+        sidecar.encode(document)
+        for document in (
+            sidecar.pending_upload(HOSTILE, 1, "x", now=NOW),
+            sidecar.of_job(job(HOSTILE), now=NOW, result=result()),
+            sidecar.of_job(job(HOSTILE), now=NOW, failure=FAILURE),
+        )
+    )
+
+    assert b"\x1b" not in data
+    assert json.loads(sidecar.encode(sidecar.pending_upload(HOSTILE, 1, "", now=NOW)))["name"] == (
+        "ali\\xff/\\x1b[2Ja\\nb.mp3"
+    )
+
+
+def test_text_is_not_escaped_and_the_file_ends_with_a_newline():
+    """People read it too."""
+    data = sidecar.encode(sidecar.pending_upload("Gespräch 会议.mp3", 1, "", now=NOW))
+
+    assert "Gespräch 会议.mp3".encode() in data
+    assert data.endswith(b"}\n")
+
+
+def test_a_message_with_bytes_that_are_not_utf8_is_still_json():
+    """An exception may name a file that nobody escaped."""
+    failure = Failure("internal", "cannot read a\udcff.mp3")
+    data = sidecar.encode(sidecar.of_job(job(), now=NOW, failure=failure))
+
+    assert json.loads(data.decode("utf-8"))["error"]["message"] == "cannot read a\udcff.mp3"
+
+
+@every_state
+def test_what_was_encoded_is_decoded(document):
+    """The status words come back as text."""
+    assert sidecar.decode(sidecar.encode(document)) == json.loads(sidecar.encode(document))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"null", b"{}", b'{"schema": 2}', b"\xff\xfe", b"[" * 100_000, b'"schema"'],
+    ids=["empty", "torn", "list", "null", "no_schema", "other_schema", "not_utf8", "deep", "text"],
+)
+def test_what_is_no_sidecar_of_ours_is_told_from_one(data):
+    """People can write into the outbox."""
+    assert sidecar.decode(data) is None

@@ -1,0 +1,115 @@
+"""Families of files made of chunks that state their lengths: RIFF, Wave64, AIFF, CAF, ASF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whisperd.intake.container.source import STEPS_MAX, Promise, Short, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whisperd.intake.container.source import Source
+
+# Recorders that write to a pipe, or that died, leave 0, all ones, or (sox, arecord) about 2 GiB.
+UNKNOWN_FROM_32 = 0x7FFF_0000
+UNKNOWN_FROM_64 = 1 << 62
+
+W64_RIFF = bytes.fromhex("72696666 2e91 cf11 a5d6 28db04c10000")  # Sony Wave64 specification
+_W64_DATA = bytes.fromhex("64617461 f3ac d311 8cd1 00c04f8edb8a")
+ASF_HEADER = bytes.fromhex("3026b275 8e66 cf11 a6d9 00aa0062ce6c")  # ASF specification 10.1
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c 47a9 cf11 8ee4 00c00c205365")  # likewise, fields in 3.2
+_ASF_HEADER_MAX = 65_536
+
+
+def riff(source: Source) -> Promise:
+    """WAV, its 64-bit form (EBU Tech 3306) and AVI.
+
+    Of a WAV only the chunk with the sound counts: some writers state the outer size wrong by a few bytes.
+    """
+    outer = source.number(4, 4, little=True)
+    if source.read(8, 4) != b"WAVE":
+        if not outer or outer >= UNKNOWN_FROM_32:
+            return Unknown()
+        return source.up_to(outer + 8, tolerance=8)
+    long_data: int | None = None
+    for kind, start, size in _chunks(source, 12, little=True):
+        if kind == b"ds64":
+            long_data = source.number(start + 8, 8, little=True)
+        if kind == b"data":
+            if size == 0xFFFF_FFFF and long_data is not None:  # noqa: PLR2004
+                return source.up_to(start + long_data if 0 < long_data < UNKNOWN_FROM_64 else None)
+            return source.up_to(start + size if 0 < size < UNKNOWN_FROM_32 else None)
+    if outer and outer < UNKNOWN_FROM_32 and outer + 8 > source.size:
+        return Short(outer + 8, source.size)
+    return Unknown()
+
+
+def aiff(source: Source) -> Promise:
+    """AIFF and AIFF-C (Apple, Audio Interchange File Format 1.3)."""
+    outer = source.number(4, 4)
+    if source.read(8, 4) not in {b"AIFF", b"AIFC"} or not outer or outer >= UNKNOWN_FROM_32:
+        return Unknown()
+    for kind, start, size in _chunks(source, 12, little=False):
+        if kind == b"SSND":
+            return source.up_to(start + size if 0 < size < UNKNOWN_FROM_32 else None)
+    return source.up_to(outer + 8)
+
+
+def caf(source: Source) -> Promise:
+    """The end of the chunk `data`; -1 stands for "until the end of the file" (Apple Core Audio Format Specification)."""
+    at = 8
+    for _ in range(STEPS_MAX):
+        head = source.read(at, 12)
+        if len(head) < 12:  # noqa: PLR2004
+            return Short(None, source.size, "its sound")
+        size = int.from_bytes(head[4:], "big", signed=True)
+        if size < 0:
+            return Unknown()
+        at += 12 + size
+        if head[:4] == b"data" or at > source.size:
+            return source.up_to(at)
+    return Unknown()
+
+
+def w64(source: Source) -> Promise:
+    """Wave64: sizes include the 24 bytes of a chunk's own header, chunks start at multiples of 8."""
+    at = 40
+    for _ in range(STEPS_MAX):
+        kind, size = source.read(at, 16), source.number(at + 16, 8, little=True)
+        if size is None:
+            return source.up_to(_long(source.number(16, 8, little=True)))
+        if size < 24:  # noqa: PLR2004
+            return Unknown()
+        if kind == _W64_DATA:
+            return source.up_to(at + size if 24 < size < UNKNOWN_FROM_64 else None)  # noqa: PLR2004
+        at += size + -size % 8
+    return Unknown()
+
+
+def asf(source: Source) -> Promise:
+    """WMA and WMV: the size of the file in the properties, unless the flag says that it was broadcast."""
+    head = source.read(0, _ASF_HEADER_MAX)
+    at = head.find(_ASF_FILE_PROPERTIES)
+    if at < 0:
+        return source.up_to(_long(source.number(16, 8, little=True)))
+    size, flags = source.number(at + 40, 8, little=True), source.number(at + 88, 4, little=True)
+    if flags is None:
+        return Short(None, source.size, "its header")
+    return source.up_to(None if flags & 1 else _long(size))
+
+
+def _chunks(source: Source, at: int, *, little: bool) -> Iterator[tuple[bytes, int, int]]:
+    """Each chunk's name, where its content starts, and how long that is; an odd one is followed by a byte of padding."""
+    for _ in range(STEPS_MAX):
+        kind, size = source.read(at, 4), source.number(at + 4, 4, little=little)
+        if size is None:
+            return
+        yield kind, at + 8, size
+        at += 8 + size + size % 2
+
+
+def _long(size: int | None) -> int | None:
+    return size if size and size < UNKNOWN_FROM_64 else None
+
+

@@ -1,0 +1,65 @@
+"""Matroska and WebM: nested elements with lengths of variable width (RFC 8794), in one segment (RFC 9559)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whisperd.intake.container.source import STEPS_MAX, Promise, Short, Unknown
+
+if TYPE_CHECKING:
+    from whisperd.intake.container.source import Source
+
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+
+
+def inspect(source: Source) -> Promise:
+    """A segment of known length must be all there; of one of unknown length, each element."""
+    at = 0
+    for _ in range(STEPS_MAX):
+        element = _element(source, at)
+        if element is None:
+            return Short(None, source.size, "its header") if at == source.size or at < 64 else Unknown()  # noqa: PLR2004
+        kind, start, size = element
+        if kind == _SEGMENT:
+            return source.up_to(start + size) if size is not None else _live(source, start)
+        if size is None:
+            return Unknown()
+        at = start + size
+        if at > source.size:
+            return Short(at, source.size)
+    return Unknown()
+
+
+def _live(source: Source, at: int) -> Promise:
+    for _ in range(STEPS_MAX):
+        if at == source.size:
+            return Unknown()
+        element = _element(source, at)
+        if element is None:
+            return Unknown()
+        kind, start, size = element
+        if size is None and kind != _CLUSTER:
+            return Unknown()
+        at = start if size is None else start + size  # the blocks of a cluster of unknown length follow on this level
+        if at > source.size:
+            return Short(None, source.size, "the end of its last cluster")
+    return Unknown()
+
+
+def _element(source: Source, at: int) -> tuple[int, int, int | None] | None:
+    """Id, start and length of an element; the length is None where it is unknown, all is None where there is no element."""
+    head = source.read(at, 12)
+    id_width = _width(head, 4)
+    length_width = _width(head[id_width:], 8)
+    if not id_width or not length_width or len(head) < id_width + length_width:
+        return None
+    ones = (1 << (7 * length_width)) - 1
+    length = int.from_bytes(head[id_width : id_width + length_width], "big") & ones
+    kind = int.from_bytes(head[:id_width], "big")
+    return kind, at + id_width + length_width, None if length == ones else length
+
+
+def _width(head: bytes, most: int) -> int:
+    """How many bytes a number takes, told by the zero bits it begins with; 0 if that is no number."""
+    width = 9 - head[0].bit_length() if head and head[0] else 0
+    return width if width <= most else 0

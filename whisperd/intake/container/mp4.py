@@ -1,0 +1,57 @@
+"""MP4, M4A, MOV and 3GP: a row of boxes with stated lengths (ISO/IEC 14496-12, 4.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whisperd.intake.container.source import STEPS_MAX, Complete, Promise, Short, Unknown
+
+if TYPE_CHECKING:
+    from whisperd.intake.container.source import Source
+
+FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"pnot", b"uuid"})
+_HEADER, _LONG_HEADER = 8, 16
+
+
+def inspect(source: Source) -> Promise:
+    """Walk the boxes of the top level: each must be all there, and so must the index and the media."""
+    at = 0
+    seen: set[bytes] = set()
+    for _ in range(STEPS_MAX):
+        if at == source.size:
+            return _verdict(source, seen)
+        size, kind = source.number(at, 4), source.read(at + 4, 4)
+        if size is None or len(kind) < 4:  # noqa: PLR2004
+            whole = seen >= {b"moov", b"mdat"} and b"moof" not in seen  # a few stray bytes after the last box do no harm
+            return Complete() if whole else Short(None, source.size, _missing(seen))
+        if not size and not any(kind):  # room that was reserved and is not filled yet, or padding at the end
+            return _verdict(source, seen)
+        if not all(0x20 <= char < 0x7F or char == 0xA9 for char in kind):  # noqa: PLR2004  # 0xA9 is the (c) of QuickTime
+            return Complete() if seen >= {b"moov", b"mdat"} and b"moof" not in seen else Unknown()
+        seen.add(kind)
+        if size == 1:
+            size = source.number(at + 8, 8)
+            if size is None or size < _LONG_HEADER:
+                return Short(None, source.size, _missing(seen)) if size is None else Unknown()
+        elif size == 0:  # it goes to the end of the file
+            return _verdict(source, seen)
+        elif size < _HEADER:
+            return Unknown()
+        at += size
+        if at > source.size:
+            return Short(at, source.size)
+    return Unknown()
+
+
+def _verdict(source: Source, seen: set[bytes]) -> Promise:
+    if b"moof" in seen and b"mfra" not in seen:
+        return Unknown()
+    if seen >= {b"moov", b"mdat"}:
+        return Complete()
+    return Short(None, source.size, _missing(seen))
+
+
+def _missing(seen: set[bytes]) -> str:
+    if b"moof" in seen:
+        return "the end of its last fragment"
+    return "its sound (mdat)" if b"moov" in seen else "its index (moov)"

@@ -1,0 +1,65 @@
+"""What a container is read through, and what can come of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+STEPS_MAX = 4096  # boxes, chunks or elements walked over before the answer is Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """All that the header promises is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The format, or this header, promises nothing that could be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Something is missing.
+
+    Attributes:
+        promised_bytes: how long the file should be; None where that is not said.
+        present_bytes: how long it is.
+        missing: what has not come, in words, where no length is promised.
+    """
+
+    promised_bytes: int | None
+    present_bytes: int
+    missing: str = "its end"
+
+
+Promise = Complete | Unknown | Short
+
+
+class Source:
+    """A file, or bytes, read at given offsets; a read past the end gives less, a hostile offset nothing."""
+
+    def __init__(self, content: int | bytes, size: int | None = None) -> None:
+        self._content = content
+        self.size = size if size is not None else len(content) if isinstance(content, bytes) else 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes at `offset`."""
+        if offset < 0 or offset >= self.size:
+            return b""
+        if isinstance(self._content, bytes):
+            return self._content[offset : offset + length]
+        return os.pread(self._content, min(length, self.size - offset), offset)
+
+    def number(self, offset: int, width: int, *, little: bool = False) -> int | None:
+        """An unsigned integer, None if it is not all there."""
+        data = self.read(offset, width)
+        return int.from_bytes(data, "little" if little else "big") if len(data) == width else None
+
+    def up_to(self, promised: int | None, *, tolerance: int = 0) -> Promise:
+        """Whether the file is as long as promised; None, and a file short by no more than the tolerance, is Unknown."""
+        if promised is None:
+            return Unknown()
+        if self.size >= promised:
+            return Complete()
+        return Unknown() if self.size + tolerance >= promised else Short(promised, self.size)

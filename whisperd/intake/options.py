@@ -1,0 +1,19 @@
+"""How uploads are found and when they count as complete; the defaults live in whisperd.config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeOptions:
+    """As in the section `intake` of whisperd.yaml."""
+
+    settle_seconds: float
+    settle_seconds_proven: float
+    empty_seconds: float
+    truncated_seconds: float
+    rescan_seconds: float
+    poll_seconds: float
+    done_marker: str
+    ignore: tuple[str, ...]

@@ -1,0 +1,36 @@
+"""Log lines on stderr, the same in supervisor and workers.
+
+Under systemd each line starts with `<N>`, its syslog priority (sd-daemon(3)), so that `journalctl -p err` shows exactly
+what a person must act on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class PrefixFormatter(logging.Formatter):
+    """`<3>message` for the journal; every line of a traceback gets the prefix, or it would be taken for info."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as journal lines."""
+        prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines() or [""])
+
+
+def setup(level: str = "info") -> None:
+    """Send log records to stderr: with priorities for the journal, with the time for a terminal or a file."""
+    handler = logging.StreamHandler(sys.stderr)
+    if "JOURNAL_STREAM" in os.environ or "NOTIFY_SOCKET" in os.environ:
+        handler.setFormatter(PrefixFormatter("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("watchdog").propagate = False  # what matters of its complaints is said in our own words
+    logging.getLogger("whisperd").setLevel(level.upper())
