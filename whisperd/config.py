@@ -76,10 +76,22 @@ class Intake(Section):
     settle_seconds: Positive = Field(
         5.0, description="an upload is complete when nothing about it changed for this long"
     )
+    settle_seconds_proven: Positive = Field(
+        0.25, description="the same, where the kernel says nobody writes and the container is all there"
+    )
     empty_seconds: Seconds = Field(
         60.0, description="an empty file is taken, and fails, after this long; browsers make placeholders"
     )
+    truncated_seconds: Seconds = Field(
+        3600.0, description="an upload shorter than its header promises fails after this long without a change"
+    )
     rescan_seconds: Positive = Field(30.0, description="the whole inbox is read this often, whatever the events said")
+    poll_seconds: Positive = Field(5.0, description="the same on network filesystems, where events do not tell of all")
+    done_marker: str = Field(
+        "",
+        pattern=r"^(\.[^/\x00]{1,30})?$",
+        description="take X only once X with this suffix is there, such as .done; empty: off",
+    )
     ignore: tuple[str, ...] = Field((), description="globs of names that are never uploads, besides the built-in list")
     min_free: Bytes = Field(500 << 20, description="below this much free room nothing is claimed: bytes, or 500M, 2G")
 
@@ -88,6 +100,12 @@ class Pool(Section):
     """Worker processes and what is expected of them."""
 
     workers: int = Field(1, ge=1, le=256, description="processes, each with its own copy of the model")
+    jobs_per_worker: int = Field(
+        8, ge=1, le=256, description="jobs whose windows share the batches of a worker; 1 with sequential decoding"
+    )
+    idle_unload_seconds: Seconds = Field(
+        0.0, description="a worker without a job for so long ends and gives its memory back; 0: never"
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads per worker; null: all cores, shared out")
     queue_size: int = Field(
         100, ge=1, le=100_000, description="claimed jobs that may wait; the rest waits in the inbox"
@@ -215,6 +233,16 @@ class Config(Section):
         min_length=1,
         description="tiny, base, small, medium, large-v3, turbo, tiny.en, ... or the path of a checkpoint",
     )
+    decoding: Literal["batched", "sequential"] = Field(
+        "sequential",
+        description="batched: windows of all jobs of a worker together, fastest; sequential: openai-whisper's own transcribe, each window knows the text before it",
+    )
+    compute_type: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="of batched decoding; auto: the fastest that the device computes in hardware"
+    )
+    batch_size: int = Field(
+        16, ge=1, le=256, description="windows decoded at once; halved by itself when memory runs out"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     script: str = Field("ok", description="what the scripted engine does, for tests")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the journal gets")
@@ -228,7 +256,21 @@ class Config(Section):
         """What a worker loads."""
         cores = len(os.sched_getaffinity(0))
         threads = self.pool.threads or max(1, cores // self.pool.workers)
-        return EngineOptions(self.engine, self.model, self.models_directory, self.device, threads, self.script)
+        return EngineOptions(
+            engine=self.engine,
+            model=self.model,
+            models_directory=self.models_directory,
+            device=self.device,
+            threads=threads,
+            script=self.script,
+            decoding=self.decoding,
+            compute_type=self.compute_type,
+            batch_size=self.batch_size,
+        )
+
+    def jobs_per_worker(self) -> int:
+        """How many jobs a worker can take at once."""
+        return self.pool.jobs_per_worker if self.decoding == "batched" and self.engine != "scripted" else 1
 
     def job_options(self, formats: tuple[str, ...]) -> JobOptions:
         """What a worker does with one job, whose formats were fixed when it was claimed."""

@@ -79,10 +79,11 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From the worker, or said in its place when it died."""
+    """From the worker, or said in its place when it died; `shared` when it had other jobs too, so any may be to blame."""
 
     job_id: str
     failure: Failure
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

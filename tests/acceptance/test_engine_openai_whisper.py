@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import jiwer
@@ -109,7 +110,7 @@ def test_words_have_times(language, clips, bound):
 
     assert len(words) > 8
     assert all(word.start <= word.end and 0 < word.probability <= 1 for word in words)
-    assert all(before.end <= after.start for before, after in zip(words, words[1:], strict=False))
+    assert all(before.end <= after.start for before, after in pairwise(words))
     assert words[-1].end <= len(audio) / SAMPLE_RATE
     for segment in segments:
         assert all(segment.start <= word.start and word.end <= segment.end for word in segment.words)
@@ -140,15 +141,14 @@ def test_translation_gives_english():
     assert transcript.language == "fr"
 
 
-def test_silence_gives_no_text():
-    """Two windows of nothing, and progress all the same."""
+def test_silence_is_skipped_where_the_thresholds_say_so():
+    """And counts as done. With its default of -1.0 `base` is sure enough of one " you" in 30 s of nothing."""
+    options = dataclasses.replace(OPTIONS, language="en", logprob_threshold=-0.5)
     reports = []
 
-    transcript = engine("base").transcribe(
-        np.zeros(31 * SAMPLE_RATE, dtype=np.int16), dataclasses.replace(OPTIONS, language="en"), reports.append
-    )
+    transcript = engine("base").transcribe(np.zeros(31 * SAMPLE_RATE, dtype=np.int16), options, reports.append)
 
-    assert transcript.text == ""
+    assert (transcript.text, transcript.segments) == ("", ())
     assert [seconds for seconds in dict.fromkeys(reports) if seconds] == [30.0, 31.0]
 
 

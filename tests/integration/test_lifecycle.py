@@ -59,7 +59,7 @@ def test_stop_lets_a_short_job_finish(root):
     """Within the grace time running jobs come to their end."""
     with Daemon(root, SLOW) as daemon:
         daemon.wait_ready()
-        tone(root / "inbox/a.wav", seconds=8.0)
+        tone(root / "inbox/a.wav", seconds=15.0)
         daemon.wait(lambda: running(daemon), what="progress")
         status = daemon.stop()
 
@@ -107,7 +107,7 @@ def test_interrupt_from_the_terminal_stops_it_in_order(root):
     """Ctrl-C reaches the supervisor alone, which winds down as for SIGTERM."""
     with Daemon(root, SLOW) as daemon:
         daemon.wait_ready()
-        tone(root / "inbox/a.wav", seconds=5.0)
+        tone(root / "inbox/a.wav", seconds=15.0)
         daemon.wait(lambda: running(daemon), what="progress")
 
         assert daemon.stop(signal.SIGINT) == 0
@@ -138,7 +138,7 @@ def test_a_killed_worker_is_replaced_and_its_job_tried_again(root, tmp_path):
     """The reason names the signal; the second attempt completes."""
     with Daemon(root, SLOW) as daemon:
         daemon.wait_ready()
-        tone(root / "inbox/a.wav", seconds=10.0)
+        tone(root / "inbox/a.wav", seconds=20.0)
         daemon.wait(lambda: running(daemon), what="progress")
         os.kill(daemon.workers()[0], signal.SIGKILL)
         daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the second attempt")

@@ -48,7 +48,9 @@ def test_a_cut_recording_is_never_complete(recordings, kind):
 
     assert [size for size, promise in found.items() if isinstance(promise, Complete)] == []
     assert all(promise.present_bytes == size for size, promise in found.items() if isinstance(promise, Short))
-    assert all(p.promised_bytes is None or p.promised_bytes > p.present_bytes for p in found.values() if isinstance(p, Short))
+    assert all(
+        p.promised_bytes is None or p.promised_bytes > p.present_bytes for p in found.values() if isinstance(p, Short)
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(set(containers.KINDS) - WITHOUT_PROMISE))
@@ -101,7 +103,18 @@ def test_damage_leads_to_an_answer(recordings, kind, data):
 @example(b"\x1aE\xdf\xa3\x01" + b"\xff" * 20)
 def test_any_bytes_lead_to_an_answer(data):
     """The first bytes of anything may be put into an inbox."""
-    for magic in (b"", b"RIFF", b"RF64", b"FORM", b"caff", b"fLaC", b"OggS", b"\x1aE\xdf\xa3", b"ID3", b"\0\0\0\x18ftyp"):
+    for magic in (
+        b"",
+        b"RIFF",
+        b"RF64",
+        b"FORM",
+        b"caff",
+        b"fLaC",
+        b"OggS",
+        b"\x1aE\xdf\xa3",
+        b"ID3",
+        b"\0\0\0\x18ftyp",
+    ):
         assert isinstance(inspect(Source(magic + data)), (Complete, Short, Unknown))
 
 

@@ -20,7 +20,13 @@ import yaml
 
 QUICK = {
     "engine": "scripted",
-    "intake": {"settle_seconds": 0.2, "rescan_seconds": 1.0, "empty_seconds": 0.4, "min_free": 0},
+    "intake": {
+        "settle_seconds": 0.2,
+        "rescan_seconds": 1.0,
+        "empty_seconds": 0.4,
+        "truncated_seconds": 0.5,
+        "min_free": 0,
+    },
     "pool": {"retry_seconds": 0.1, "stop_grace_seconds": 5.0, "threads": 1},
     "output": {"formats": ["txt", "json"]},
 }

@@ -7,16 +7,22 @@ import os
 import sys
 import wave
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from support.systemd_lab import Bind, SystemdLab
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
 
 REPOSITORY = Path(__file__).parents[2]
 CLONE = Path("/opt/clone")
 INSTALL = CLONE / "systemd/install.sh"
 PREFIX = Path("/opt/whisperd")
 PYTHON = Path("/opt/python")
+PACKAGES = Path("/opt/packages")
 SAMPLE_RATE = 16_000
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+SITE = f"lib/python{VERSION}/site-packages"
 QUICK = {
     "engine": "scripted",
     "script": "ok",
@@ -28,7 +34,7 @@ QUICK = {
 def program_binds() -> tuple[Bind, ...]:
     """What the lab needs to run the code under test with the very interpreter and packages that run the tests."""
     packages = [Path(entry) for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
-    binds = [Bind(package, Path(f"/opt/packages/{number}")) for number, package in enumerate(packages)]
+    binds = [Bind(package, PACKAGES / str(number)) for number, package in enumerate(packages)]
     return Bind(REPOSITORY, CLONE), Bind(Path(sys.base_prefix), PYTHON), *binds
 
 
@@ -38,10 +44,9 @@ def provide_program(lab: SystemdLab) -> None:
     The interpreter is a view of the one that runs the tests: that may lie in a home directory, where no service sees it.
     """
     prefix = lab.host_path(PREFIX)
-    site = prefix / f"lib/python{VERSION}/site-packages"
-    site.mkdir(parents=True)
-    packages = sorted(str(bind.target) for bind in lab.binds if bind.target.parent == Path("/opt/packages"))
-    (site / "lab.pth").write_text("\n".join([str(CLONE), *packages]))
+    (prefix / SITE).mkdir(parents=True)
+    (prefix / SITE / "clone.pth").write_text(str(CLONE))
+    provide_packages(lab)
     (prefix / "pyvenv.cfg").write_text(f"home = {PYTHON}/bin\ninclude-system-site-packages = false\n")
     (prefix / "bin").mkdir()
     (prefix / "bin/python").symlink_to(PYTHON / f"bin/python{VERSION}")
@@ -50,12 +55,14 @@ def provide_program(lab: SystemdLab) -> None:
     program.chmod(0o755)
 
 
-class Service:
-    """One service: `whisperd`, or `whisperd@INSTANCE`.
+def provide_packages(lab: SystemdLab) -> None:
+    """Let the virtual environment at the default prefix see the packages that the tests use."""
+    packages = [str(bind.target) for bind in lab.binds if bind.target.parent == PACKAGES]
+    (lab.host_path(PREFIX) / SITE / "packages.pth").write_text("\n".join(packages))
 
-    Attributes:
-        spool: its root as the host sees it.
-    """
+
+class Service:
+    """One service: `whisperd`, or `whisperd@INSTANCE`."""
 
     def __init__(self, lab: SystemdLab, instance: str = "") -> None:
         name = instance or "whisperd"
@@ -84,7 +91,7 @@ class Service:
         (folder / "test.conf").write_text("[Service]\n" + "".join(lines))
         self.lab.systemctl("daemon-reload")
 
-    def install(self, *options: str, check: bool = True):
+    def install(self, *options: str, check: bool = True) -> CompletedProcess[str]:
         """Run install.sh for it, with the program that is there already; this starts it."""
         instance = ["--instance", self.instance] if self.instance else []
         return self.lab.run(INSTALL, "--no-pip", *instance, *options, check=check, timeout_seconds=120)
@@ -125,10 +132,9 @@ class Service:
         return self.lab.wait_until(f"{name}: {' or '.join(statuses)}", reached, timeout_seconds)
 
     def places(self, name: str) -> list[str]:
-        """In which directories of the spool a recording lies; outputs do not count."""
-        found = [path for path in self.spool.rglob("*") if path.is_file() and path.stat().st_size]
-        original = Path(name).suffix
-        return sorted(path.relative_to(self.spool).parts[0] for path in found if path.suffix == original)
+        """In which directories of the spool there is an original with the suffix of this name."""
+        found = [path.relative_to(self.spool) for path in self.spool.rglob(f"*{Path(name).suffix}") if path.is_file()]
+        return sorted(path.parts[0] for path in found)
 
     def messages(self, *arguments: str) -> list[str]:
         """What the service itself wrote to the journal, without systemd's remarks about it."""

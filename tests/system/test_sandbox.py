@@ -27,7 +27,6 @@ EXPECTED = {
     "user namespace": "EPERM",
     "trace": "EPERM",
     "change of owner": "EPERM",
-    "kernel setting": False,
     "core dumps": 0,
     "umask": "0o7",
     "lease on a foreign file": 0,

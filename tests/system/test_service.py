@@ -1,9 +1,10 @@
 """The service as an admin meets it: installed by install.sh, driven by systemctl, under a real systemd."""
 
+import os
 import signal
 
 import pytest
-from support.service import INSTALL, PREFIX, Service
+from support.service import INSTALL, PREFIX, PYTHON, Service, provide_packages
 
 pytestmark = pytest.mark.systemd
 
@@ -262,6 +263,23 @@ class TestInstall:
         assert result.returncode == 1
         assert "/home/alice/venv, a home directory" in result.stderr
         assert lab.properties(service.unit)["LoadState"] == "not-found"
+
+    @pytest.mark.slow
+    def test_program_made_by_pip(self, lab, service):
+        """The script makes the virtual environment and fills it from the clone; run again, it mends what failed before."""
+        lab.run("rm", "-rf", PREFIX)
+        index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        no_index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+        command = [INSTALL, "--extras", "", "--python", PYTHON / "bin/python3"]
+        first = lab.run(*command, check=False, **no_index)
+        provide_packages(lab)  # nothing needs to be downloaded but what builds the package
+        lab.run(*command, timeout_seconds=200, **index)
+        state = service.state("ActiveState")
+        lab.run(INSTALL, "--uninstall")
+
+        assert first.returncode == 1
+        assert state == "active"
+        assert not lab.host_path(PREFIX).exists()
 
     def test_uninstall(self, lab, service):
         """Removing the service leaves spool, configuration and the program that pip did not put there."""

@@ -10,7 +10,15 @@ from whisperd.intake.container import Complete, Short, Source, Unknown, inspect
 def wav(data_size, present, *, outer=None, magic=b"RIFF"):
     fmt = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
     outer = 4 + len(fmt) + 8 + data_size if outer is None else outer
-    return magic + struct.pack("<I", outer & 0xFFFFFFFF) + b"WAVE" + fmt + b"data" + struct.pack("<I", data_size & 0xFFFFFFFF) + bytes(present)
+    return (
+        magic
+        + struct.pack("<I", outer & 0xFFFFFFFF)
+        + b"WAVE"
+        + fmt
+        + b"data"
+        + struct.pack("<I", data_size & 0xFFFFFFFF)
+        + bytes(present)
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,10 +54,14 @@ FTYP = box(b"ftyp", b"M4A \0\0\0\0")
         pytest.param(FTYP + box(b"mdat", bytes(99)) + box(b"moov", bytes(50)), Complete(), id="index last"),
         pytest.param(FTYP + box(b"mdat", bytes(99)), Short(None, 123, "its index (moov)"), id="no index yet"),
         pytest.param(FTYP + box(b"moov", bytes(50)), Short(None, 74, "its sound (mdat)"), id="no sound yet"),
-        pytest.param(FTYP + box(b"mdat", b"", size=0) + bytes(99), Short(None, 123, "its index (moov)"), id="still recording"),
+        pytest.param(
+            FTYP + box(b"mdat", b"", size=0) + bytes(99), Short(None, 123, "its index (moov)"), id="still recording"
+        ),
         pytest.param(FTYP + box(b"moov") + box(b"mdat", bytes(9), size=5000), Short(5024, 41), id="half of the sound"),
         pytest.param(
-            FTYP + box(b"moov") + box(b"mdat", struct.pack(">Q", 1 << 63), size=1), Short((1 << 63) + 24, 40), id="8 EiB"
+            FTYP + box(b"moov") + box(b"mdat", struct.pack(">Q", 1 << 63), size=1),
+            Short((1 << 63) + 24, 40),
+            id="8 EiB",
         ),
         pytest.param(FTYP + bytes(5000), Short(None, 5016, "its index (moov)"), id="reserved, not written"),
         pytest.param(FTYP + box(b"moov") + box(b"mdat") + b"\0" * 77, Complete(), id="padding at the end"),

@@ -150,19 +150,23 @@ def test_a_reader_sees_the_old_content_or_the_new(tmp_path, folder):
 def test_content_is_on_the_disk_before_it_gets_its_name_and_the_name_before_the_end(folder, monkeypatch):
     """Otherwise a power cut leaves an empty file under a good name, or none."""
     steps = []
-    for call in ("fsync", "rename"):
+    real_fsync, real_rename = os.fsync, os.rename
 
-        def spy(*arguments, call=call, real=getattr(os, call), **options):
-            is_file = call == "fsync" and stat.S_ISREG(os.fstat(arguments[0]).st_mode)
-            steps.append("content" if is_file else call)
-            return real(*arguments, **options)
+    def fsync(fd):
+        steps.append("sync of content" if stat.S_ISREG(os.fstat(fd).st_mode) else "sync of name")
+        real_fsync(fd)
 
-        monkeypatch.setattr(os, call, spy)
+    def rename(*arguments, **options):
+        steps.append("rename")
+        real_rename(*arguments, **options)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
 
     write(folder, "a", b"x")
     write(folder, "a", b"x", sync=False)
 
-    assert steps == ["content", "rename", "fsync", "rename"]
+    assert steps == ["sync of content", "rename", "sync of name", "rename"]
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path, folder, monkeypatch):
@@ -174,6 +178,17 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_litter(tmp_path, folde
         write(folder, "a", b"new")
 
     assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_write_that_must_not_replace_leaves_what_is_there_and_no_litter(tmp_path, folder):
+    """The look whether a name is free and the write are two steps."""
+    write(folder, "a", b"theirs", replace=False)
+
+    with pytest.raises(FileExistsError):
+        write(folder, "a", b"ours", replace=False)
+
+    assert (tmp_path / "a").read_bytes() == b"theirs"
     assert os.listdir(tmp_path) == ["a"]
 
 
@@ -300,7 +315,7 @@ def test_a_move_to_another_filesystem_is_refused(tmp_path, folder):
 def test_both_directories_of_a_move_are_synced(tmp_path, two, monkeypatch):
     """Otherwise a power cut may leave the file in both, or in none."""
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd))
+    monkeypatch.setattr(os, "fsync", synced.append)
     (tmp_path / "a" / "x").touch()
 
     move(two[0], "x", two[1], "y")

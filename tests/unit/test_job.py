@@ -5,6 +5,7 @@ import itertools
 import re
 
 import pytest
+from support.spool import result
 
 from whisperd.errors import EngineError, InputError, SpoolFull
 from whisperd.job import Failure, Progress, Signature, printable, utc_now
@@ -113,7 +114,5 @@ def test_times_are_utc_in_iso_8601_with_milliseconds():
 
 def test_the_speed_of_a_job_that_took_no_time_is_unknown():
     """It is not infinite, which JSON cannot say."""
-    from support.spool import result
-
     assert result(processing_seconds=0.0).speed is None
     assert result(duration_seconds=10.0, processing_seconds=4.0).speed == 2.5

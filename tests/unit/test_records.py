@@ -28,7 +28,7 @@ KINDS = {
     "result": (records.RESULT, RESULT, records.load_result),
     "failure": (records.FAILURE, FAILURE, records.load_failure),
 }
-every_kind = pytest.mark.parametrize(("name", "value", "load"), KINDS.values(), ids=KINDS.keys())
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 
 
 @pytest.fixture
@@ -38,22 +38,26 @@ def folder(tmp_path):
 
 
 @every_kind
-def test_what_was_saved_is_loaded(folder, name, value, load):
+def test_what_was_saved_is_loaded(folder, kind):
     """Names that are not UTF-8 included."""
+    name, value, load = kind
     records.save(folder, name, value)
 
     assert load(folder) == value
 
 
 @every_kind
-def test_a_record_that_is_not_there_is_none(folder, name, value, load):
+def test_a_record_that_is_not_there_is_none(folder, kind):
     """A job without a result is simply not done."""
+    _, _, load = kind
+
     assert load(folder) is None
 
 
 @every_kind
-def test_a_torn_record_is_none_wherever_it_was_cut(tmp_path, folder, name, value, load):
+def test_a_torn_record_is_none_wherever_it_was_cut(tmp_path, folder, kind):
     """A disk that lied about its cache leaves any part of it, zeros or nothing."""
+    name, value, load = kind
     records.save(folder, name, value)
     whole = (tmp_path / name).read_bytes()
 
@@ -70,16 +74,18 @@ def test_a_torn_record_is_none_wherever_it_was_cut(tmp_path, folder, name, value
     [b"[]", b"null", b"7", b"{}", b'{"unknown": 1}', b"\xff", b"[" * 100_000, b'{"signature": 7, "formats": 7}'],
     ids=["list", "null", "number", "empty", "unknown_field", "not_utf8", "deep", "wrong_types"],
 )
-def test_what_is_no_record_is_none(tmp_path, folder, name, value, load, data):
+def test_what_is_no_record_is_none(tmp_path, folder, kind, data):
     """Whatever it is, it must not keep the daemon from starting."""
+    name, _, load = kind
     (tmp_path / name).write_bytes(data)
 
     assert load(folder) is None
 
 
 @every_kind
-def test_a_record_that_is_no_file_is_none(tmp_path, folder, name, value, load):
+def test_a_record_that_is_no_file_is_none(tmp_path, folder, kind):
     """A FIFO would let the daemon wait for ever."""
+    name, _, load = kind
     os.mkfifo(tmp_path / name)
 
     assert load(folder) is None

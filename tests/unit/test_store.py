@@ -46,17 +46,11 @@ def everything(spool):
     return {room: spool.files(room) for room in ("inbox", "outbox", "done", "failed")}
 
 
-def at(monkeypatch, name, act):
-    """Let somebody act in the middle of a transition."""
-    acted = []
-
-    def failpoint(reached):
-        if reached == name and not acted:
-            acted.append(name)
-            act()
-
-    monkeypatch.setattr(store, "failpoint", failpoint)
-    return acted
+def at(monkeypatch, **acts):
+    """Let somebody act in the middle of a transition: failpoint, with `__` for its dot -> what he does the first time."""
+    waiting = {name.replace("__", "."): act for name, act in acts.items()}
+    monkeypatch.setattr(store, "failpoint", lambda reached: waiting.pop(reached, lambda: None)())
+    return waiting
 
 
 def breaking(monkeypatch, call, code, module=store):
@@ -94,15 +88,15 @@ def test_a_claim_takes_the_upload_out_of_the_inbox_as_it_is(spool, name):
 def test_a_claim_is_on_record_before_the_upload_is_moved(spool, monkeypatch):
     """Otherwise a crash in between would leave a recording without a name."""
     found = []
-    acted = at(
-        monkeypatch, "claim.after_move", lambda: found.append(os.listdir(spool.layout.job_directory(*spool.jobs())))
-    )
+
+    def look():
+        with Folder(spool.layout.job_directory(*spool.jobs())) as own:
+            found.append(records.load_job(own))
+
+    at(monkeypatch, claim__after_record=look)
     job = spool.take("a.mp3")
 
-    with Folder(spool.layout.job_directory(job.id)) as own:
-        assert records.load_job(own) == job
-    assert acted
-    assert sorted(found[0]) == ["job.json", "original.mp3"]
+    assert found == [job]
 
 
 def test_the_directory_of_a_job_is_private(spool):
@@ -117,7 +111,7 @@ def test_the_directory_of_a_job_is_private(spool):
     [("a.MP3", "original.mp3"), ("a.tar.gz", "original.gz"), ("a", "original"), ("a.x y", "original")],
 )
 def test_the_original_keeps_its_extension_where_it_is_harmless(spool, name, original):
-    """ffmpeg guesses by it."""
+    """It tells ffmpeg how to read some formats."""
     assert spool.take(name).original == original
 
 
@@ -187,12 +181,11 @@ def test_what_is_swapped_in_while_it_is_claimed_is_given_back(spool, monkeypatch
         path.unlink()
         swap(path)
 
-    acted = at(monkeypatch, "claim.after_record", act)
+    at(monkeypatch, claim__after_record=act)
 
     with pytest.raises(ClaimLost):
         spool.store.claim("a.mp3", seen, FORMATS, created_at=SEEN_AT)
 
-    assert acted
     assert os.path.lexists(path) == (swap is not replaced_by_nothing)
     assert spool.jobs() == set()
 
@@ -201,24 +194,15 @@ def test_what_is_given_back_overwrites_nothing(spool, monkeypatch):
     """Somebody may have uploaded the name once more by then."""
     path = spool.upload("a.mp3", b"settled")
     seen = spool.seen("a.mp3")
-    at(monkeypatch, "claim.after_record", lambda: path.write_bytes(b"changed"))
-    real = store._expect
-    monkeypatch.setattr(Spool, "late", lambda *a: None, raising=False)
-    moves = []
-
-    def move(*arguments):
-        store_move(*arguments)
-        if not moves:
-            moves.append(arguments)
-            path.write_bytes(b"uploaded again")
-
-    store_move = store.move
-    monkeypatch.setattr(store, "move", move)
+    at(
+        monkeypatch,
+        claim__after_record=lambda: path.write_bytes(b"changed"),
+        claim__after_move=lambda: path.write_bytes(b"uploaded again"),
+    )
 
     with pytest.raises(ClaimLost):
         spool.store.claim("a.mp3", seen, FORMATS, created_at=SEEN_AT)
 
-    assert real
     assert spool.files("inbox") == {"a.mp3": b"uploaded again", "a-2.mp3": b"changed"}
 
 
@@ -378,38 +362,257 @@ def test_the_same_name_three_times(spool):
     assert len(set(spool.files("outbox").values())) == 6
 
 
-COLLISIONS = ["outbox/b/a.txt", "outbox/b/a.json", "outbox/b/a.mp3.status.json", "done/b/a.mp3"]
+SIDECAR = "b/a.mp3.status.json"
+COLLISIONS = [
+    ("start", "outbox/b/a.txt"),
+    ("start", "outbox/b/a.json"),
+    ("start", "outbox/" + SIDECAR),
+    ("start", "done/b/a.mp3"),
+    ("publish__after_result", "outbox/b/a.json"),
+    ("publish__after_result", "outbox/" + SIDECAR),
+    ("publish__after_output", "outbox/b/a.json"),
+    ("publish__after_output", "outbox/" + SIDECAR),
+    ("publish__after_output", "done/b/a.mp3"),
+    ("publish__after_sidecar", "done/b/a.mp3"),
+]
 
 
-@pytest.mark.parametrize("moment", ["claimed", "publish.after_result", "publish.after_output", "publish.after_sidecar"])
-@pytest.mark.parametrize("path", COLLISIONS)
-def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, path, moment):
-    """Whatever was published already moves with it; the stranger's file stays as it is."""
+@pytest.mark.parametrize(("moment", "path"), COLLISIONS)
+def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, moment, path):
+    """What was published already moves with it, its old sidecar goes, and the stranger's file stays as it is."""
     job = spool.take("b/a.mp3", b"sound")
-    spool.store.show(job, progress=Progress(Phase.QUEUED))
-    target = spool.layout.root / path
-
-    def stranger():
-        if target.name not in os.listdir(target.parent) or target.name.endswith(names.SIDECAR_SUFFIX):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(b"a stranger's")
-
-    (spool.layout.done / "b").mkdir()
-    if moment == "claimed":
-        stranger()
+    spool.store.show(job, sync=True)
+    rendered = spool.render(job)
+    if moment == "start":
+        spool.put(path)
     else:
-        assert at(monkeypatch, moment, stranger) == []
-    if path.endswith("txt") and moment in {"publish.after_output", "publish.after_sidecar"}:
-        pytest.skip("ours is there by then")
-    if path.endswith("json") and moment == "publish.after_sidecar":
-        pytest.skip("ours is there by then")
+        at(monkeypatch, **{moment: lambda: spool.put(path)})
+
+    job = spool.store.finish(job, rendered)
+
+    assert job.place == "b/a-2.mp3"
+    assert (spool.layout.root / path).read_bytes() == b"a stranger's"
+    (spool.layout.root / path).unlink()
+    assert everything(spool) == {
+        "inbox": {},
+        "outbox": {"b/a-2.txt": text(job, "txt"), "b/a-2.json": text(job, "json")},
+        "done": {"b/a-2.mp3": b"sound"},
+        "failed": {},
+    }
+    assert not (spool.layout.outbox / SIDECAR).exists()
+    assert spool.sidecar("b/a-2.mp3")["outputs"]["txt"] == "outbox/b/a-2.txt"
+    assert spool.jobs() == set()
+
+
+@pytest.mark.parametrize(
+    ("moment", "path"),
+    [
+        ("start", "outbox/" + SIDECAR),
+        ("start", "failed/b/a.mp3"),
+        ("fail__after_record", "outbox/" + SIDECAR),
+        ("fail__after_sidecar", "failed/b/a.mp3"),
+    ],
+)
+def test_a_name_taken_while_the_job_failed_moves_the_whole_job(spool, monkeypatch, moment, path):
+    """As when it is finished."""
+    job = spool.take("b/a.mp3", b"sound")
+    spool.store.show(job, sync=True)
+    if moment == "start":
+        spool.put(path)
+    else:
+        at(monkeypatch, **{moment: lambda: spool.put(path)})
+
+    job = spool.store.fail(job, FAILURE)
+
+    assert job.place == "b/a-2.mp3"
+    assert (spool.layout.root / path).read_bytes() == b"a stranger's"
+    (spool.layout.root / path).unlink()
+    assert everything(spool) == {"inbox": {}, "outbox": {}, "done": {}, "failed": {"b/a-2.mp3": b"sound"}}
+    assert not (spool.layout.outbox / SIDECAR).exists()
+    assert spool.sidecar("b/a-2.mp3")["original"] == "failed/b/a-2.mp3"
+
+
+@pytest.mark.parametrize("room", ["outbox", "done"])
+@pytest.mark.parametrize("obstacle", ["file", "symlink"])
+def test_a_folder_blocked_while_the_job_ran_moves_the_whole_job(spool, room, obstacle):
+    """A symlink is not followed, and the job does not wait for somebody to remove it."""
+    job = spool.take("b/a.mp3", b"sound")
+    target = spool.layout.root / room / "b"
+    target.touch() if obstacle == "file" else target.symlink_to(spool.layout.inbox)
 
     job = spool.finish(job)
 
-    assert target.read_bytes() == b"a stranger's"
-    assert job.place == "b/a-2.mp3"
-    theirs = {"b/a.txt": b"a stranger's"} if path.endswith("txt") else {}
-    assert job
-    assert theirs is not None
-    assert spool.files("done")["b/a-2.mp3"] == b"sound"
-    assert spool.sidecar("b/a-2.mp3")["status"] == "completed"
+    assert job.place == "b-2/a.mp3"
+    assert spool.files("done")["b-2/a.mp3"] == b"sound"
+    assert set(spool.files("outbox")) - {"b"} == {"b-2/a.txt", "b-2/a.json"}
+    assert spool.files("inbox") == {}
+
+
+def test_a_folder_blocked_while_the_job_failed_moves_the_whole_job(spool):
+    """As when it is finished."""
+    job = spool.take("b/a.mp3", b"sound")
+    spool.put("failed/b")
+
+    assert spool.store.fail(job, FAILURE).place == "b-2/a.mp3"
+    assert spool.files("failed")["b-2/a.mp3"] == b"sound"
+
+
+def test_a_transcript_that_a_user_took_away_at_once_does_not_hold_up_the_job(spool, monkeypatch):
+    """Even if the job must then move: what is gone is not looked for."""
+    job = spool.take("a.mp3", b"sound")
+
+    def user():
+        (spool.layout.outbox / "a.txt").unlink()
+        spool.put("done/a.mp3")
+
+    at(monkeypatch, publish__after_sidecar=user)
+    job = spool.finish(job)
+
+    assert job.place == "a-2.mp3"
+    assert spool.files("outbox") == {"a-2.json": text(job, "json")}
+    assert spool.files("done") == {"a.mp3": b"a stranger's", "a-2.mp3": b"sound"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["move", "write", "remove_tree"])
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_an_end_that_could_not_be_written_is_written_by_calling_again(spool, monkeypatch, code, call, end):
+    """Nothing is lost and nothing is done twice."""
+    job = spool.take("b/a.mp3", b"sound")
+    rendered = spool.render(job)
+    write_down = (
+        (lambda: spool.store.finish(job, rendered)) if end == "done" else (lambda: spool.store.fail(job, FAILURE))
+    )
+    breaking(monkeypatch, call, code)
+
+    with pytest.raises(OSError):
+        write_down()
+    write_down()
+
+    assert spool.files(end) == {"b/a.mp3": b"sound"}
+    assert set(spool.files("outbox")) == ({"b/a.txt", "b/a.json"} if end == "done" else set())
+    assert spool.sidecar("b/a.mp3")["status"] == ("completed" if end == "done" else "failed")
+    assert spool.jobs() == set()
+
+
+def test_what_stands_in_the_way_and_cannot_be_seen_does_not_keep_the_daemon_in_a_circle(spool, monkeypatch):
+    """The caller hears of it and tries again later."""
+    job = spool.take("a.mp3")
+    rendered = spool.render(job)
+
+    def refuse(*arguments):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(store, "move", refuse)
+
+    with pytest.raises(FileExistsError):
+        spool.store.finish(job, rendered)
+
+
+@needs_root
+def test_what_is_published_gets_the_group_of_a_setgid_outbox(spool):
+    """Transcripts, sidecar and sub-folders: so those who share the spool can read and remove them."""
+    os.chown(spool.layout.outbox, -1, OTHER_GROUP)
+    spool.layout.outbox.chmod(0o2775)
+
+    spool.finish(spool.take("b/a.mp3"))
+
+    below = list(spool.layout.outbox.rglob("*"))
+    assert len(below) == 4
+    assert {path.stat().st_gid for path in below} == {OTHER_GROUP}
+
+
+# --- sidecars ---
+
+
+def test_a_sidecar_follows_its_job(spool):
+    """Each write replaces the one before."""
+    job = spool.take("a.mp3")
+    phases = []
+    for progress in (Progress(queue_position=1), Progress(Phase.DECODING), Progress(Phase.TRANSCRIBING, 1.0, 4.0)):
+        spool.store.show(job, progress=progress)
+        phases.append((spool.sidecar("a.mp3")["phase"], spool.sidecar("a.mp3")["progress"]))
+
+    assert phases == [("queued", 0.0), ("decoding", 0.0), ("transcribing", 25.0)]
+
+
+def test_a_job_never_writes_over_the_sidecar_of_another(spool):
+    """Nor over a file that is no sidecar."""
+    done = spool.finish(spool.take("a.mp3"))
+    other = spool.take("b.mp3").evolve(place=done.place)
+
+    with pytest.raises(FileExistsError):
+        spool.store.show(other, progress=Progress())
+
+    assert spool.sidecar("a.mp3")["id"] == done.id
+
+
+def test_a_file_that_appears_while_a_sidecar_is_written_is_not_overwritten(spool, monkeypatch):
+    """The look and the write are two steps, with a sync between them."""
+    job = spool.take("a.mp3")
+    real = os.fsync
+
+    def fsync(fd):
+        spool.put("outbox/a.mp3.status.json")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    with pytest.raises(FileExistsError):
+        spool.store.show(job, progress=Progress(), sync=True)
+
+    assert (spool.layout.outbox / "a.mp3.status.json").read_bytes() == b"a stranger's"
+
+
+@pytest.mark.parametrize("document", [{"schema": 1}, {"schema": 1, "id": [], "status": {}, "original": []}], ids=repr)
+def test_json_that_looks_like_a_sidecar_is_a_strangers(spool, document):
+    """It must neither be overwritten nor end the daemon."""
+    content = json.dumps(document).encode()
+    spool.put("outbox/a.mp3.status.json", content)
+
+    job = spool.finish(spool.take("a.mp3"))
+
+    assert job.place == "a-2.mp3"
+    assert (spool.layout.outbox / "a.mp3.status.json").read_bytes() == content
+
+
+def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
+    """The note turns into the sidecar of the job."""
+    spool.upload("b/a.mp3")
+    spool.store.explain("b/a.mp3", 7, "permission denied")
+    note = spool.sidecar("b/a.mp3")
+    job = spool.claim("b/a.mp3")
+    spool.store.show(job, progress=Progress())
+
+    assert (note["status"], note["reason"], note["id"]) == ("pending", "permission denied", None)
+    assert (spool.sidecar("b/a.mp3")["id"], spool.sidecar("b/a.mp3")["reason"]) == (job.id, None)
+
+
+def test_the_note_on_an_upload_that_went_away_is_removed(spool):
+    """Without one there is nothing to do."""
+    spool.store.explain("b/a.mp3", 7, "permission denied")
+    spool.store.unexplain("b/a.mp3")
+    spool.store.unexplain("b/a.mp3")
+    spool.store.unexplain("c/a.mp3")
+
+    assert list((spool.layout.outbox / "b").iterdir()) == []
+
+
+def test_a_note_neither_replaces_nor_removes_the_sidecar_of_a_job(spool):
+    """A second file of the name of a finished one may be unreadable."""
+    job = spool.finish(spool.take("a.mp3"))
+    spool.store.explain("a.mp3", 7, "permission denied")
+    spool.store.unexplain("a.mp3")
+
+    assert spool.sidecar("a.mp3")["id"] == job.id
+
+
+def test_a_folder_of_the_outbox_that_is_a_symlink_is_not_written_through(spool):
+    """Neither by a note nor by a job."""
+    (spool.layout.outbox / "b").symlink_to(spool.layout.inbox)
+    with pytest.raises(OSError):
+        spool.store.explain("b/a.mp3", 7, "x")
+    job = spool.finish(spool.take("b/a.mp3"))
+
+    assert job.place == "b-2/a.mp3"
+    assert spool.files("inbox") == {}

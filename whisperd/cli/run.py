@@ -19,8 +19,8 @@ def main(arguments: argparse.Namespace) -> int:
         return config.load(arguments.config, root=arguments.root)
 
     settings = reload()
-    if arguments.once:  # nobody is uploading: an empty file need not wait for its data
-        intake = settings.intake.model_copy(update={"empty_seconds": 0.0})
+    if arguments.once:  # nobody is uploading: an empty or cut off file need not wait for its data
+        intake = settings.intake.model_copy(update={"empty_seconds": 0.0, "truncated_seconds": 0.0})
         settings = settings.model_copy(update={"intake": intake})
     journal.setup(settings.log_level)
     emitter = events.Emitter()

@@ -67,7 +67,13 @@ class Session:
         self._settings = settings
         limits = settings.pool
         options = PoolOptions(
-            1, limits.heartbeat_seconds, limits.deadline_seconds, limits.deadline_factor, limits.boot_seconds
+            workers=1,
+            jobs_per_worker=1,
+            idle_unload_seconds=0.0,
+            heartbeat_seconds=limits.heartbeat_seconds,
+            deadline_seconds=limits.deadline_seconds,
+            deadline_factor=limits.deadline_factor,
+            boot_seconds=limits.boot_seconds,
         )
         self._pool = Pool(options, settings.engine_options(), events.Emitter())
 
@@ -90,7 +96,7 @@ class Session:
                 if isinstance(message, Heartbeat):
                     show(message.processed_seconds, message.duration_seconds)
             self._pool.tick(now)
-            if not assigned and (child := self._pool.idle()) is not None:
+            if not assigned and (child := self._pool.free()) is not None:
                 options = self._settings.job_options(self._settings.output.formats)
                 self._pool.assign(child, Work(source.name, directory, source, options), now)
                 assigned = True

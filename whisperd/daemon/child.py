@@ -10,13 +10,15 @@ import subprocess
 import sys
 from enum import Enum, auto
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import WorkerDied
 from whisperd.job import Failure
 from whisperd.messages import Boot, Quit, Release, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from whisperd.messages import FromWorker, ToWorker
     from whisperd.options import EngineOptions
 
@@ -28,8 +30,7 @@ class State(Enum):
     """What a worker is doing."""
 
     BOOTING = auto()
-    IDLE = auto()
-    BUSY = auto()
+    READY = auto()  # with jobs or without
     ENDING = auto()  # told to quit
 
 
@@ -43,11 +44,14 @@ class Child:
         self.number = number
         self.options = options
         self.state = State.BOOTING
-        self.work: Work | None = None
+        self.works: dict[str, Work] = {}
+        self.deadlines: dict[str, float] = {}
+        self.given_at: dict[str, float] = {}
         self.heard_at = now
         self.started_at = now
-        self.deadline = float("inf")
-        self.doom: Failure | None = None  # why it is being stopped
+        self.free_since = now
+        self.worn = False  # to be replaced once it has no job
+        self.dooms: dict[str, Failure] = {}  # jobs that are being taken away from it, and why
         self._rung = 0
         self._next_rung_at = 0.0
         ours, theirs = socket.socketpair()
@@ -82,15 +86,26 @@ class Child:
                 messages.append(self.connection.recv())
         return messages
 
-    def assign(self, work: Work, now: float, deadline: float) -> None:
-        """Give an idle worker a job."""
-        self.state, self.work, self.heard_at, self.started_at, self.deadline = State.BUSY, work, now, now, deadline
-        self._rung, self.doom = 0, None
+    def assign(self, work: Work, now: float, allowed_seconds: float) -> None:
+        """Give it a job."""
+        if not self.works:
+            self.heard_at = now
+        self.works[work.job_id] = work
+        self.given_at[work.job_id] = now
+        self.allow(work.job_id, allowed_seconds)
         self.send(work)
 
-    def rest(self) -> None:
-        """The job has ended."""
-        self.state, self.work, self.deadline, self.doom = State.IDLE, None, float("inf"), None
+    def allow(self, job_id: str, seconds: float) -> None:
+        """How long a job may take, from when it was given."""
+        self.deadlines[job_id] = self.given_at[job_id] + seconds
+
+    def drop(self, job_id: str, now: float) -> None:
+        """A job has ended."""
+        books: tuple[dict[str, Any], ...] = (self.works, self.deadlines, self.given_at, self.dooms)
+        for each in books:
+            each.pop(job_id, None)
+        if not self.works:
+            self.free_since = now
 
     def quit(self) -> None:
         """Let an idle worker end."""
@@ -98,20 +113,25 @@ class Child:
         self.send(Quit())
 
     def release(self) -> None:
-        """Ask a busy worker to give its job back."""
-        if self.work is not None:
-            self.send(Release(self.work.job_id))
+        """Ask for all its jobs."""
+        for job_id in self.works:
+            self.send(Release(job_id))
 
-    def climb(self, reason: Failure, now: float) -> str | None:
+    def doom(self, job_ids: Iterable[str], reason: Failure, now: float) -> None:
+        """Begin to take jobs away from it: `climb` does so."""
+        if not self.dooms:
+            self._rung, self._next_rung_at = 0, now
+        self.dooms.update(dict.fromkeys(job_ids, reason))
+
+    def climb(self, now: float) -> str | None:
         """Take the next rung of the ladder if it is time for it; says which one that was."""
-        if self.doom is None:
-            self.doom, self._rung, self._next_rung_at = reason, 0, now
-        if now < self._next_rung_at or self._rung >= len(RUNGS):
+        if not self.dooms or now < self._next_rung_at or self._rung >= len(RUNGS):
             return None
         rung, self._rung = self._rung, self._rung + 1
         self._next_rung_at = now + RUNG_SECONDS[rung]
         if rung == 0:
-            self.release()
+            for job_id in self.dooms:
+                self.send(Release(job_id))
         elif rung == 1:
             self.process.send_signal(signal.SIGABRT)
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from whisperd import events
 from whisperd.daemon.retry import Retry, decide
 from whisperd.fair import FairQueue, top_folder
+from whisperd.intake.recheck import State, recheck
 from whisperd.job import Failure, Job, Phase, Progress, Result, printable
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SHOW_SECONDS = 1.0  # a running job's sidecar is written so often
 POSITIONS_SECONDS = 5.0  # the waiting ones' so often
+WRITER_SECONDS = 60.0  # a result waits so long for somebody who still has the original open for writing ...
+WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
 PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
 
 _log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Ending:
     outcome: Result | Failure
     next_at: float
     pause: float = 0.0
+    unchecked_since: float | None = None  # the original is still to be compared with what the worker read
 
 
 class Jobs:
@@ -92,6 +96,10 @@ class Jobs:
         self._positions[job.id] = len(self.queue)
         self._show(job, Progress(queue_position=len(self.queue)), sync=True)
 
+    def reject(self, job: Job, failure: Failure, now: float) -> None:
+        """Fail a job that was claimed in the knowledge that no worker can do it."""
+        self._end(job, failure, now)
+
     def next(self) -> Job | None:
         """The job to run next, if one may run now.
 
@@ -134,12 +142,23 @@ class Jobs:
         running.progress = Progress(message.phase, done, duration, speed, eta)
 
     def finished(self, job_id: str, result: Result, now: float) -> None:
-        """A worker has rendered everything."""
-        self._end(self.running.pop(job_id).job, result, now)
-
-    def attempt_failed(self, job_id: str, failure: Failure, now: float) -> None:
-        """An attempt failed: again, or the end."""
+        """A worker has rendered everything; it counts if the original is still what the worker read."""
         job = self.running.pop(job_id).job
+        ending = self._endings[job.id] = Ending(job, result, now, unchecked_since=now)
+        self._write_end(ending, now)
+
+    def attempt_failed(self, job_id: str, failure: Failure, now: float, *, shared: bool = False) -> None:
+        """An attempt failed: again, or the end.
+
+        A worker that died with several jobs leaves as many suspects: it costs none of them an attempt, and each runs
+        alone next time, so that only the guilty one is blamed.
+        """
+        job = self.running.pop(job_id).job
+        if shared:
+            job = self._noted(job, self._store.suspect)
+            self._emit(events.JobRetried(job, failure, 0.0, counted=False))
+            self.admit(job)
+            return
         verdict = decide(job, failure, max_attempts=self.max_attempts, retry_seconds=self.retry_seconds)
         if not isinstance(verdict, Retry):
             self._end(job, verdict.failure, now)
@@ -192,6 +211,8 @@ class Jobs:
 
     def _write_end(self, ending: Ending, now: float) -> None:
         try:
+            if ending.unchecked_since is not None and self._is_disturbed(ending, ending.unchecked_since, now):
+                return
             if isinstance(ending.outcome, Result):
                 job = self._store.finish(ending.job, ending.outcome)
             else:
@@ -209,6 +230,25 @@ class Jobs:
         else:
             self.failed += 1
             self._emit(events.JobFailed(job, ending.outcome))
+
+    def _is_disturbed(self, ending: Ending, since: float, now: float) -> bool:
+        """Whether the result must wait, or is void, because somebody wrote to the original meanwhile."""
+        job = ending.job
+        assert isinstance(ending.outcome, Result)
+        state = recheck(self._store.layout.job_directory(job.id), job, ending.outcome.sha256)
+        if state is State.CHANGED:
+            name = self._store.give_back(job)
+            del self._endings[job.id]
+            _log.warning(
+                "%s: changed while it was transcribed; the result is thrown away and the file settles again in the inbox",
+                printable(name),
+            )
+            return True
+        if state is State.WRITER and now - since < WRITER_SECONDS:
+            ending.next_at = now + WRITER_LOOK_SECONDS
+            return True
+        ending.unchecked_since = None
+        return False
 
     def _noted(self, job: Job, transition: Callable[[Job], Job]) -> Job:
         """Write down a changed attempt count; where that fails the old count stands, which errs on the side of blame."""

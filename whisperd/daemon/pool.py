@@ -25,6 +25,8 @@ class PoolOptions:
     """How many workers, and how long they may take."""
 
     workers: int
+    jobs_per_worker: int
+    idle_unload_seconds: float  # 0: never
     heartbeat_seconds: float
     deadline_seconds: float
     deadline_factor: float
@@ -43,6 +45,7 @@ class Pool:
         self._deaths = 0  # in a row, without a finished job in between
         self._boot_deaths = 0
         self._closing = False
+        self._unloaded: set[int] = set()
 
     def configure(self, options: PoolOptions, engine: EngineOptions) -> None:
         """Use these from now on; workers that loaded something else are replaced once they are idle."""
@@ -54,23 +57,32 @@ class Pool:
         return [thing for child in self._children.values() for thing in (child.connection, child.pidfd)]
 
     def busy(self) -> list[Child]:
-        """The workers that have a job."""
-        return [child for child in self._children.values() if child.work is not None]
+        """The workers that have jobs."""
+        return [child for child in self._children.values() if child.works]
 
-    def idle(self) -> Child | None:
-        """A worker that waits for a job."""
-        return next(
-            (child for child in self._children.values() if child.state is State.IDLE and not self._is_surplus(child)),
-            None,
+    def free(self) -> Child | None:
+        """The worker that has the fewest jobs, if it can take another one."""
+        able = [
+            child for child in self._children.values() if child.state is State.READY and not self._is_surplus(child)
+        ]
+        child = min(able, key=lambda child: len(child.works), default=None)
+        return (
+            child
+            if child is not None and len(child.works) < self._options.jobs_per_worker and not child.dooms
+            else None
         )
+
+    def need(self) -> None:
+        """A job waits: workers that were unloaded for idleness come back."""
+        self._unloaded.clear()
 
     def is_booting(self) -> bool:
         """Whether a worker is still loading its model."""
         return any(child.state is State.BOOTING for child in self._children.values())
 
     def assign(self, child: Child, work: Work, now: float) -> None:
-        """Give a job to an idle worker; its deadline grows once the length of the audio is known."""
-        child.assign(work, now, now + self._options.deadline_seconds)
+        """Give a job to a worker; its deadline grows once the length of the audio is known."""
+        child.assign(work, now, self._options.deadline_seconds)
 
     def collect(self, now: float) -> list[FromWorker]:
         """All that the workers said, with a `Failed` in the name of each that died with a job.
@@ -97,21 +109,22 @@ class Pool:
             self._check(child, now)
         if not self._closing:
             for number in range(1, self._options.workers + 1):
-                if number not in self._children and now >= self._spawn_at.get(number, 0.0):
+                missing = number not in self._children and number not in self._unloaded
+                if missing and now >= self._spawn_at.get(number, 0.0):
                     self._children[number] = Child(number, self._engine, now)
 
     def next_at(self, now: float) -> float:
         """When `tick` may have something to do, if nobody speaks before."""
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children and not self._closing]
         return min(
-            [now + 5.0, *(max(at, now + 0.05) for at in waiting), *(now + 1.0 for child in self.busy() if child.doom)]
+            [now + 5.0, *(max(at, now + 0.05) for at in waiting), *(now + 1.0 for child in self.busy() if child.dooms)]
         )
 
     def close(self) -> None:
         """Start no more workers; the idle ones end."""
         self._closing = True
         for child in self._children.values():
-            if child.state in {State.IDLE, State.BOOTING}:
+            if child.state is not State.ENDING and not child.works:
                 child.quit()
 
     def release_all(self) -> None:
@@ -122,7 +135,7 @@ class Pool:
     def kill_all(self) -> list[str]:
         """End every worker at once; returns the ids of the jobs they had."""
         self._closing = True
-        held = [child.work.job_id for child in self.busy() if child.work]
+        held = [job_id for child in self.busy() for job_id in child.works]
         for child in self._children.values():
             child.kill()
             child.reap()
@@ -141,25 +154,27 @@ class Pool:
             case Ready():
                 self._boot_deaths = 0
                 if child.state is State.BOOTING:
-                    child.state = State.IDLE
+                    child.state, child.free_since = State.READY, now
                 self._emit(
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
                 return [message]
-            case _ if child.work is None or message.job_id != child.work.job_id:
+            case _ if message.job_id not in child.works:
                 return []  # a late word about a job that was answered for
             case Heartbeat():
                 if message.duration_seconds is not None:
-                    allowed = self._options.deadline_seconds + self._options.deadline_factor * message.duration_seconds
-                    child.deadline = child.started_at + allowed
-                return [] if child.doom else [message]
+                    pace = self._options.deadline_factor * self._options.jobs_per_worker
+                    child.allow(message.job_id, self._options.deadline_seconds + pace * message.duration_seconds)
+                return [] if message.job_id in child.dooms else [message]
             case Finished() | Failed() | Released():
-                doom = child.doom
+                doom = child.dooms.get(message.job_id)
                 if isinstance(message, Finished):
                     self._deaths = 0
                 elif doom is not None:
                     message = Failed(message.job_id, doom)
-                child.rest()
+                if isinstance(message, Failed) and message.failure.code == "out_of_memory":
+                    child.worn = True  # what it holds may be fragmented, or leaked: the next attempt gets a fresh one
+                child.drop(message.job_id, now)
                 return [message]
         raise TypeError(message)
 
@@ -180,7 +195,11 @@ class Pool:
             self._deaths = min(self._deaths + 1, 10)
             self._spawn_at[child.number] = now + (pause or 0.0)
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
-        return [Failed(child.work.job_id, child.doom or death_of(how))] if child.work else []
+        guilty = child.dooms or child.works
+        return [
+            Failed(job_id, child.dooms.get(job_id) or death_of(how), shared=job_id not in guilty or len(guilty) > 1)
+            for job_id in child.works
+        ]
 
     def _check(self, child: Child, now: float) -> None:
         if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:
@@ -188,40 +207,41 @@ class Pool:
                 f"a worker did not load the model {child.options.model!r} within {self._options.boot_seconds:.0f} s",
                 hint="raise pool.boot_seconds, or use a smaller model",
             )
-        if child.state is State.IDLE and self._is_surplus(child):
-            child.quit()
-        if child.state is State.BUSY:
-            reason = child.doom or self._overdue(child, now)
-            rung = child.climb(reason, now) if reason else None
-            if reason and rung:
-                self._emit(events.WorkerStopped(child.number, child.pid, rung, reason.message))
+        if child.state is not State.READY:
+            return
+        if not child.works:
+            idle = self._options.idle_unload_seconds
+            if self._is_surplus(child):
+                child.quit()
+            elif idle and now - child.free_since >= idle:
+                self._unloaded.add(child.number)
+                child.quit()
+            return
+        self._doom_the_late(child, now)
+        if rung := child.climb(now):
+            reason = next(iter(child.dooms.values()))
+            self._emit(events.WorkerStopped(child.number, child.pid, rung, reason.message))
 
-    def _overdue(self, child: Child, now: float) -> Failure | None:
+    def _doom_the_late(self, child: Child, now: float) -> None:
         silent = now - child.heard_at
         if silent > self._options.heartbeat_seconds:
-            message = f"no sign of progress for {silent:.0f} s"
-            return Failure(
-                "timeout",
-                message,
-                "raise pool.heartbeat_seconds if the machine is just slow",
-                retryable=True,
-                stage="transcribing",
+            hint = "raise pool.heartbeat_seconds if the machine is just slow"
+            child.doom(
+                child.works.keys() - child.dooms.keys(), _timeout(f"no sign of progress for {silent:.0f} s", hint), now
             )
-        if now > child.deadline:
-            message = f"not done after {now - child.started_at:.0f} s"
-            return Failure(
-                "timeout",
-                message,
-                "raise pool.deadline_factor, or use a smaller model",
-                retryable=True,
-                stage="transcribing",
-            )
-        return None
+        for job_id, deadline in child.deadlines.items():
+            if now > deadline and job_id not in child.dooms:
+                taken = f"not done after {now - child.given_at[job_id]:.0f} s"
+                child.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
 
     def _is_surplus(self, child: Child) -> bool:
-        return child.number > self._options.workers or child.options != self._engine
+        return child.worn or child.number > self._options.workers or child.options != self._engine
 
 
 def _is_readable(fd: int) -> bool:
     """Whether a pidfd says that its process has ended (pidfd_open(2))."""
     return bool(wait([fd], timeout=0))
+
+
+def _timeout(message: str, hint: str) -> Failure:
+    return Failure("timeout", message, hint, retryable=True, stage="transcribing")

@@ -17,7 +17,8 @@ from whisperd.daemon.pool import Pool, PoolOptions
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
 from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ClaimLost, ClaimRefused, ConfigError, SpoolFull
-from whisperd.intake.inbox import Inbox, IntakeOptions
+from whisperd.intake.inbox import Inbox
+from whisperd.intake.options import IntakeOptions
 from whisperd.job import utc_now
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.layout import Layout
@@ -60,7 +61,6 @@ class Supervisor:
             self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
         )
         self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
-        self._refused: dict[str, str] = {}
         self._ready = False
         self._paused_until: float | None = None
         self._stop_at: float | None = None  # when running jobs are released
@@ -76,7 +76,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
-            self._inbox = Inbox(self._config.root / "inbox", _intake_options(self._config), self._signals.wake)
+            self._inbox = Inbox(self._config.root / "inbox", _intake_options(self._config), self._store, self._emitter)
             now = time.monotonic()
             self._notifier.extend(self._config.pool.boot_seconds)
             self._pool.tick(now)  # the model loads while the spool is read
@@ -105,9 +105,10 @@ class Supervisor:
             self._hear_signals(now)
             for message in self._pool.collect(now):
                 self._handle(message, now)
+            waitables = []
             if self._stop_at is None:
                 self._inbox.tick(now)
-                self._explain_refusals()
+                waitables = self._inbox.waitables()
                 more = self._claim(now)
                 self._assign(now)
             else:
@@ -119,7 +120,7 @@ class Supervisor:
             self._notifier.status(self._status(), now)
             if self._is_over():
                 return
-            wait([self._signals.fileno(), *self._pool.waitables()], timeout=0 if more else self._pause(now))
+            wait([self._signals.fileno(), *self._pool.waitables(), *waitables], timeout=0 if more else self._pause(now))
 
     def _pause(self, now: float) -> float:
         times = [self._pool.next_at(now), self._jobs.next_at(now)]
@@ -198,11 +199,11 @@ class Supervisor:
                 self._jobs.heard(message, now)
             case Finished(job_id, result):
                 self._jobs.finished(job_id, result, now)
-            case Failed(job_id, failure):
+            case Failed(job_id, failure, shared):
                 if self._kill_at is not None:
                     self._jobs.released(job_id)  # it died because it was told to
                 else:
-                    self._jobs.attempt_failed(job_id, failure, now)
+                    self._jobs.attempt_failed(job_id, failure, now, shared=shared)
             case Released(job_id):
                 self._jobs.released(job_id)
 
@@ -212,10 +213,11 @@ class Supervisor:
             return False
         for _ in range(CLAIMS_PER_TURN):
             if self._jobs.waiting >= self._config.pool.queue_size:
+                self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
                 return False
-            upload = self._inbox.take()
+            upload = self._inbox.take(now)
             if upload is None:
-                return False
+                return self._inbox.has_more()
             try:
                 job = self._store.claim(
                     upload.name,
@@ -226,20 +228,23 @@ class Supervisor:
             except ClaimLost:
                 self._inbox.see_again(upload.name, now)
             except ClaimRefused as error:
-                self._inbox.refuse(upload.name, str(error))
+                self._inbox.refuse(upload.name, str(error), now)
             except SpoolFull as error:
                 self._inbox.put_back(upload, now)
                 self._pause_claims(error, now)
                 return False
             else:
                 self._inbox.claimed(upload.name)
-                self._refused.pop(upload.name, None)
                 self._emitter.emit(events.JobClaimed(job, now - upload.first_seen))
-                self._jobs.admit(job)
+                if upload.failure is None:
+                    self._jobs.admit(job)
+                else:
+                    self._jobs.reject(job, upload.failure, now)
         return True
 
     def _has_room(self, now: float) -> bool:
         if self._paused_until is not None and now < self._paused_until:
+            self._inbox.hold("the disk is nearly full")
             return False
         free = self._layout.free_bytes()
         if free < self._config.intake.min_free:
@@ -259,7 +264,9 @@ class Supervisor:
         self._paused_until = now + PAUSE_SECONDS
 
     def _assign(self, now: float) -> None:
-        while (child := self._pool.idle()) is not None and (job := self._jobs.next()) is not None:
+        if self._jobs.queue:
+            self._pool.need()
+        while (child := self._pool.free()) is not None and (job := self._jobs.next()) is not None:
             try:
                 job = self._jobs.start(job, child.number, now)
             except OSError as error:
@@ -271,21 +278,6 @@ class Supervisor:
             self._pool.assign(
                 child, Work(job.id, directory, directory / job.original, self._config.job_options(job.formats)), now
             )
-
-    def _explain_refusals(self) -> None:
-        """Say once, in log and sidecar, why something in the inbox is not taken."""
-        if self._inbox.refused == self._refused:
-            return
-        for name in self._refused.keys() - self._inbox.refused.keys():
-            self._store.unexplain(name)
-        for name, reason in self._inbox.refused.items():
-            if self._refused.get(name) != reason:
-                self._emitter.emit(events.UploadRefused(name, reason))
-                try:
-                    self._store.explain(name, None, reason)
-                except OSError as error:
-                    _log.debug("no sidecar for %r: %s", name, error.strerror)
-        self._refused = dict(self._inbox.refused)
 
     def _status(self) -> str:
         if not self._ready:
@@ -299,10 +291,16 @@ class Supervisor:
 def _pool_options(config: Config) -> PoolOptions:
     pool = config.pool
     return PoolOptions(
-        pool.workers, pool.heartbeat_seconds, pool.deadline_seconds, pool.deadline_factor, pool.boot_seconds
+        pool.workers,
+        config.jobs_per_worker(),
+        pool.idle_unload_seconds,
+        pool.heartbeat_seconds,
+        pool.deadline_seconds,
+        pool.deadline_factor,
+        pool.boot_seconds,
     )
 
 
 def _intake_options(config: Config) -> IntakeOptions:
     intake = config.intake
-    return IntakeOptions(intake.settle_seconds, intake.empty_seconds, intake.rescan_seconds, intake.ignore)
+    return IntakeOptions(**intake.model_dump(exclude={"min_free"}))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from whisperd.errors import BootError
 
 if TYPE_CHECKING:
-    from whisperd.engine.base import Engine
+    from whisperd.engine.base import Engine, WindowEngine
     from whisperd.options import EngineOptions
 
 
-def create(options: EngineOptions) -> Engine:
+def create(options: EngineOptions) -> Engine | WindowEngine:
     """Load the engine that `options.engine` names; seconds to minutes, and ready for work when it returns.
 
     Raises:
@@ -19,6 +19,10 @@ def create(options: EngineOptions) -> Engine:
     """
     # ruff's PLC0415 wants imports on top: torch takes seconds and 200 MB, which a scripted worker must not pay.
     if options.engine == "openai-whisper":
+        if options.decoding == "batched":
+            from whisperd.engine.batched_whisper import BatchedWhisper  # noqa: PLC0415
+
+            return BatchedWhisper(options)
         from whisperd.engine.openai_whisper import OpenAIWhisper  # noqa: PLC0415
 
         return OpenAIWhisper(options)

@@ -24,10 +24,11 @@ LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not complete yet: why, and after how long to look again if no event comes before."""
+    """Not complete yet: why, after how long to look again if no event comes before, and if time alone will not help."""
 
     reason: str
     seconds: float
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ Verdict = Wait | Take | Refuse | Changed
 
 
 def judge(
-    folder: Folder, file: str, seen: Signature, quiet_seconds: float, options: IntakeOptions, leases: Leases
+    folder: Folder, file: str, seen: Signature, *, quiet_seconds: float, options: IntakeOptions, leases: Leases
 ) -> Verdict:
     """Look at one file.
 
@@ -65,9 +66,9 @@ def judge(
         options: how much quiet is needed.
         leases: knows in which folders the kernel can be asked for writers.
     """
-    again = min(LOOK_AGAIN_SECONDS[1], max(LOOK_AGAIN_SECONDS[0], quiet_seconds / 10))
+    again = _again(quiet_seconds)
     if other := companion(folder, file) or missing_marker(folder, file, options.done_marker):
-        return Wait(f"waiting for {printable(other)}", again)
+        return Wait(f"waiting for {printable(other)}", again, held_back=True)
     try:
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
     except OSError as error:
@@ -78,19 +79,19 @@ def judge(
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or signature_of(status) != seen:
             return Changed()
-        return _judge_open(folder, fd, seen.size, quiet_seconds, options, leases, again)
+        writer = leases.has_writer(folder, fd)
+        if writer:
+            return Wait("still open for writing", again, held_back=True)
+        return _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
     except OSError as error:
         return Wait(_io(error), again)
     finally:
         os.close(fd)
 
 
-def _judge_open(
-    folder: Folder, fd: int, size: int, quiet_seconds: float, options: IntakeOptions, leases: Leases, again: float
-) -> Verdict:
-    writer = leases.has_writer(folder, fd)
-    if writer:
-        return Wait("still open for writing", again)
+def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptions, *, is_known: bool) -> Verdict:
+    """Judge by content and quiet; `is_known`: it is certain that nobody writes."""
+    again = _again(quiet_seconds)
     if not size:
         # browsers and Finder create an empty placeholder long before the data comes
         return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), "it is still empty")
@@ -102,8 +103,12 @@ def _judge_open(
     written = _written_bytes(fd, size)
     if written < size and quiet_seconds < options.truncated_seconds:
         return Wait(f"{readable(written)} of {readable(size)} written so far", again)
-    proven = writer is False and isinstance(promise, Complete)
+    proven = is_known and isinstance(promise, Complete)
     return _quiet(quiet_seconds, options.settle_seconds_proven if proven else options.settle_seconds)
+
+
+def _again(quiet_seconds: float) -> float:
+    return min(LOOK_AGAIN_SECONDS[1], max(LOOK_AGAIN_SECONDS[0], quiet_seconds / 10))
 
 
 def _quiet(quiet_seconds: float, needed_seconds: float, also: str = "") -> Verdict:

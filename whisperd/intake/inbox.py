@@ -6,8 +6,9 @@ Nothing here takes long: scans and folders that arrive are walked in slices, hin
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
-import time
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,21 @@ from whisperd.fair import FairQueue, top_folder
 from whisperd.intake.complete import Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
-from whisperd.intake.scan import Found, look, scan
-from whisperd.intake.settle import Settle, Settling
+from whisperd.intake.scan import Found, look
+from whisperd.intake.settle import NEVER, Settle, Settling
 from whisperd.intake.sight import Sight
 from whisperd.intake.waiting import Notes, Waiting
+from whisperd.intake.walk import Walker
 from whisperd.job import printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from whisperd.intake.options import IntakeOptions
     from whisperd.job import Failure, Signature
 
-SLICE_SECONDS = 0.05  # of walking in one turn
 HINTS_PER_TURN = 1000
 DUE_PER_TURN = 2000
 LOOKS_PER_TURN = 200
@@ -69,6 +69,7 @@ class Inbox:
         self._waiting = Waiting(notes, self._describe)
         self._sight = Sight(path)
         self._refused: dict[str, str] = {}
+        self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
         self._settle = Settle(0.0)
         self._generation = 0
@@ -82,9 +83,8 @@ class Inbox:
         self._settle = Settle(min(options.settle_seconds_proven, options.settle_seconds))
         self._quiet: FairQueue[str] = FairQueue()  # they have been quiet for long enough to be looked at
         self._hints: dict[str, None] = {}
-        self._walks: collections.deque[Iterator[Found]] = collections.deque()
+        self._walker = Walker(self._path, self._ignore, self._sight.enter)
         self._per_folder: collections.Counter[str] = collections.Counter()
-        self._scan: Iterator[Found] | None = None
         self._is_scanned = False
         self._rescan_at = 0.0
         self._looks = 0
@@ -114,18 +114,15 @@ class Inbox:
 
     def is_empty(self) -> bool:
         """Whether nothing that a scan found could be claimed, however long one waited."""
-        return self._is_scanned and not any(
-            self._may_come(name, known) for name, known in self._settle.items()
-        )
-
-    def _may_come(self, name: str, known: Settling) -> bool:
-        return name not in self._refused and not known.reason.startswith(("still open", "waiting for"))
+        if not self._is_scanned or self._walker.is_busy or self._hints:
+            return False
+        return all(known.held_back or name in self._refused for name, known in self._settle.items())
 
     def tick(self, now: float) -> None:
         """Take in what happened since the last call."""
         self._looks = 0
         self._look_around(now)
-        self._scan_on(now)
+        self._walk(now)
         for name in list(self._hints)[:HINTS_PER_TURN]:
             del self._hints[name]
             self._settle.touch(name, now)
@@ -136,10 +133,12 @@ class Inbox:
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again, if no event comes before."""
-        if self._scan is not None or self._walks or self._hints:
+        if self._walker.is_busy or self._hints:
             return now
         due = self._settle.next_due()
-        return min(self._rescan_at, self._notes_at, self._sight.next_at(now), due if due is not None else self._rescan_at)
+        return min(
+            self._rescan_at, self._notes_at, self._sight.next_at(now), due if due is not None else self._rescan_at
+        )
 
     def take(self, now: float) -> Upload | None:
         """The next upload to claim: folders in turn, first come first served within one."""
@@ -160,7 +159,7 @@ class Inbox:
 
     def put_back(self, upload: Upload, now: float) -> None:
         """Keep an upload that could not be claimed for lack of room: it is the next again."""
-        self._settle.observe(upload.name, upload.signature, now)
+        self._track(upload.name, upload.signature, now).first_seen = upload.first_seen
         self._quiet.push_front(upload.name, top_folder(upload.name), upload.name)
 
     def see_again(self, name: str, now: float) -> None:
@@ -189,51 +188,46 @@ class Inbox:
             self._rescan_at = now
         if hints.broken:
             self._leases.forget()
-            self._scan = None
+            self._walker.abandon()
         self._hints.update(dict.fromkeys(sorted(hints.files)))
-        for name in hints.folders:
-            parts = tuple(name.split("/"))
-            if not any(self._ignore(part) for part in parts):
-                self._walks.append(scan(self._path, self._ignore, parts, self._sight.enter))
+        for name in sorted(hints.folders):
+            self._walker.add(name)
 
-    def _scan_on(self, now: float) -> None:
+    def _walk(self, now: float) -> None:
         """Walk a little further; a whole scan that ends says which files are gone."""
-        if self._scan is None and now >= self._rescan_at:
-            self._rescan_at = float("inf")
+        for found in self._walker.arrived():
+            self._see(found, now)
+        if not self._walker.is_scanning:
+            if now < self._rescan_at:
+                return
+            self._rescan_at = NEVER
             self._generation += 1
-            self._scan = scan(self._path, self._ignore, (), self._sight.enter)
+            self._met.clear()
             self._sight.scan_begins()
-        end = time.monotonic() + SLICE_SECONDS
-        while self._walks and time.monotonic() < end:
-            if all(self._see(found, now) for found in _some(self._walks[0])):
-                self._walks.popleft()
-        while self._scan is not None and time.monotonic() < end:
-            try:
-                at_end = True
-                for found in _some(self._scan):
-                    at_end = False
-                    self._sight.met(found.name, now, known=found.name in self._settle or found.name in self._refused)
-                    self._see(found, now)
-            except OSError as error:
-                self._sight.report(f"cannot read the inbox {self._path}: {error.strerror}")
-                at_end = True
-            else:
-                if at_end:
-                    self._scan_ends(now)
-            if at_end:
-                self._scan = None
-                self._rescan_at = now + (
-                    self._options.poll_seconds if self._sight.is_polling else self._options.rescan_seconds
-                )
+            self._walker.begin()
+        try:
+            for found in self._walker.scanned():
+                self._sight.met(found.name, now, known=found.name in self._settle or found.name in self._refused)
+                self._see(found, now)
+        except OSError as error:
+            self._sight.report(f"cannot read the inbox {self._path}: {error.strerror}")
+        else:
+            if self._walker.is_scanning:
+                return
+            self._reconcile(now)
+        options = self._options
+        pause = options.poll_seconds if self._sight.is_polling else options.rescan_seconds
+        self._rescan_at = min(self._rescan_at, now + pause)  # what was lost meanwhile may have made it due already
 
-    def _scan_ends(self, now: float) -> None:
+    def _reconcile(self, now: float) -> None:
+        """A whole scan has ended: what it did not meet is gone."""
         self._sight.report("")
         self._is_scanned = True
         self._sight.prove(now)
         for name, known in self._settle.items():
             if known.generation != self._generation:
                 self._look_again(name, now)  # readdir(3) may miss what is renamed meanwhile
-        for name in [name for name in self._refused if name not in self._settle]:
+        for name in [name for name in self._refused if name not in self._settle and name not in self._met]:
             self._look_again(name, now)
 
     def _see(self, found: Found, now: float) -> None:
@@ -241,16 +235,26 @@ class Inbox:
         if found.signature is None:
             if name in self._settle:
                 self._forget(name)
+            self._met.add(name)
             self.refuse(name, found.refusal or "", now)
             return
+        has_room = len(self._settle) < TRACKED_MAX or self._per_folder[top_folder(name)] < FOLDER_SHARE
+        if has_room or name in self._settle:
+            self._track(name, found.signature, now).generation = self._generation
+
+    def _track(self, name: str, signature: Signature, now: float) -> Settling:
         if name not in self._settle:
-            group = top_folder(name)
-            if len(self._settle) >= TRACKED_MAX and self._per_folder[group] >= FOLDER_SHARE:
-                return
-            self._per_folder[group] += 1
+            self._per_folder[top_folder(name)] += 1
             self._waiting.watch(name, now)
-        known = self._settle.observe(name, found.signature, now)
-        known.generation = self._generation
+        return self._settle.observe(name, signature, now)
+
+    def _untrack(self, name: str) -> None:
+        if name in self._settle:
+            self._settle.forget(name)
+            group = top_folder(name)
+            self._per_folder[group] -= 1
+            if not self._per_folder[group]:
+                del self._per_folder[group]
 
     def _look_again(self, name: str, now: float) -> None:
         found = look(self._path, name, self._ignore)
@@ -267,7 +271,7 @@ class Inbox:
         self._looks += 1
         verdict = self._judged(name, known, now)
         if isinstance(verdict, Take):
-            self._settle.forget(name)
+            self._untrack(name)
             return Upload(name, known.signature, known.first_seen, verdict.failure)
         return None
 
@@ -277,12 +281,16 @@ class Inbox:
         try:
             with Folder(self._path, folders) as folder:
                 options = self._sight.slowed(self._options)
-                verdict = judge(folder, file, known.signature, quiet, options, self._leases)
+                verdict = judge(
+                    folder, file, known.signature, quiet_seconds=quiet, options=options, leases=self._leases
+                )
         except OSError:
             verdict = Changed()
         match verdict:
-            case Wait(reason, seconds):
+            case Wait(reason, seconds, held_back):
+                self._refused.pop(name, None)
                 self._settle.postpone(name, now + seconds, reason)
+                known.held_back = held_back
                 self._tell_of_stall(name, known, quiet)
             case Refuse(reason):
                 self.refuse(name, reason, now)
@@ -316,24 +324,13 @@ class Inbox:
         return known.signature.size, self._refused.get(name) or known.reason or quiet
 
     def _forget(self, name: str) -> None:
-        if name in self._settle:
-            self._settle.forget(name)
-        group = top_folder(name)
-        self._per_folder[group] -= 1
-        if self._per_folder[group] <= 0:
-            del self._per_folder[group]
+        self._untrack(name)
         self._quiet.remove(name)
         self._refused.pop(name, None)
         self._waiting.over(name)
 
     def _remove_marker(self, name: str) -> None:
         """The marker has done its work; it must not vouch for the next upload of this name."""
-
-
-def _some(walk: Iterator[Found]) -> Iterator[Found]:
-    """The next few entries."""
-    for _ in range(200):
-        found = next(walk, None)
-        if found is None:
-            return
-        yield found
+        folders, file = names.split(name)
+        with contextlib.suppress(OSError), Folder(self._path, folders) as folder:
+            os.unlink(file + self._options.done_marker, dir_fd=folder.fd)

@@ -19,7 +19,24 @@ if TYPE_CHECKING:
     from whisperd.intake.ignore import Ignore
 
 MEDIA_EXTENSIONS = frozenset(
-    ".mp3 .wav .m4a .mp4 .flac .ogg .opus .webm .mkv .mov .avi .aac .wma .aiff .amr .3gp".split()
+    [
+        ".mp3",
+        ".wav",
+        ".m4a",
+        ".mp4",
+        ".flac",
+        ".ogg",
+        ".opus",
+        ".webm",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".aac",
+        ".wma",
+        ".aiff",
+        ".amr",
+        ".3gp",
+    ]
 )
 
 

@@ -29,6 +29,7 @@ class Settling:
     check_at: float = NEVER  # when it is due
     queued_at: float = NEVER  # the time of its one valid entry in the heap
     reason: str = ""  # why the last look did not find it complete
+    held_back: bool = False  # by something other than time
     generation: int = 0  # the last scan that met it
     stall_told: bool = False
 
@@ -104,6 +105,7 @@ class Settle:
         known.quiet_since = now
         known.stall_told = False
         known.reason = ""
+        known.held_back = False
         self._schedule(name, known, now + self.quiet_seconds)
 
     def _schedule(self, name: str, known: Settling, at: float) -> None:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from whisperd.options import MediaOptions
 
-WHOLE = 0.9  # less than this part of what the header promises is not the whole recording,
-SLACK_SECONDS = 2.0  # if more than this is missing: clips of a few seconds often end before their header says
+__all__ = ["Decoded", "decode", "find_ffmpeg", "hash_file"]
+
+WHOLE = 0.9  # a recording with less than this part of what its header promises was cut off,
+SLACK_SECONDS = 2.0  # unless no more than this is missing: short clips often end before their header says
 HASH_BYTES = 1 << 20
 MOST_FRAMES_FAILED = 69  # exit status of ffmpeg beyond its `-max_error_rate`, two thirds
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

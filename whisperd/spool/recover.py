@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from whisperd.job import Failure, Job, Result, printable, utc_now
-from whisperd.spool import records
+from whisperd.spool import names, records
 from whisperd.spool.durable import Folder, remove_tree
 from whisperd.spool.store import signature_of
 
@@ -39,7 +40,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
     layout = store.layout
     layout.empty_staging()
     with Folder(layout.work) as work:
-        for job_id in sorted(entry for entry in os.listdir(work.fd) if not entry.startswith(".")):
+        for job_id in _directories(work):
             with Folder(layout.work, (job_id,)) as own:
                 original = next((entry for entry in os.listdir(own.fd) if _ORIGINAL.fullmatch(entry)), None)
                 if original is None:
@@ -50,6 +51,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                 if job is None:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
+                _complete_claim(store, own, job)
                 store.places.hold(job.id, job.place, job.formats)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
@@ -74,6 +76,23 @@ def crashed_too_often(job: Job) -> Failure:
     )
 
 
+def _directories(work: Folder) -> list[str]:
+    with os.scandir(work.fd) as entries:
+        return sorted(
+            entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        )
+
+
+def _complete_claim(store: Store, own: Folder, job: Job) -> None:
+    """Remove the upload's other name, if the claim was a link and an unlink (see `durable.move`) and cut off in between."""
+    folders, file = names.split(job.name)
+    with contextlib.suppress(OSError), Folder(store.layout.inbox, folders) as inbox:
+        claimed = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False)
+        if os.path.samestat(claimed, os.stat(file, dir_fd=inbox.fd, follow_symlinks=False)):
+            os.unlink(file, dir_fd=inbox.fd)
+            inbox.sync()
+
+
 def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job, Failure]:
     """An original whose record is damaged: its name is lost, its bytes are not."""
     status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
@@ -81,7 +100,6 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
     place = store.places.choose(job_id, name, ())
     now = utc_now()
     job = Job(job_id, name, place, original, signature_of(status), now, now)
-    records.save(own, records.JOB, job)
     return job, Failure(
         "record_damaged",
         f"the record of this job was damaged; the file is kept as {printable(name)}",

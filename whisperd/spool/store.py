@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import stat
@@ -15,15 +16,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
+from whisperd.job import Failure, Job, Progress, Result, Signature, Status, printable, utc_now
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder, failpoint, is_transient, move, remove_tree, share, write
 from whisperd.spool.places import Places
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whisperd.spool.layout import Layout
 
 OUTPUTS = "outputs"
+NOTES_MAX = 20  # earlier uploads of one name beside which a note still finds room
 IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody put something there since the place was chosen
 
 
@@ -84,10 +88,7 @@ class Store:
         moved = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
         if stat.S_ISREG(moved.st_mode) and signature_of(moved).same_content(seen):
             return
-        for number in range(1, 1000):
-            with contextlib.suppress(FileExistsError):
-                move(own, original, inbox, names.numbered(file, number))
-                break
+        _move_beside(own, original, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
     def _abandon(self, work: Folder, job_id: str, original: str) -> None:
@@ -100,11 +101,19 @@ class Store:
 
     def start(self, job: Job) -> Job:
         """Count an attempt, durably, before a worker sees the job: a file that kills worker and daemon still counts."""
-        return self._record(job.evolve(attempts=job.attempts + 1, started_at=job.started_at or utc_now(), suspect=True))
+        with Folder(self.layout.job_directory(job.id)) as own:
+            # what the worker will read: the rename has changed ctime, and a writer may have been at work since
+            now = signature_of(os.stat(job.original, dir_fd=own.fd, follow_symlinks=False))
+        started_at = job.started_at or utc_now()
+        return self._record(job.evolve(attempts=job.attempts + 1, started_at=started_at, suspect=True, signature=now))
 
     def release(self, job: Job) -> Job:
         """Give the job back to the queue; it costs no attempt."""
         return self._record(job.evolve(attempts=max(0, job.attempts - 1), suspect=False))
+
+    def suspect(self, job: Job) -> Job:
+        """Give the job back after a death that several may be guilty of: no attempt is counted, and it runs alone."""
+        return self._record(job.evolve(attempts=max(0, job.attempts - 1), suspect=True))
 
     def retry(self, job: Job) -> Job:
         """Queue the job again after an attempt that failed and counted."""
@@ -155,6 +164,19 @@ class Store:
         failpoint("fail.after_original")
         self._clear(job)
         return job
+
+    def give_back(self, job: Job) -> str:
+        """Put the original back into the inbox, where it settles again, and forget the job; returns its name there."""
+        self._hide(job)
+        folders, file = names.split(job.name)
+        with (
+            Folder(self.layout.job_directory(job.id)) as own,
+            Folder(self.layout.inbox, folders, create=True) as inbox,
+        ):
+            name = _move_beside(own, job.original, inbox, file)
+        failpoint("give_back.after_original")
+        self._clear(job)
+        return names.join(folders, name)
 
     def _publish(self, job: Job, result: Result) -> None:
         folders, file = names.split(job.place)
@@ -221,37 +243,76 @@ class Store:
         document = sidecar.of_job(job, now=utc_now(), progress=progress, result=result, failure=failure, reason=reason)
         self._write_sidecar(job.place, document, sync=sync)
 
-    def explain(self, name: str, size_bytes: int | None, reason: str) -> None:
-        """Write the sidecar of a file that stays in the inbox, unless a job's sidecar has that name."""
-        document = sidecar.pending_upload(name, size_bytes, reason, now=utc_now())
-        with contextlib.suppress(FileExistsError):
-            self._write_sidecar(name, document, sync=False)
+    def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
+        """Write the note on a file that stays in the inbox: a sidecar without an id, until a job's takes its place.
 
-    def unexplain(self, name: str) -> None:
-        """Remove the sidecar of a file that is no longer waiting in the inbox, if it is still that."""
+        Where the sidecar of an earlier upload of this name stands it gets a number, as the job's own will.
+
+        Returns:
+            Where it is, for `unexplain`; None if there is no room for one.
+        """
+        document = sidecar.pending_upload(name, size_bytes, reason, now=utc_now())
         folders, file = names.split(name)
+        for number in range(1, NOTES_MAX + 1):
+            place = names.join(folders, names.numbered(file, number))
+            with contextlib.suppress(FileExistsError):
+                self._write_sidecar(place, document, sync=False)
+                return place
+        return None
+
+    def unexplain(self, place: str) -> None:
+        """Remove the note on a file that is no longer waiting in the inbox, if it is still that."""
+        folders, file = names.split(place)
         with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
             document = sidecar.decode(outbox.read(names.sidecar(file)))
             if document and document["id"] is None:
                 os.unlink(names.sidecar(file), dir_fd=outbox.fd)
+
+    def stale_notes(self) -> Iterator[str | None]:
+        """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
+        for top, _, files in os.walk(self.layout.outbox):
+            relative = os.path.relpath(top, self.layout.outbox)
+            folders = () if relative == "." else tuple(relative.split("/"))
+            for file in files:
+                if not file.endswith(names.SIDECAR_SUFFIX):
+                    continue
+                place = names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX))
+                yield place if self._is_stale(folders, file) else None
+
+    def _is_stale(self, folders: tuple[str, ...], file: str) -> bool:
+        with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
+            document = sidecar.decode(outbox.read(file))
+            if document and document["id"] is None and document["status"] == Status.PENDING:
+                return not self._is_waiting(folders, str(document.get("source")).removeprefix("inbox/"))
+        return False
+
+    def _is_waiting(self, folders: tuple[str, ...], shown: str) -> bool:
+        """Whether the inbox has an entry that is shown like this."""
+        try:
+            with Folder(self.layout.inbox, folders) as inbox:
+                if "\\" not in shown:
+                    return inbox.exists(names.split(shown)[1])
+                return any(printable(names.join(folders, entry)) == shown for entry in os.listdir(inbox.fd))
+        except FileNotFoundError:
+            return False
 
     def _write_sidecar(self, place: str, document: dict[str, Any], *, sync: bool) -> None:
         folders, file = names.split(place)
         name = names.sidecar(file)
         with Folder(self.layout.outbox, folders, create=True) as outbox, Folder(self.layout.staging) as staging:
             stands = outbox.exists(name)
-            if stands and not self._may_replace(outbox, place, document["id"]):
+            if stands and not self._may_replace(outbox, place, document):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
             write(outbox, name, sidecar.encode(document), staging=staging, sync=sync, replace=stands)
 
-    def _may_replace(self, outbox: Folder, place: str, job_id: str | None) -> bool:
+    def _may_replace(self, outbox: Folder, place: str, document: dict[str, Any]) -> bool:
         try:
             old = sidecar.decode(outbox.read(names.sidecar(names.split(place)[1])))
         except OSError:
             return False
-        if old is not None and old["id"] == job_id:
-            return True
-        return job_id is not None and self.places.is_superseded(place)
+        if document["id"] is None:  # a note gives way to a job's sidecar, and to the note on another file
+            return old is not None and old["id"] is None and old.get("source") == document["source"]
+        return (old is not None and old["id"] == document["id"]) or self.places.is_superseded(place)
 
     def _hide(self, job: Job) -> None:
         folders, file = names.split(job.place)
@@ -263,6 +324,16 @@ class Store:
 
 def _subfolder(store: Store, job: Job, name: str) -> Folder:
     return Folder(store.layout.job_directory(job.id), (name,), create=True)
+
+
+def _move_beside(source: Folder, original: str, target: Folder, file: str) -> str:
+    """Move a file to the first free name like `file`, `file-2`; returns that."""
+    for number in itertools.count(1):
+        name = names.numbered(file, number)
+        with contextlib.suppress(FileExistsError):
+            move(source, original, target, name)
+            return name
+    raise AssertionError
 
 
 def signature_of(status: os.stat_result) -> Signature:

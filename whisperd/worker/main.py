@@ -1,4 +1,4 @@
-"""A worker's life: boot, load the model, say ready, then one job after the other until told to end."""
+"""A worker's life: boot, load the model, say ready, then jobs until told to end."""
 
 from __future__ import annotations
 
@@ -8,40 +8,34 @@ import logging
 import signal
 import time
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from whisperd import journal
 from whisperd.errors import EXIT_BOOT, WhisperdError
-from whisperd.job import Failure, Phase
-from whisperd.messages import Boot, BootFailed, Failed, Finished, Heartbeat, Quit, Ready, Release, Released, Work
+from whisperd.job import Failure
+from whisperd.messages import Boot, BootFailed, Ready
 
 if TYPE_CHECKING:
-    from whisperd.engine.base import Engine
+    from whisperd.engine.base import Engine, WindowEngine
+    from whisperd.options import EngineOptions
 
-HEARTBEAT_SECONDS = 0.25  # at most so often
 PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger(__name__)
-
-
-class ReleaseRequested(Exception):  # a request, not an error
-    """The supervisor wants the job back."""
 
 
 def main(fd: int) -> int:
     """Serve the supervisor at the other end of `fd`; returns the exit status."""
     connection = Connection(fd)
     _settle_in()
-    boot = connection.recv()
-    if not isinstance(boot, Boot):
-        raise TypeError(boot)
-    engine = _boot(connection, boot)
-    if engine is None:
-        return EXIT_BOOT
     try:
-        while not isinstance(message := connection.recv(), Quit):
-            if isinstance(message, Work):
-                _serve(connection, engine, message)
+        boot = connection.recv()
+        if not isinstance(boot, Boot):
+            raise TypeError(boot)
+        engine = _boot(connection, boot.options)
+        if engine is None:
+            return EXIT_BOOT
+        _serve(connection, engine, boot.options)
     except (EOFError, ConnectionError):
         _log.debug("the supervisor has gone")
     return 0
@@ -56,12 +50,12 @@ def _settle_in() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker must never outlive the lock on its spool
 
 
-def _boot(connection: Connection, boot: Boot) -> Engine | None:
+def _boot(connection: Connection, options: EngineOptions) -> Engine | WindowEngine | None:
     started = time.monotonic()
     try:
         from whisperd.engine.create import create  # noqa: PLC0415  # torch takes seconds; errors must reach the pipe
 
-        engine = create(boot.options)
+        engine = create(options)
     except WhisperdError as error:
         connection.send(BootFailed(Failure(type(error).code, error.message, error.hint)))
         return None
@@ -74,46 +68,18 @@ def _boot(connection: Connection, boot: Boot) -> Engine | None:
     return engine
 
 
-class Reporter:
-    """The pipeline's heartbeat, and its ear: each report looks whether the job is wanted back."""
+def _serve(connection: Connection, engine: Engine | WindowEngine, options: EngineOptions) -> None:
+    # both need numpy, which a worker that cannot boot need not load
+    if _takes_windows(engine):
+        from whisperd.speech.vad import Detector  # noqa: PLC0415
+        from whisperd.worker.scheduler import Scheduler  # noqa: PLC0415
 
-    def __init__(self, connection: Connection, job_id: str) -> None:
-        self._connection = connection
-        self._job_id = job_id
-        self._phase = Phase.QUEUED
-        self._said_at = float("-inf")
-        self._processed = 0.0
+        Scheduler(connection, engine, Detector(options.threads)).serve()
+        return
+    from whisperd.worker.task import serve  # noqa: PLC0415
 
-    def __call__(self, phase: Phase, processed_seconds: float, duration_seconds: float | None) -> None:
-        """Say how far the job is.
-
-        Raises:
-            ReleaseRequested: the supervisor wants it back.
-            EOFError: the supervisor has gone.
-        """
-        if self._connection.poll():
-            message = self._connection.recv()
-            if isinstance(message, Release) and message.job_id == self._job_id:
-                raise ReleaseRequested
-        now = time.monotonic()
-        if phase is not self._phase or now - self._said_at >= HEARTBEAT_SECONDS:
-            self._phase, self._said_at = phase, now
-            self._connection.send(Heartbeat(self._job_id, phase, processed_seconds, duration_seconds))
+    serve(connection, cast("Engine", engine))
 
 
-def _serve(connection: Connection, engine: Engine, work: Work) -> None:
-    from whisperd.worker.task import run  # noqa: PLC0415  # needs numpy
-
-    answer: Finished | Failed | Released
-    try:
-        answer = Finished(work.job_id, run(work, engine, Reporter(connection, work.job_id)))
-    except ReleaseRequested:
-        answer = Released(work.job_id)
-    except (EOFError, ConnectionError):
-        raise
-    except WhisperdError as error:
-        answer = Failed(work.job_id, Failure.of(error))
-    except Exception as error:  # noqa: BLE001  # a bug must cost one attempt of one job, not the worker
-        _log.exception("job %s failed in a way nobody foresaw", work.job_id)
-        answer = Failed(work.job_id, Failure.of(error))
-    connection.send(answer)
+def _takes_windows(engine: Engine | WindowEngine) -> TypeGuard[WindowEngine]:
+    return hasattr(engine, "submit")

@@ -1,31 +1,75 @@
-"""The steps of one job: recording -> samples -> text -> files, all inside the job's own directory."""
+"""One job at a time, for an engine that transcribes whole recordings."""
 
 from __future__ import annotations
 
-import os
+import logging
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from whisperd.engine.base import SAMPLE_RATE
-from whisperd.errors import SpoolFull
-from whisperd.job import Phase, Result
-from whisperd.output.formats import render
-from whisperd.speech.media import decode
-from whisperd.spool.durable import Folder, is_transient, remove_tree, write
+from whisperd.errors import WhisperdError
+from whisperd.job import Failure, Phase, Result
+from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.worker.steps import load, render
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
+    from multiprocessing.connection import Connection
 
     from whisperd.engine.base import Engine
-    from whisperd.messages import Work
-    from whisperd.worker.main import Reporter
 
-SAMPLES = "audio.s16le"
-OUTPUTS = "outputs"
+HEARTBEAT_SECONDS = 0.25  # at most so often
+
+_log = logging.getLogger(__name__)
+
+
+class ReleaseRequested(Exception):  # a request, not an error
+    """The supervisor wants the job back."""
+
+
+class Reporter:
+    """The pipeline's heartbeat, and its ear: each report looks whether the job is wanted back."""
+
+    def __init__(self, connection: Connection, job_id: str) -> None:
+        self._connection = connection
+        self._job_id = job_id
+        self._phase = Phase.QUEUED
+        self._said_at = float("-inf")
+
+    def __call__(self, phase: Phase, processed_seconds: float = 0.0, duration_seconds: float | None = None) -> None:
+        """Say how far the job is.
+
+        Raises:
+            ReleaseRequested: the supervisor wants it back.
+            EOFError: the supervisor has gone.
+        """
+        if self._connection.poll():
+            message = self._connection.recv()
+            if isinstance(message, Release) and message.job_id == self._job_id:
+                raise ReleaseRequested
+        now = time.monotonic()
+        if phase is not self._phase or now - self._said_at >= HEARTBEAT_SECONDS:
+            self._phase, self._said_at = phase, now
+            self._connection.send(Heartbeat(self._job_id, phase, processed_seconds, duration_seconds))
+
+
+def serve(connection: Connection, engine: Engine) -> None:
+    """Do one job after the other until told to end, or until the supervisor has gone (EOFError)."""
+    while not isinstance(message := connection.recv(), Quit):
+        if isinstance(message, Work):
+            connection.send(_answer(message, engine, Reporter(connection, message.job_id)))
+
+
+def _answer(work: Work, engine: Engine, report: Reporter) -> Finished | Failed | Released:
+    try:
+        return Finished(work.job_id, run(work, engine, report))
+    except ReleaseRequested:
+        return Released(work.job_id)
+    except (EOFError, ConnectionError):
+        raise
+    except WhisperdError as error:
+        return Failed(work.job_id, Failure.of(error, stage="transcribing"))
+    except Exception as error:  # noqa: BLE001  # a bug must cost one attempt of one job, not the worker
+        _log.exception("job %s failed in a way nobody foresaw", work.job_id)
+        return Failed(work.job_id, Failure.of(error, stage="transcribing"))
 
 
 def run(work: Work, engine: Engine, report: Reporter) -> Result:
@@ -38,34 +82,14 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
     """
     started = time.monotonic()
     engine.check(work.options.transcribe)
-    try:
-        return _run(work, engine, report, started)
-    except OSError as error:
-        if is_transient(error):
-            raise SpoolFull(
-                f"cannot write: {error.strerror}", hint="make room on the disk; whisperd goes on by itself"
-            ) from error
-        raise
-
-
-def _run(work: Work, engine: Engine, report: Reporter, started: float) -> Result:
-    samples = work.directory / SAMPLES
-    report(Phase.DECODING, 0.0, None)
-    decoded = decode(work.source, samples, work.options.media, lambda _: report(Phase.DECODING, 0.0, None))
-    _make_durable(work.source)
+    decoded, samples = load(work, report)
     duration = decoded.duration_seconds
     report(Phase.TRANSCRIBING, 0.0, duration)
     transcript = engine.transcribe(
-        _mapped(samples), work.options.transcribe, lambda done: report(Phase.TRANSCRIBING, done, duration)
+        samples, work.options.transcribe, lambda done: report(Phase.TRANSCRIBING, done, duration)
     )
     report(Phase.PUBLISHING, duration, duration)
-    rendered = render(transcript, work.options.output)
-    with Folder(work.directory) as own:
-        remove_tree(own, OUTPUTS)  # an attempt that was cut off may have left some
-        with Folder(work.directory, (OUTPUTS,), create=True) as outputs:
-            for kind, content in rendered.items():
-                write(outputs, kind, content)
-        os.unlink(SAMPLES, dir_fd=own.fd)
+    outputs = render(work, transcript)
     return Result(
         duration_seconds=duration,
         processing_seconds=time.monotonic() - started,
@@ -75,25 +99,6 @@ def _run(work: Work, engine: Engine, report: Reporter, started: float) -> Result
         engine=engine.info.engine,
         model=engine.info.model,
         device=engine.info.device,
-        outputs=tuple(rendered),
+        outputs=outputs,
         quality=transcript.quality,
     )
-
-
-def _make_durable(source: Path) -> None:
-    """Bring the upload itself to the disk: whoever sent it may delete his copy once the job is done, and scp never did."""
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _mapped(samples: Path) -> npt.NDArray[np.int16]:
-    """The samples as an array that the kernel pages in and out, so that a long recording needs no more memory."""
-    if samples.stat().st_size < np.dtype(np.int16).itemsize:
-        return np.zeros(0, np.int16)
-    return np.memmap(samples, dtype=np.int16, mode="r")
-
-
-assert SAMPLE_RATE == 16_000  # what `decode` writes  # noqa: PLR2004

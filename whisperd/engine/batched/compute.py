@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from whisperd.engine.device import is_out_of_memory
 from whisperd.errors import BootError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -51,15 +52,9 @@ def memory_errors(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(doing, error) from error
-    except RuntimeError as error:
-        # torch's CPU allocator has no exception type of its own.
-        if "DefaultCPUAllocator" in str(error):
-            raise _out_of_memory(doing, error) from error
-        raise
-
-
-def _out_of_memory(doing: str, error: Exception) -> OutOfMemory:
-    reason = str(error).splitlines()[0] if str(error) else "allocation refused"
-    return OutOfMemory(f"no memory left while {doing}: {reason}", hint="lower the batch size, or use a smaller model")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error) or "allocation refused").splitlines()[0]
+        hint = "lower the batch size, or use a smaller model"
+        raise OutOfMemory(f"no memory left while {doing}: {reason}", hint=hint) from error

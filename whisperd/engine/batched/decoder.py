@@ -110,11 +110,14 @@ class BatchedDecoder:
         self._queue(trial, first=False)
         return trial.ticket
 
+    @torch.inference_mode()
     def withdraw(self, ticket: int) -> None:
         """Forget a window: its result will not be given out."""
         self._open.pop(ticket, None)
-        for lane in self._lanes.values():
+        for manner, lane in list(self._lanes.items()):
             lane.drop(ticket)
+            if not lane.active:
+                del self._lanes[manner]
         for manner, queue in self._waiting.items():
             self._waiting[manner] = deque(trial for trial in queue if trial.ticket != ticket)
 
@@ -265,7 +268,9 @@ class BatchedDecoder:
             temperature = trial.window.options.temperature[trial.temperature_index]
             noise = None
             if temperature > 0:
-                noise = noise_for(seed_of(trial.window) + trial.temperature_index, manner.group, self._dims.n_text_ctx)
+                noise = noise_for(
+                    seed_of(trial.window) + trial.temperature_index, manner.group, self._dims.n_text_ctx + 1
+                )
             own = [(key[row], value[row]) for key, value in filled.own]
             lane.join(trial, own, [(key[row], value[row]) for key, value in cross], temperature, noise)
 

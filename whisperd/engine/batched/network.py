@@ -143,7 +143,7 @@ class TextDecoder:
         rows = cache.rows
         everyone = torch.arange(rows, device=self.device)
         mask = self._ahead(positions, longest)
-        x = F.embedding(tokens, self.embedding).float() + self.positions[positions]
+        x: Tensor = F.embedding(tokens, self.embedding).float() + self.positions[positions]
         for layer, (keys, values), (cross_key, cross_value) in zip(
             self.layers, cache.own, cache.cross_now(), strict=True
         ):

@@ -56,7 +56,7 @@ def cut_segments(tokens: Sequence[int], tokenizer: Any, seconds: float, *, trunc
         newest = max((token for token in tokens if token > begin), default=None)
         segments.append(_segment(tokens, tokenizer, 0.0, seconds if newest is None else seconds_of(newest)))
     elif not whole:
-        tail = _segment(tokens[last:], tokenizer, seconds_of(tokens[last - 1]), seconds)
+        tail = _segment(tokens[last:], tokenizer, seconds_of(tokens[last]), seconds)
         if truncated or not tail.text.strip():
             covered = seconds_of(tokens[last - 1])
         else:

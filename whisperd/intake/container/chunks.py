@@ -111,5 +111,3 @@ def _chunks(source: Source, at: int, *, little: bool) -> Iterator[tuple[bytes, i
 
 def _long(size: int | None) -> int | None:
     return size if size and size < UNKNOWN_FROM_64 else None
-
-

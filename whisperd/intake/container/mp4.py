@@ -22,7 +22,9 @@ def inspect(source: Source) -> Promise:
             return _verdict(source, seen)
         size, kind = source.number(at, 4), source.read(at + 4, 4)
         if size is None or len(kind) < 4:  # noqa: PLR2004
-            whole = seen >= {b"moov", b"mdat"} and b"moof" not in seen  # a few stray bytes after the last box do no harm
+            whole = (
+                seen >= {b"moov", b"mdat"} and b"moof" not in seen
+            )  # a few stray bytes after the last box do no harm
             return Complete() if whole else Short(None, source.size, _missing(seen))
         if not size and not any(kind):  # room that was reserved and is not filled yet, or padding at the end
             return _verdict(source, seen)

@@ -1,0 +1,208 @@
+"""Batched decoding with real weights and real speech, against openai-whisper's own decoding."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+import whisper
+from pytest_audioeval.samples import registry
+from support.tiny_model import options
+from whisper.decoding import DecodingOptions
+from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
+from whisper.timing import add_word_timestamps
+from whisper.tokenizer import get_tokenizer
+
+from whisperd.engine.batched import BatchedDecoder, Window
+from whisperd.engine.weights.find import find
+from whisperd.engine.weights.load import load
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:unclosed file .*whisper:ResourceWarning"),  # openai-whisper's own tables
+]
+
+CPU = torch.device("cpu")
+SAMPLES = Path(registry.__file__).parent / "audio"
+THRESHOLDS = {"compression_ratio_threshold": 2.4, "logprob_threshold": -1.0, "no_speech_threshold": 0.6}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return load(find("base", tmp_path_factory.mktemp("models")), "cpu").eval()
+
+
+@pytest.fixture(scope="module")
+def tiny_en(tmp_path_factory):
+    return load(find("tiny.en", tmp_path_factory.mktemp("models")), "cpu").eval()
+
+
+def clips():
+    """(language, float32 samples, what is said), as a list that mixes the languages."""
+    paths = sorted(SAMPLES.glob("*/*.wav"), key=lambda path: (path.name, path.parent.name))
+    return [
+        (path.parent.name, whisper.audio.np.asarray(read(path)), path.with_suffix(".txt").read_text().strip())
+        for path in paths
+    ]
+
+
+def read(path):
+    import soundfile  # noqa: PLC0415 - only where samples are read
+
+    return soundfile.read(path, dtype="float32")[0]
+
+
+def recordings():
+    """Sixteen windows of 1 to 30 s in nine languages: single clips, and clips of one language after each other."""
+    found = clips()
+    single = [(language, audio) for language, audio, _ in found[:10]]
+    joined = []
+    for language in ("en", "fr", "ja", "es", "pl", "hi"):
+        pieces = [audio for spoken, audio, _ in found if spoken == language]
+        joined.append((language, np.concatenate(pieces * 4)[: 16000 * 30]))
+    return [*joined, *single]
+
+
+def full_mel(audio):
+    return whisper.log_mel_spectrogram(whisper.pad_or_trim(audio))
+
+
+@pytest.fixture(scope="module")
+def windows():
+    return [(language, full_mel(audio)) for language, audio in recordings()]
+
+
+def by_whisper(model, windows, **changes):
+    return [model.decode(mel, DecodingOptions(language=language, fp16=False, **changes)) for language, mel in windows]
+
+
+@pytest.fixture(scope="module")
+def greedy(base, windows):
+    return by_whisper(base, windows)
+
+
+def assert_same(decoded, expected):
+    assert [one.text for one in decoded] == [one.text for one in expected]
+    assert [one.tokens for one in decoded] == [tuple(one.tokens) for one in expected]
+    assert [one.avg_logprob for one in decoded] == pytest.approx([one.avg_logprob for one in expected], abs=1e-3)
+    assert [one.no_speech_prob for one in decoded] == pytest.approx([one.no_speech_prob for one in expected], abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16])
+def test_greedy_tokens_are_those_of_openai_whisper(base, windows, greedy, count):
+    """In fp32, real speech in mixed languages and lengths gives the same tokens in any batch."""
+    decoder = BatchedDecoder(base, CPU, "fp32", max_batch=count)
+
+    decoded = decoder.decode([Window(options(language=language), mel=mel) for language, mel in windows])
+
+    assert_same(decoded, greedy)
+
+
+def test_beam_tokens_are_those_of_openai_whisper(base, windows):
+    """Five beams in a batch give the tokens that openai-whisper's give one window after the other."""
+    some = windows[2:10]
+    decoder = BatchedDecoder(base, CPU, "fp32", max_batch=4)
+
+    decoded = decoder.decode([Window(options(language=language, beam_size=5), mel=mel) for language, mel in some])
+
+    assert_same(decoded, by_whisper(base, some, beam_size=5))
+
+
+def test_an_english_only_model_works_the_same(tiny_en, windows):
+    """Its start has neither language nor task, and another vocabulary."""
+    some = [window for window in windows if window[0] == "en"]
+
+    decoded = BatchedDecoder(tiny_en, CPU, "fp32").decode([Window(options(language=None), mel=mel) for _, mel in some])
+
+    assert_same(decoded, by_whisper(tiny_en, some))
+
+
+def test_half_precision_short_encoder_and_fallback_cost_no_accuracy(base):
+    """As it runs in production, the word error rate over all clips stays within two points of openai-whisper's."""
+    found = clips()
+    wanted = options(language=None, temperature=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **THRESHOLDS)
+    decoder = BatchedDecoder(base, CPU, "bf16", max_batch=16)
+
+    decoded = decoder.decode([Window(wanted, audio=audio, language=language) for language, audio, _ in found])
+
+    theirs = [
+        whisper.transcribe(base, audio, language=language, fp16=False, **THRESHOLDS)["text"]
+        for language, audio, _ in found
+    ]
+    ours = [" ".join(segment.text for segment in one.segments) for one in decoded]
+    assert error_rate(found, ours) <= error_rate(found, theirs) + 0.02
+
+
+def error_rate(found, texts):
+    """By words where there are spaces, else by characters."""
+    wrong = total = 0
+    for (language, _, reference), text in zip(found, texts, strict=True):
+        split = language in {"ja", "zh"}
+        normal = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer(split_letters=split)
+        counted = jiwer.process_words(normal(reference), normal(text) or " ")
+        wrong += counted.substitutions + counted.deletions + counted.insertions
+        total += counted.hits + counted.substitutions + counted.deletions
+    return wrong / total
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+def test_silence_and_hum_give_no_text(base, kind):
+    """Where nobody speaks, nothing is written."""
+    seconds = np.arange(16000 * 20) / 16000
+    quiet = [
+        np.zeros(16000 * 30, np.float32),
+        np.zeros(16000 * 5, np.int16),
+        (0.001 * np.random.default_rng(1).standard_normal(16000 * 20)).astype(np.float32),
+        (0.1 * np.sin(2 * np.pi * 50 * seconds)).astype(np.float32),
+    ]
+    wanted = options(temperature=(0.0, 0.4, 0.8), **THRESHOLDS)
+
+    decoded = BatchedDecoder(base, CPU, kind).decode([Window(wanted, audio=audio) for audio in quiet])
+
+    assert [one.segments for one in decoded] == [()] * len(quiet)
+
+
+def test_words_are_those_of_openai_whisper(base, windows, greedy):
+    """Start, end and probability of each word are those of `add_word_timestamps`; they are in order and inside."""
+    chosen = [0, 1, 2]
+    decoder = BatchedDecoder(base, CPU, "fp32")
+
+    decoded = decoder.decode(
+        [Window(options(language=windows[n][0], word_timestamps=True), mel=windows[n][1]) for n in chosen]
+    )
+
+    plain = decoder.decode([Window(options(language=windows[n][0]), mel=windows[n][1]) for n in chosen])
+    for n, one, bare in zip(chosen, decoded, plain, strict=True):
+        language, mel = windows[n]
+        segments = [
+            {"seek": 0, "start": s.start, "end": s.end, "text": s.text, "tokens": list(s.tokens)} for s in bare.segments
+        ]
+        add_word_timestamps(
+            segments=segments,
+            model=base,
+            tokenizer=get_tokenizer(multilingual=True, num_languages=99, language=language, task="transcribe"),
+            mel=mel,
+            num_frames=3000,
+            last_speech_timestamp=0.0,
+        )
+        expected = [(w["word"], w["start"], w["end"], w["probability"]) for s in segments for w in s["words"]]
+        words = [word for segment in one.segments for word in segment.words]
+        assert len(words) > 10
+        assert [word.text for word in words] == [text for text, *_ in expected]
+        assert [word.probability for word in words] == pytest.approx([each[3] for each in expected], abs=1e-3)
+        moved = [abs(w.start - e[1]) + abs(w.end - e[2]) for w, e in zip(words, expected, strict=True)]
+        assert sum(distance > 0.021 for distance in moved) <= len(moved) // 20
+        assert all(word.start <= word.end for word in words)
+        assert all(first.end <= second.start for first, second in pairwise(words))
+        for segment in one.segments:
+            assert segment.start <= segment.words[0].start
+            assert segment.words[-1].end <= segment.end <= 30.0

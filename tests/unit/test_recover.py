@@ -1,0 +1,192 @@
+"""What a daemon that died left in `.work`, and what becomes of each piece."""
+
+import os
+
+import pytest
+from support.spool import FAILURE, Spool
+
+from whisperd.spool import records, store
+from whisperd.spool.durable import Folder
+from whisperd.spool.store import Store
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "spool")
+
+
+def own(spool, job):
+    return spool.layout.job_directory(job.id)
+
+
+def summary(recovery):
+    """How many are queued, to finish, to fail, removed."""
+    return len(recovery.queued), len(recovery.to_finish), len(recovery.to_fail), recovery.removed
+
+
+def test_an_empty_spool_needs_no_recovery(spool):
+    """As at the first start."""
+    assert summary(spool.restart()) == (0, 0, 0, 0)
+
+
+def test_claimed_jobs_are_queued_in_the_order_of_their_claims(spool):
+    """First come, first served, across a crash too."""
+    jobs = [spool.take(name) for name in ("c.mp3", "a.mp3", "b.mp3")]
+
+    assert spool.restart().queued == jobs
+
+
+def test_a_job_that_was_running_is_a_suspect(spool):
+    """It may be what killed the daemon: it runs alone next time."""
+    waiting, running = spool.take("a.mp3"), spool.store.start(spool.take("b.mp3"))
+
+    assert [job.suspect for job in spool.restart().queued] == [False, True]
+    assert spool.restart().queued == [waiting, running]
+
+
+@pytest.mark.parametrize(("attempts", "fails"), [(2, False), (3, True)])
+def test_a_job_that_was_running_each_time_the_daemon_died_fails(spool, attempts, fails):
+    """The attempts were counted before the work started."""
+    job = spool.take("a.mp3")
+    for _ in range(attempts):
+        job = spool.store.start(job)
+    recovery = spool.restart(max_attempts=3)
+
+    assert summary(recovery) == ((0, 0, 1, 0) if fails else (1, 0, 0, 0))
+    assert [failure.code for _, failure in recovery.to_fail] == ["worker_died"] * fails
+
+
+def test_a_claim_that_did_not_get_to_the_upload_is_forgotten(spool):
+    """The upload is still in the inbox."""
+    (spool.layout.work / "20260101T000000000000-aaaaaa").mkdir()
+    job = spool.take("a.mp3")
+    os.rename(own(spool, job) / job.original, spool.layout.inbox / "a.mp3")
+
+    assert summary(spool.restart()) == (0, 0, 0, 2)
+    assert spool.jobs() == set()
+    assert spool.files("inbox") == {"a.mp3": b"a.mp3"}
+
+
+def test_an_end_that_was_reached_is_swept_up(spool):
+    """The original is in done/, the directory is not gone yet: with whatever is left in it."""
+    job = spool.take("a.mp3")
+    rendered = spool.render(job)
+    spool.store._clear = lambda _: None
+    spool.store.finish(job, rendered)
+    (own(spool, job) / "job.json").unlink()
+
+    assert summary(spool.restart()) == (0, 0, 0, 1)
+    assert spool.jobs() == set()
+    assert spool.files("done") == {"a.mp3": b"a.mp3"}
+
+
+def test_a_job_with_a_result_is_published(spool):
+    """Its transcripts are there: the work is not done twice."""
+    job = spool.store.start(spool.take("a.mp3"))
+    result = spool.render(job)
+    with Folder(own(spool, job)) as directory:
+        records.save(directory, records.RESULT, result)
+
+    assert spool.restart().to_finish == [(job, result)]
+
+
+def test_a_job_with_a_failure_fails_with_it(spool):
+    """The reason is not lost."""
+    job = spool.store.start(spool.take("a.mp3"))
+    with Folder(own(spool, job)) as directory:
+        records.save(directory, records.FAILURE, FAILURE)
+
+    assert spool.restart().to_fail == [(job, FAILURE)]
+
+
+def test_a_torn_result_is_no_result(spool):
+    """The job runs again: what it would publish may be torn as well."""
+    job = spool.store.start(spool.take("a.mp3"))
+    (own(spool, job) / "result.json").write_bytes(b'{"duration_seconds": 12.5, "outp')
+
+    assert spool.restart().queued == [job]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b'{"id": "x", "na')],
+    ids=["missing", "empty", "torn"],
+)
+def test_an_original_without_a_record_is_kept_in_failed(spool, damage):
+    """Its name is lost, its content is not, and the sidecar says so."""
+    job = spool.take("alice/a.mp3", b"sound")
+    damage(own(spool, job) / "job.json")
+    ((rescued, failure),) = spool.restart().to_fail
+    spool.store.fail(rescued, failure)
+
+    assert spool.files("failed") == {f"recovered-{job.id}.mp3": b"sound"}
+    assert spool.sidecar(f"recovered-{job.id}.mp3")["error"]["code"] == "record_damaged"
+    assert spool.jobs() == set()
+
+
+@pytest.mark.parametrize("step", ["save", "show", "move"])
+def test_a_rescue_that_was_cut_off_is_a_rescue_again(spool, monkeypatch, step):
+    """It must not turn into a job that is transcribed under the name of a rescued file."""
+    job = spool.take("a.mp3", b"sound")
+    (own(spool, job) / "job.json").unlink()
+    rescued = spool.restart().to_fail[0]
+
+    def cut(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"save": records, "show": Store, "move": store}[step], step, cut)
+        with pytest.raises(KeyboardInterrupt):
+            spool.store.fail(*rescued)
+    (again,) = spool.restart().to_fail
+    spool.store.fail(*again)
+
+    assert again[0].place == f"recovered-{job.id}.mp3"
+    assert spool.files("failed") == {f"recovered-{job.id}.mp3": b"sound"}
+
+
+def test_recovered_jobs_hold_their_names(spool):
+    """A new upload of the same name keeps out of the way of one that is still under way."""
+    spool.take("a.mp3")
+    spool.restart()
+
+    assert spool.take("a.mp3").place == "a-2.mp3"
+
+
+def test_leftovers_of_half_written_files_go(spool):
+    """In staging; and one in the directory of a job does not matter."""
+    job = spool.take("a.mp3")
+    spool.put(".work/.staging/.0123456789abcdef.tmp", b"half")
+    spool.put(f".work/{job.id}/.0123456789abcdef.tmp", b"half")
+
+    assert spool.restart().queued == [job]
+    assert os.listdir(spool.layout.staging) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "symlink"])
+def test_what_is_no_directory_in_work_is_left_alone(spool, kind):
+    """Somebody who looked for a recording may have left it; it must not keep the daemon from starting."""
+    stray = spool.layout.work / "notes"
+    stray.write_bytes(b"x") if kind == "file" else stray.symlink_to(spool.layout.inbox)
+
+    assert summary(spool.restart()) == (0, 0, 0, 0)
+    assert os.path.lexists(stray)
+
+
+def test_a_claim_by_link_that_was_cut_off_leaves_no_second_upload(spool):
+    """On a filesystem without RENAME_NOREPLACE a crash between link and unlink leaves the file in both places."""
+    job = spool.take("alice/a.mp3", b"sound")
+    os.link(own(spool, job) / job.original, spool.layout.inbox / "alice/a.mp3")
+
+    assert spool.restart().queued == [job]
+    assert spool.files("inbox") == {}
+    assert (own(spool, job) / job.original).read_bytes() == b"sound"
+
+
+def test_another_upload_of_the_same_name_is_not_touched(spool):
+    """Nor is one that merely has the same content."""
+    spool.take("a.mp3", b"sound")
+    spool.upload("a.mp3", b"sound")
+    spool.restart()
+
+    assert spool.files("inbox") == {"a.mp3": b"sound"}

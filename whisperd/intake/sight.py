@@ -1,0 +1,197 @@
+"""Does the watch see everything? What it can't be trusted with is polled, and a line in the log says why.
+
+Each way to go blind is looked for: a full event queue, the inbox moved, replaced, unmounted or mounted over, the limit of
+watches, a watch from which nothing comes (a cookie file must come back as an event), a filesystem whose files change
+elsewhere (by its type, or because scans find what no event told of).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from whisperd.intake.filesystem import remote_name
+from whisperd.intake.watch import Hints, Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from whisperd.intake.options import IntakeOptions
+    from whisperd.spool.durable import Folder
+
+CHECK_SECONDS = 1.0  # between looks at the inbox itself
+HINT_SECONDS = 5.0  # an event that has not come after this long will not come
+UNTOLD_MAX = 3  # so many files found by scans alone prove that events do not tell of all
+LOST_LOG_SECONDS = 60.0  # in a storm the queue overflows again and again
+
+_log = logging.getLogger(__name__)
+
+
+class Sight:
+    """The watch over the inbox, replaced when it ends and given up where it cannot work."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._watch: Watch | None = None
+        self._check_at = 0.0
+        self._trouble = ""
+        self._blind = ""  # why events are not to be relied on
+        self._full_told = False
+        self._lost_told_at = float("-inf")
+        self._misses = 0  # cookies in a row that did not come back
+        self._untold: dict[str, float] = {}
+        self._untold_count = 0
+        self._new_folders: set[str] = set()
+        self._compares = False  # whether this scan may be held against the watch
+        self._slowed: tuple[IntakeOptions, IntakeOptions] | None = None
+
+    def open(self) -> None:
+        """Begin to watch, or find out that this is a place to poll.
+
+        Raises:
+            OSError: the inbox cannot be read.
+        """
+        os.listdir(self._path)
+        if name := remote_name(self._path):
+            self._go_polling(f"on {name} changes made elsewhere give no event")
+        else:
+            self._arm()
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether scans must come often."""
+        return bool(self._blind) or self._watch is None or self._watch.is_full
+
+    def waitables(self) -> list[Any]:
+        """What becomes readable when something happens."""
+        return [self._watch] if self._watch is not None else []
+
+    def next_at(self, now: float) -> float:
+        """When `drain` wants to be called, if nothing becomes readable before."""
+        return max(now, self._check_at)
+
+    def slowed(self, options: IntakeOptions) -> IntakeOptions:
+        """The options, with two polls' time of quiet where a file can change without this kernel's knowledge."""
+        if not self._blind:
+            return options
+        if self._slowed is None or self._slowed[0] is not options:
+            quiet = max(options.settle_seconds, 2 * options.poll_seconds)
+            changed = dataclasses.replace(options, settle_seconds=quiet, settle_seconds_proven=quiet)
+            self._slowed = options, changed
+        return self._slowed[1]
+
+    def enter(self, parts: tuple[str, ...], folder: Folder) -> None:
+        """Called by the scan with each folder before it reads it."""
+        if self._watch is not None and self._watch.add(parts, folder):
+            self._new_folders.add("/".join(parts))
+
+    def scan_begins(self) -> None:
+        """From here to `prove` the files found are compared with those told of."""
+        self._new_folders.clear()
+        if self._watch is not None:
+            self._watch.is_full = False  # each scan tries again to watch all
+            self._compares = True
+
+    def met(self, name: str, now: float, *, known: bool) -> None:
+        """The scan met a file: one that is new should have been told of, if its folder was watched by then."""
+        if known or not self._compares or self._watch is None or name.rpartition("/")[0] in self._new_folders:
+            return
+        if len(self._untold) < UNTOLD_MAX * 10:
+            self._untold.setdefault(name, now)
+
+    def prove(self, now: float) -> None:
+        """A scan has ended: test the watch."""
+        self._compares = False
+        if self._watch is None:
+            return
+        self._watch.plant_cookie(now)
+        if self._watch.is_full != self._full_told:
+            self._full_told = self._watch.is_full
+            if self._full_told:
+                _log.warning(
+                    "not all folders of the inbox can be watched: the limit fs.inotify.max_user_watches is reached; "
+                    "the inbox is read more often until they can"
+                )
+            else:
+                _log.info("all folders of the inbox are watched again")
+
+    def drain(self, now: float) -> Hints:
+        """What was told since the last call, with `broken` set when all must be scanned anew."""
+        hints = self._watch.drain() if self._watch is not None else Hints()
+        if hints.lost:
+            self._untold.clear()
+            self._compares = False
+            if now - self._lost_told_at >= LOST_LOG_SECONDS:
+                self._lost_told_at = now
+                _log.info("events were lost, more came than the queue holds: the inbox is scanned")
+        if hints.broken or now >= self._check_at:
+            self._check_at = now + CHECK_SECONDS
+            hints.broken |= self._check(now, broken=hints.broken)
+        if self._untold:
+            self._count_untold(hints, now)
+        return hints
+
+    def report(self, trouble: str) -> None:
+        """Say once that the inbox cannot be read, and once that it can again."""
+        if trouble and trouble != self._trouble:
+            _log.error("%s; whisperd goes on by itself once it is back", trouble)
+        elif self._trouble and not trouble:
+            _log.info("the inbox can be read again")
+        self._trouble = trouble
+
+    def _check(self, now: float, *, broken: bool) -> bool:
+        if self._watch is None:
+            return not self._blind and self._arm()
+        if broken or not self._watch.is_of(self._path):
+            self.close()
+            if self._arm():
+                _log.warning("the inbox is watched afresh: it was moved, replaced, or something was mounted there")
+            return True
+        if not self._watch.is_proven(now):
+            self._misses += 1
+            self.close()
+            if self._misses > 1:
+                self._go_polling("its events do not arrive")
+            elif self._arm():
+                _log.warning("the inbox is watched afresh: no event came for a file made there")
+            return True
+        return False
+
+    def _arm(self) -> bool:
+        try:
+            self._watch = Watch(self._path)
+        except FileNotFoundError:
+            self.report(f"the inbox {self._path} is not there")
+            return False
+        except OSError as error:
+            self._go_polling(f"it cannot be watched: {error.strerror}, see fs.inotify.max_user_instances")
+            return False
+        self._untold.clear()
+        self._compares = False
+        return True
+
+    def _go_polling(self, why: str) -> None:
+        self.close()
+        self._blind = why
+        self._untold.clear()
+        _log.warning("the inbox is polled: %s", why)
+
+    def _count_untold(self, hints: Hints, now: float) -> None:
+        for name in self._untold.keys() & hints.files:
+            del self._untold[name]
+        for name in [name for name in self._untold if any(name.startswith(f"{folder}/") for folder in hints.folders)]:
+            del self._untold[name]
+        late = [name for name, since in self._untold.items() if now - since > HINT_SECONDS]
+        for name in late:
+            del self._untold[name]
+        self._untold_count += len(late)
+        if self._untold_count >= UNTOLD_MAX:
+            self._go_polling("scans find files that no event told of; are they made on another machine?")

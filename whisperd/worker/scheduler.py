@@ -1,0 +1,285 @@
+"""Several jobs in one worker: their windows share the batches of one model.
+
+Each job is prepared (decoded by ffmpeg, speech found, cut into windows) on a thread of its own, which spends its time
+in a child process and in kernels that let other threads run; the model belongs to this thread alone. Jobs take turns
+window by window, so a voice memo does not wait behind a four-hour meeting.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from whisperd.engine.base import AudioWindow
+from whisperd.errors import OutOfMemory, WhisperdError
+from whisperd.job import Failure, Phase, Result
+from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.worker.journal import Journal
+from whisperd.worker.prepare import Prepared, prepare
+from whisperd.worker.recording import Recording, Span
+from whisperd.worker.steps import render
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from whisperd.engine.base import DecodedWindow, WindowEngine
+    from whisperd.messages import FromWorker
+    from whisperd.speech.vad import Detector
+
+HEARTBEAT_SECONDS = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+class Withdrawn(Exception):  # a request, not an error
+    """The supervisor wants the job back."""
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One job in this worker."""
+
+    work: Work
+    started: float
+    released: bool = False
+    said_at: float = float("-inf")
+    prepared: Prepared | None = None
+    journal: Journal | None = None
+    recording: Recording | None = None
+    tickets: dict[int, Span] = field(default_factory=dict)
+    resumed: int = 0
+
+
+class Scheduler:
+    """All jobs of this worker, and the one loop that serves them."""
+
+    def __init__(self, connection: Connection, engine: WindowEngine, detector: Detector) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._detector = detector
+        self._tasks: collections.OrderedDict[str, Task] = collections.OrderedDict()
+        self._prepared: collections.deque[tuple[Task, Prepared | BaseException]] = collections.deque()
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._speaking = threading.Lock()
+        self._quit = False
+        self._shrunk = 0
+
+    def serve(self) -> None:
+        """Work until told to end, or until the supervisor has gone (EOFError)."""
+        while not (self._quit and not self._tasks):
+            idle = self._engine.pending == 0 and not self._prepared
+            self._hear(block=idle)
+            self._take_prepared()
+            self._submit()
+            if self._engine.pending:
+                self._step()
+
+    def _say(self, message: FromWorker) -> None:
+        with self._speaking:
+            self._connection.send(message)
+
+    def _hear(self, *, block: bool) -> None:
+        ready = wait([self._connection, self._woken], timeout=None if block else 0)
+        if self._woken in ready:
+            os.read(self._woken, 4096)
+        while self._connection.poll():
+            match self._connection.recv():
+                case Work() as work:
+                    self._begin(work)
+                case Release(job_id) if job_id in self._tasks:
+                    self._release(self._tasks[job_id])
+                case Quit():
+                    self._quit = True
+
+    def _begin(self, work: Work) -> None:
+        task = self._tasks[work.job_id] = Task(work, time.monotonic())
+        threading.Thread(target=self._prepare, args=(task,), daemon=True).start()
+
+    def _prepare(self, task: Task) -> None:
+        """On a thread of its own."""
+
+        def report(phase: Phase) -> None:
+            if task.released:
+                raise Withdrawn
+            now = time.monotonic()
+            if now - task.said_at >= HEARTBEAT_SECONDS:
+                task.said_at = now
+                self._say(Heartbeat(task.work.job_id, phase, 0.0, None))
+
+        outcome: Prepared | BaseException
+        try:
+            self._engine.check(task.work.options.transcribe)
+            outcome = prepare(task.work, self._detector, report)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the loop must hear it
+            outcome = error
+        self._prepared.append((task, outcome))
+        os.write(self._wake, b"\0")
+
+    def _take_prepared(self) -> None:
+        while self._prepared:
+            task, outcome = self._prepared.popleft()
+            if isinstance(outcome, BaseException):
+                self._fail(task, outcome)
+            else:
+                self._line_up(task, outcome)
+
+    def _line_up(self, task: Task, prepared: Prepared) -> None:
+        transcribe = task.work.options.transcribe
+        task.prepared = prepared
+        try:
+            task.journal = Journal(task.work.directory, self._made_from(task.work, prepared))
+        except OSError as error:
+            self._fail(task, error)
+            return
+        task.recording = Recording(prepared.windows, len(prepared.samples), transcribe.language)
+        self._report(task, force=True)
+
+    def _made_from(self, work: Work, prepared: Prepared) -> dict[str, Any]:
+        return {
+            "sha256": prepared.decoded.sha256,
+            "engine": dataclasses.asdict(self._engine.info),
+            "options": dataclasses.asdict(work.options.transcribe),
+            "windows": prepared.windows,
+        }
+
+    def _submit(self) -> None:
+        """Keep the engine supplied: a little more than it can hold, so that those who leave are followed by several."""
+        wanted = self._engine.capacity + max(1, self._engine.capacity // 4)
+        waiting = collections.deque(task for task in self._tasks.values() if task.recording is not None)
+        while waiting and self._engine.pending < wanted:
+            task = waiting.popleft()
+            span = self._next_span(task)
+            if span is None:
+                if task.recording is not None and task.recording.is_done:
+                    self._finish(task)
+                continue
+            assert task.prepared is not None
+            audio = task.prepared.samples[span.start : span.end]
+            window = AudioWindow(audio, task.work.options.transcribe, span.language)
+            try:
+                task.tickets[self._engine.submit(window)] = span
+            except WhisperdError as error:
+                self._fail(task, error)
+                continue
+            self._tasks.move_to_end(task.work.job_id)
+            waiting.append(task)
+
+    def _next_span(self, task: Task) -> Span | None:
+        """The next span that the journal does not know."""
+        assert task.recording is not None
+        assert task.journal is not None
+        while (span := task.recording.next()) is not None:
+            known = task.journal.find(span.key)
+            if known is None:
+                return span
+            task.resumed += 1
+            task.recording.take(span, known)
+        return None
+
+    def _step(self) -> None:
+        try:
+            finished = self._engine.step()
+        except OutOfMemory as error:
+            if self._engine.shrink():
+                self._shrunk += 1
+                _log.warning("out of memory: %d windows at once from now on", self._engine.capacity)
+            else:
+                self._fail_all(error)
+            return
+        except WhisperdError as error:
+            self._fail_all(error)
+            return
+        by_task: dict[str, list[tuple[Span, DecodedWindow]]] = {}
+        for ticket, decoded in finished:
+            for job_id, task in self._tasks.items():
+                if ticket in task.tickets:
+                    by_task.setdefault(job_id, []).append((task.tickets.pop(ticket), decoded))
+        for job_id, done in by_task.items():
+            self._record(self._tasks[job_id], done)
+        for task in tuple(self._tasks.values()):
+            self._report(task)
+
+    def _record(self, task: Task, done: list[tuple[Span, DecodedWindow]]) -> None:
+        assert task.recording is not None
+        assert task.journal is not None
+        try:
+            task.journal.add([(span.key, decoded) for span, decoded in done])
+        except OSError as error:
+            self._fail(task, error)
+            return
+        for span, decoded in done:
+            task.recording.take(span, decoded)
+        self._report(task)
+        if task.recording.is_done:
+            self._finish(task)
+
+    def _report(self, task: Task, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if task.recording is not None and (force or now - task.said_at >= HEARTBEAT_SECONDS):
+            task.said_at = now
+            assert task.prepared is not None
+            duration = task.prepared.decoded.duration_seconds
+            done = task.recording.processed_seconds
+            self._say(Heartbeat(task.work.job_id, Phase.TRANSCRIBING, done, duration))
+
+    def _finish(self, task: Task) -> None:
+        assert task.recording is not None
+        assert task.prepared is not None
+        transcript = task.recording.transcript()
+        transcript.quality["resumed_windows"] = task.resumed
+        if self._shrunk:
+            transcript.quality["batch_size"] = self._engine.capacity
+        try:
+            outputs = render(task.work, transcript)
+        except (OSError, WhisperdError) as error:
+            self._fail(task, error)
+            return
+        info, decoded = self._engine.info, task.prepared.decoded
+        result = Result(
+            duration_seconds=decoded.duration_seconds,
+            processing_seconds=time.monotonic() - task.started,
+            sha256=decoded.sha256,
+            language=transcript.language,
+            language_probability=transcript.language_probability,
+            engine=info.engine,
+            model=info.model,
+            device=info.device,
+            outputs=outputs,
+            quality=transcript.quality,
+        )
+        self._drop(task)
+        self._say(Finished(task.work.job_id, result))
+
+    def _release(self, task: Task) -> None:
+        """Give a job back; while it is being prepared, its thread does so at its next report."""
+        task.released = True
+        if task.recording is not None:
+            self._drop(task)
+            self._say(Released(task.work.job_id))
+
+    def _fail(self, task: Task, error: BaseException) -> None:
+        self._drop(task)
+        if isinstance(error, Withdrawn):
+            self._say(Released(task.work.job_id))
+            return
+        if not isinstance(error, WhisperdError):
+            _log.error("job %s failed in a way nobody foresaw", task.work.job_id, exc_info=error)
+        self._say(Failed(task.work.job_id, Failure.of(error, stage="transcribing")))
+
+    def _fail_all(self, error: WhisperdError) -> None:
+        for task in [task for task in self._tasks.values() if task.recording is not None]:
+            self._fail(task, error)
+
+    def _drop(self, task: Task) -> None:
+        for ticket in task.tickets:
+            self._engine.withdraw(ticket)
+        if task.journal is not None:
+            task.journal.close()
+        self._tasks.pop(task.work.job_id, None)

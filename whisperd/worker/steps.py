@@ -1,0 +1,88 @@
+"""The steps of a job before and after the model: recording -> samples -> windows, and text -> files.
+
+All inside the job's own directory.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whisperd.errors import SpoolFull
+from whisperd.job import Phase
+from whisperd.output import formats
+from whisperd.speech.media import Decoded, decode
+from whisperd.spool.durable import Folder, is_transient, remove_tree, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from whisperd.messages import Work
+    from whisperd.transcript import Transcript
+
+SAMPLES = "audio.s16le"
+OUTPUTS = "outputs"
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Tell a full disk, which is nobody's fault, from everything else.
+
+    Raises:
+        SpoolFull: no room; the job costs no attempt.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_transient(error):
+            hint = "make room on the disk; whisperd goes on by itself"
+            raise SpoolFull(f"cannot write: {error.strerror}", hint=hint) from error
+        raise
+
+
+def load(work: Work, report: Callable[[Phase], None]) -> tuple[Decoded, npt.NDArray[np.int16]]:
+    """Decode the recording into the job's directory.
+
+    Raises:
+        JobError: the recording is at fault.
+        SpoolFull: no room for its samples.
+    """
+    samples = work.directory / SAMPLES
+    with disk_errors():
+        report(Phase.DECODING)
+        decoded = decode(work.source, samples, work.options.media, lambda _: report(Phase.DECODING))
+        _make_durable(work.source)
+        if samples.stat().st_size < np.dtype(np.int16).itemsize:
+            return decoded, np.zeros(0, np.int16)
+        return decoded, np.memmap(samples, dtype=np.int16, mode="r")
+
+
+def render(work: Work, transcript: Transcript) -> tuple[str, ...]:
+    """Write the transcript in every format, durably; returns the formats.
+
+    Raises:
+        SpoolFull: no room for it.
+    """
+    rendered = formats.render(transcript, work.options.output)
+    with disk_errors(), Folder(work.directory) as own:
+        remove_tree(own, OUTPUTS)  # an attempt that was cut off may have left some
+        with Folder(work.directory, (OUTPUTS,), create=True) as outputs:
+            for kind, content in rendered.items():
+                write(outputs, kind, content)
+        os.unlink(SAMPLES, dir_fd=own.fd)
+    return tuple(rendered)
+
+
+def _make_durable(source: Path) -> None:
+    """Bring the upload itself to the disk: its sender may delete his copy once the job is done, and scp never did."""
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
