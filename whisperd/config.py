@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from whisperd.errors import ConfigError
-from whisperd.options import EngineOptions, JobOptions, MediaOptions, OutputOptions, TranscribeOptions
+from whisperd.options import EngineOptions, JobOptions, MediaOptions, OutputOptions, TranscribeOptions, VadOptions
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
@@ -129,6 +129,24 @@ class Media(Section):
     )
     max_duration_seconds: Positive = Field(43_200.0, description="longer recordings fail")
     stall_seconds: Positive = Field(120.0, description="ffmpeg is stopped when it gives nothing for this long")
+
+
+class Vad(Section):
+    """Voice activity detection, with batched decoding: what nobody says is not transcribed."""
+
+    enabled: bool = Field(default=True, description="false: everything is given to the model")
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on something is speech (silero-vad)")
+    min_speech_seconds: Seconds = Field(0.25, description="shorter speech is dropped")
+    min_silence_seconds: Seconds = Field(0.5, description="a shorter pause does not end a stretch of speech")
+    speech_pad_seconds: Seconds = Field(0.2, description="kept before and after a stretch of speech")
+
+    def options(self) -> VadOptions | None:
+        """What the detector needs; None if it is off."""
+        if not self.enabled:
+            return None
+        values = dict(self)
+        del values["enabled"]
+        return VadOptions(**values)
 
 
 class Transcription(Section):
@@ -249,6 +267,7 @@ class Config(Section):
     intake: Intake = Intake()
     pool: Pool = Pool()
     media: Media = Media()
+    vad: Vad = Vad()
     transcription: Transcription = Transcription()
     output: Output = Output()
 
@@ -278,6 +297,7 @@ class Config(Section):
             TranscribeOptions(**dict(self.transcription)),
             OutputOptions(**{**dict(self.output), "formats": formats}),
             MediaOptions(**dict(self.media)),
+            self.vad.options(),
         )
 
 

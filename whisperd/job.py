@@ -7,9 +7,12 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import JobError, WhisperdError
+
+if TYPE_CHECKING:
+    import os
 
 
 class Status(StrEnum):
@@ -45,6 +48,13 @@ class Signature:
     mtime_ns: int
     ctime_ns: int
     blocks: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Signature:
+        """What stat(2) says of a file's state."""
+        return cls(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
+        )
 
     def same_content(self, other: Signature) -> bool:
         """Whether size and data are as they were; a rename changes ctime alone."""

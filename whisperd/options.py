@@ -67,9 +67,20 @@ class MediaOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class VadOptions:
+    """What counts as speech; names as in silero-vad, lengths in seconds."""
+
+    threshold: float  # speech begins at this probability, and ends 0.15 below it
+    min_speech_seconds: float  # what is shorter is dropped
+    min_silence_seconds: float  # a pause shorter than this does not end a region
+    speech_pad_seconds: float  # kept on either side of a region
+
+
+@dataclass(frozen=True, slots=True)
 class JobOptions:
     """All that a worker needs to know about one job beyond the file itself."""
 
     transcribe: TranscribeOptions
     output: OutputOptions
     media: MediaOptions
+    vad: VadOptions | None  # None: windows are cut where it is quietest, and nothing is left out

@@ -10,7 +10,7 @@ from whisperd.job import Failure, Job, Result, Signature
 from whisperd.spool import names
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import Recovery, recover
-from whisperd.spool.store import Store, signature_of
+from whisperd.spool.store import Store
 
 FORMATS = ("txt", "json")
 SEEN_AT = "2026-01-02T03:04:05.678Z"
@@ -58,7 +58,7 @@ class Spool:
 
     def seen(self, name: str) -> Signature:
         """What the inbox would say of a file that has settled."""
-        return signature_of(os.lstat(self.layout.inbox / name))
+        return Signature.of(os.lstat(self.layout.inbox / name))
 
     def claim(self, name: str, formats: tuple[str, ...] = FORMATS) -> Job:
         """Claim a file as it is now."""

@@ -15,12 +15,14 @@ from whisperd.job import printable
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import Layout
+from whisperd.spool.store import NOTES_MAX
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
 FAILED_SHOWN = 10
+NOTES_READ = 1000  # of a hundred thousand waiting files nobody reads every reason
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -54,9 +56,9 @@ def gather(layout: Layout, ignore: Ignore) -> dict[str, Any]:
             {
                 "name": printable(found.name),
                 "size_bytes": found.signature and found.signature.size,
-                "reason": found.refusal,
+                "reason": found.refusal or (_note(layout, found.name) if number < NOTES_READ else None),
             }
-            for found in scan(layout.inbox, ignore)
+            for number, found in enumerate(sorted(scan(layout.inbox, ignore), key=lambda found: found.name))
         ],
         "jobs": sorted(
             (job for job in jobs if job),
@@ -77,6 +79,18 @@ def _job(layout: Layout, job_id: str) -> dict[str, Any] | None:
                 "status": "pending",
                 "phase": "queued",
             }
+    return None
+
+
+def _note(layout: Layout, name: str) -> str | None:
+    """Why the daemon, when it last looked, did not take a file; where an earlier upload has its name, under a number."""
+    folders, file = names.split(name)
+    for number in range(1, NOTES_MAX + 1):
+        document = _sidecar(layout, names.join(folders, names.numbered(file, number)))
+        if document is None:
+            return None
+        if document["id"] is None and document.get("source") == printable(f"inbox/{name}"):
+            return str(document.get("reason"))
     return None
 
 

@@ -134,7 +134,7 @@ class OpenAIWhisper:
                 language, probability = self._language(mel, options.language)
                 result = self._run(audio, mel, dataclasses.asdict(options) | {"language": language})
         except Exception as error:
-            if False:
+            if error is progress.interruption:
                 raise
             raise self._engine_error(error) from error
         progress.reach(duration_seconds)

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from whisperd.intake.companions import companion, missing_marker
 from whisperd.intake.container import Complete, Short, Source, inspect
-from whisperd.intake.scan import signature_of
-from whisperd.job import Failure, printable
+from whisperd.job import Failure, Signature, printable
 
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases
     from whisperd.intake.options import IntakeOptions
-    from whisperd.job import Signature
     from whisperd.spool.durable import Folder
 
 LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a file changes
@@ -77,7 +75,7 @@ def judge(
         return Changed() if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO} else Wait(_io(error), again)
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or signature_of(status) != seen:
+        if not stat.S_ISREG(status.st_mode) or Signature.of(status) != seen:
             return Changed()
         writer = leases.has_writer(folder, fd)
         if writer:
@@ -164,6 +162,6 @@ def readable(size: float) -> str:
     """`81 MB`."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}"
+            return f"{size:.1f} {unit}" if size < 10 and unit != "bytes" else f"{size:.0f} {unit}"  # noqa: PLR2004
         size /= 1000
     return f"{size:.1f} GB"

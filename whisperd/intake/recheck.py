@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from whisperd.intake.lease import Leases
-from whisperd.intake.scan import signature_of
+from whisperd.job import Signature
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def recheck(directory: Path, job: Job, sha256: str) -> State:
     with Folder(directory) as folder:
         fd = os.open(job.original, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
         try:
-            now, then = signature_of(os.fstat(fd)), job.signature
+            now, then = Signature.of(os.fstat(fd)), job.signature
             if now.size != then.size or now.inode != then.inode:
                 return State.CHANGED
             stamps_differ = (now.mtime_ns, now.ctime_ns) != (then.mtime_ns, then.ctime_ns)

@@ -115,13 +115,6 @@ def found(name: str, status: os.stat_result) -> Found:
     """What stat(2) makes of an entry that is no folder."""
     kind = status.st_mode
     if stat.S_ISREG(kind):
-        return Found(name, signature_of(status))
+        return Found(name, Signature.of(status))
     what = "a symlink" if stat.S_ISLNK(kind) else "a FIFO" if stat.S_ISFIFO(kind) else "not a regular file"
     return Found(name, None, f"this is {what}; only regular files are taken")
-
-
-def signature_of(status: os.stat_result) -> Signature:
-    """What stat(2) says of a file's state."""
-    return Signature(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
-    )

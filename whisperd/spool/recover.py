@@ -8,10 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from whisperd.job import Failure, Job, Result, printable, utc_now
+from whisperd.job import Failure, Job, Result, Signature, printable, utc_now
 from whisperd.spool import names, records
 from whisperd.spool.durable import Folder, remove_tree
-from whisperd.spool.store import signature_of
 
 if TYPE_CHECKING:
     from whisperd.spool.store import Store
@@ -99,7 +98,7 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
     name = f"recovered-{job_id}{original.removeprefix('original')}"
     place = store.places.choose(job_id, name, ())
     now = utc_now()
-    job = Job(job_id, name, place, original, signature_of(status), now, now)
+    job = Job(job_id, name, place, original, Signature.of(status), now, now)
     return job, Failure(
         "record_damaged",
         f"the record of this job was damaged; the file is kept as {printable(name)}",

@@ -86,7 +86,7 @@ class Store:
     def _keep_or_return(self, own: Folder, original: str, inbox: Folder, file: str, seen: Signature) -> None:
         """Make sure that what was moved is what had settled: somebody may have swapped it in between."""
         moved = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
-        if stat.S_ISREG(moved.st_mode) and signature_of(moved).same_content(seen):
+        if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(seen):
             return
         _move_beside(own, original, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
@@ -103,7 +103,7 @@ class Store:
         """Count an attempt, durably, before a worker sees the job: a file that kills worker and daemon still counts."""
         with Folder(self.layout.job_directory(job.id)) as own:
             # what the worker will read: the rename has changed ctime, and a writer may have been at work since
-            now = signature_of(os.stat(job.original, dir_fd=own.fd, follow_symlinks=False))
+            now = Signature.of(os.stat(job.original, dir_fd=own.fd, follow_symlinks=False))
         started_at = job.started_at or utc_now()
         return self._record(job.evolve(attempts=job.attempts + 1, started_at=started_at, suspect=True, signature=now))
 
@@ -336,13 +336,6 @@ def _move_beside(source: Folder, original: str, target: Folder, file: str) -> st
     raise AssertionError
 
 
-def signature_of(status: os.stat_result) -> Signature:
-    """What stat(2) says of a file's state."""
-    return Signature(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
-    )
-
-
 def _expect(inbox: Folder, file: str, seen: Signature) -> None:
     """Open the upload by descriptor: a symlink, a FIFO or another file put in its place is not what had settled."""
     fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inbox.fd)
@@ -350,7 +343,7 @@ def _expect(inbox: Folder, file: str, seen: Signature) -> None:
         status = os.fstat(fd)
     finally:
         os.close(fd)
-    if not stat.S_ISREG(status.st_mode) or signature_of(status) != seen:
+    if not stat.S_ISREG(status.st_mode) or Signature.of(status) != seen:
         raise ClaimLost(f"{printable(file)} changed before it was taken")
 
 

@@ -35,7 +35,7 @@ def main(fd: int) -> int:
         engine = _boot(connection, boot.options)
         if engine is None:
             return EXIT_BOOT
-        _serve(connection, engine, boot.options)
+        _serve(connection, engine)
     except (EOFError, ConnectionError):
         _log.debug("the supervisor has gone")
     return 0
@@ -68,13 +68,13 @@ def _boot(connection: Connection, options: EngineOptions) -> Engine | WindowEngi
     return engine
 
 
-def _serve(connection: Connection, engine: Engine | WindowEngine, options: EngineOptions) -> None:
+def _serve(connection: Connection, engine: Engine | WindowEngine) -> None:
     # both need numpy, which a worker that cannot boot need not load
     if _takes_windows(engine):
         from whisperd.speech.vad import Detector  # noqa: PLC0415
         from whisperd.worker.scheduler import Scheduler  # noqa: PLC0415
 
-        Scheduler(connection, engine, Detector(options.threads)).serve()
+        Scheduler(connection, engine, Detector()).serve()
         return
     from whisperd.worker.task import serve  # noqa: PLC0415
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.job import Phase
-from whisperd.speech.windows import cut
+from whisperd.speech.windows import everything, windows
 from whisperd.worker.steps import load
 
 if TYPE_CHECKING:
@@ -42,5 +42,10 @@ def prepare(work: Work, detector: Detector, report: Callable[[Phase], None]) -> 
         SpoolFull: no room for its samples.
     """
     decoded, samples = load(work, report)
-    windows = cut(samples, work.options.vad, detector, lambda: report(Phase.TRANSCRIBING))
-    return Prepared(decoded, samples, windows)
+    vad = work.options.vad
+
+    def beat(_: float) -> None:
+        report(Phase.DECODING)
+
+    regions = detector.detect(samples, vad, beat) if vad else everything(samples, beat)
+    return Prepared(decoded, samples, [(window.start_sample, window.end_sample) for window in windows(regions)])

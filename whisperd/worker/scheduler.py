@@ -161,7 +161,7 @@ class Scheduler:
                     self._finish(task)
                 continue
             assert task.prepared is not None
-            audio = task.prepared.samples[span.start : span.end]
+            audio = task.prepared.samples[span.start : span.end].copy()  # torch warns of memory that it may not write
             window = AudioWindow(audio, task.work.options.transcribe, span.language)
             try:
                 task.tickets[self._engine.submit(window)] = span

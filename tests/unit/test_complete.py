@@ -1,0 +1,163 @@
+"""Complete: quiet, no writer, and a container that keeps its promise; where one is missing, its reason."""
+
+import dataclasses
+import errno
+import os
+
+import pytest
+
+from support.daemon import tone
+from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
+from whisperd.intake.lease import Leases
+from whisperd.intake.options import IntakeOptions
+from whisperd.job import Signature
+from whisperd.spool.durable import Folder
+
+OPTIONS = IntakeOptions(
+    settle_seconds=5.0,
+    settle_seconds_proven=0.25,
+    empty_seconds=60.0,
+    truncated_seconds=3600.0,
+    rescan_seconds=30.0,
+    poll_seconds=5.0,
+    done_marker="",
+    ignore=(),
+)
+
+
+class Blind(Leases):
+    """A filesystem without leases."""
+
+    def are_trusted(self, folder):
+        return False
+
+
+@pytest.fixture
+def verdict(tmp_path):
+    def judged(name, quiet_seconds, *, options=OPTIONS, leases=None, seen=None):
+        seen = seen or Signature.of(os.lstat(tmp_path / name))
+        with Folder(tmp_path) as folder:
+            return judge(folder, name, seen, quiet_seconds=quiet_seconds, options=options, leases=leases or Leases())
+
+    return judged
+
+
+def test_with_all_three_a_moment_of_quiet_is_enough(tmp_path, verdict):
+    """A closed WAV that is all there."""
+    tone(tmp_path / "a.wav")
+
+    assert verdict("a.wav", 0.25) == Take()
+    assert verdict("a.wav", 0.1) == Wait("changed 0 s ago", 0.15)
+
+
+@pytest.mark.parametrize("quiet", [0.3, 5.0, 1e6])
+def test_an_open_file_is_never_taken(tmp_path, verdict, quiet):
+    """However long it is silent, and however complete it looks."""
+    with tone(tmp_path / "a.wav").open("r+b"):
+        waiting = verdict("a.wav", quiet)
+
+    assert (waiting.reason, waiting.held_back) == ("still open for writing", True)
+    assert waiting.seconds <= 30.0
+
+
+@pytest.mark.parametrize("why", ["no leases", "no promise"])
+def test_with_one_test_missing_the_long_quiet_time_counts(tmp_path, verdict, why):
+    """Without a lease a writer may just be slow; without a promise the sender may come back."""
+    if why == "no promise":
+        (tmp_path / "a.wav").write_bytes(b"\x12\x34" * 5000)
+    else:
+        tone(tmp_path / "a.wav")
+    leases = Blind() if why == "no leases" else None
+
+    assert verdict("a.wav", 4.0, leases=leases) == Wait("changed 4 s ago", 1.0)
+    assert verdict("a.wav", 5.0, leases=leases) == Take()
+
+
+def test_a_short_file_waits_and_then_fails_with_how_short_it_is(tmp_path, verdict):
+    """The second part may come within the hour; a plausible transcript of the first would be a silent loss."""
+    whole = tone(tmp_path / "a.wav", seconds=10.0).read_bytes()
+    (tmp_path / "a.wav").write_bytes(whole[: len(whole) * 37 // 100])
+
+    assert verdict("a.wav", 3599.0).reason == "header promises 320 kB, 118 kB here"
+    failure = verdict("a.wav", 3600.0).failure
+    assert (failure.code, failure.message) == (
+        "truncated",
+        "upload looks truncated: 36 % of what its header promises",
+    )
+    (tmp_path / "a.wav").write_bytes(whole)
+    assert verdict("a.wav", 0.25) == Take()
+
+
+def test_room_that_was_reserved_and_not_written_is_waited_for(tmp_path, verdict):
+    """Explorer sets the full size first: the header is right, the size is right, and the sound is a hole."""
+    whole = tone(tmp_path / "a.wav", seconds=60.0).read_bytes()
+    with (tmp_path / "a.wav").open("wb") as file:
+        file.write(whole[:400_000])
+        file.truncate(len(whole))
+
+    written = (400_000 + 4095) // 4096 * 4096  # whole blocks, on any filesystem that tests run on
+
+    assert verdict("a.wav", 10.0).reason == f"{written / 1000:.0f} kB of 1.9 MB written so far"
+    assert verdict("a.wav", 3600.0) == Take()  # a recording of silence may well be stored like this
+
+
+@pytest.mark.parametrize("companion", ["a.wav.part", "a.wav.filepart", "a.wav.aria2", "a.wav.crdownload"])
+def test_a_companion_holds_a_file_back(tmp_path, verdict, companion):
+    """Download programs keep their state beside the file that they fill."""
+    tone(tmp_path / "a.wav")
+    (tmp_path / companion).touch()
+
+    assert verdict("a.wav", 100.0).reason == f"waiting for {companion}"
+    (tmp_path / companion).unlink()
+    assert verdict("a.wav", 100.0) == Take()
+
+
+def test_a_done_marker_can_be_required(tmp_path, verdict):
+    """Whoever sends it knows best."""
+    tone(tmp_path / "a.wav")
+    options = dataclasses.replace(OPTIONS, done_marker=".done")
+
+    assert verdict("a.wav", 100.0, options=options).reason == "waiting for a.wav.done"
+    (tmp_path / "a.wav.done").touch()
+    assert verdict("a.wav", 100.0, options=options) == Take()
+
+
+def test_an_empty_file_waits_longer(tmp_path, verdict):
+    """Browsers and Finder make a placeholder long before the data comes."""
+    (tmp_path / "a.wav").touch()
+
+    assert verdict("a.wav", 59.0).reason == "changed 59 s ago, it is still empty"
+    assert verdict("a.wav", 60.0) == Take()
+
+
+def test_what_is_not_as_it_was_seen_is_not_judged(tmp_path, verdict):
+    """Gone, replaced by a symlink, or written to since."""
+    tone(tmp_path / "a.wav")
+    before = Signature.of(os.lstat(tmp_path / "a.wav"))
+    tone(tmp_path / "a.wav", seconds=2.0)
+    assert verdict("a.wav", 100.0, seen=before) == Changed()
+
+    (tmp_path / "a.wav").unlink()
+    assert verdict("a.wav", 100.0, seen=before) == Changed()
+
+    (tmp_path / "a.wav").symlink_to("/etc/passwd")
+    assert verdict("a.wav", 100.0, seen=before) == Changed()
+
+    (tmp_path / "a.wav").unlink()
+    os.mkfifo(tmp_path / "a.wav")
+    assert verdict("a.wav", 100.0, seen=before) == Changed()
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    """With what has to be done."""
+    seen = Signature.of(os.lstat(tone(tmp_path / "a.wav")))
+
+    def denied(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with Folder(tmp_path) as folder:
+        monkeypatch.setattr(os, "open", denied)
+        found = judge(folder, "a.wav", seen, quiet_seconds=9.0, options=OPTIONS, leases=Leases())
+        monkeypatch.undo()
+
+    assert found == Refuse("permission denied: whisperd cannot read it; the file needs g+r")
