@@ -245,6 +245,9 @@ class Jobs:
             )
             return True
         if state is State.WRITER and now - since < WRITER_SECONDS:
+            if now == since:
+                progress = Progress(Phase.PUBLISHING, ending.outcome.duration_seconds, ending.outcome.duration_seconds)
+                self._show(job, progress, reason="somebody still has the recording open for writing")
             ending.next_at = now + WRITER_LOOK_SECONDS
             return True
         ending.unchecked_since = None

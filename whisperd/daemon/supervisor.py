@@ -117,13 +117,15 @@ class Supervisor:
             self._jobs.tick(now)
             self._pool.tick(now)
             self._notifier.alive(now)
-            self._notifier.status(self._status(), now)
+            status_due = self._notifier.status(self._status(), now)
             if self._is_over():
                 return
-            wait([self._signals.fileno(), *self._pool.waitables(), *waitables], timeout=0 if more else self._pause(now))
+            wait([self._signals.fileno(), *self._pool.waitables(), *waitables], timeout=0 if more else self._pause(now, status_due))
 
-    def _pause(self, now: float) -> float:
+    def _pause(self, now: float, status_due: float | None) -> float:
         times = [self._pool.next_at(now), self._jobs.next_at(now)]
+        if status_due is not None:
+            times.append(status_due)
         if self._stop_at is None:
             times.append(self._inbox.next_at(now))
             times.append(now + PAUSE_SECONDS)

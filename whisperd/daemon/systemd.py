@@ -49,11 +49,19 @@ class Notifier:
             self._pinged_at = now
             self._send("WATCHDOG=1")
 
-    def status(self, text: str, now: float) -> None:
-        """One line for `systemctl status`; ASCII, since sdnotify drops what Latin-1 cannot hold."""
-        if text != self._status and now - self._status_at >= STATUS_EVERY_SECONDS:
-            self._status, self._status_at = text, now
-            self._send("STATUS=" + text.encode("ascii", "backslashreplace").decode("ascii"))
+    def status(self, text: str, now: float) -> float | None:
+        """One line for `systemctl status`; ASCII, since sdnotify drops what Latin-1 cannot hold.
+
+        Returns when to call again, if it was too soon after the last line.
+        """
+        if text == self._status:
+            return None
+        due = self._status_at + STATUS_EVERY_SECONDS
+        if now < due:
+            return due
+        self._status, self._status_at = text, now
+        self._send("STATUS=" + text.encode("ascii", "backslashreplace").decode("ascii"))
+        return None
 
     def _send(self, state: str) -> None:
         if self._systemd is not None:

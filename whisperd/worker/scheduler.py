@@ -74,12 +74,15 @@ class Scheduler:
     def serve(self) -> None:
         """Work until told to end, or until the supervisor has gone (EOFError)."""
         while not (self._quit and not self._tasks):
-            idle = self._engine.pending == 0 and not self._prepared
-            self._hear(block=idle)
             self._take_prepared()
             self._submit()
             if self._engine.pending:
                 self._step()
+            # only now: a vote that has ended a moment ago brings new windows, and nobody would say so
+            self._hear(block=self._engine.pending == 0 and not self._has_work())
+
+    def _has_work(self) -> bool:
+        return bool(self._prepared) or any(task.recording and task.recording.todo for task in self._tasks.values())
 
     def _say(self, message: FromWorker) -> None:
         with self._speaking:

@@ -1,0 +1,237 @@
+"""The scheduler of a worker, over a real pipe, with real recordings and a model that a test can read."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from multiprocessing.connection import Pipe
+
+import numpy as np
+import pytest
+from support.daemon import tone
+
+from whisperd import config
+from whisperd.engine.base import DecodedWindow, EngineInfo
+from whisperd.errors import EngineError, OutOfMemory
+from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.transcript import Segment
+from whisperd.worker.scheduler import Scheduler
+
+
+class LoudEngine:
+    """Says how long each window is and how loud; `capacity` windows at once, one step for each."""
+
+    info = EngineInfo("loud", "none", "cpu", "fp32")
+
+    def __init__(self, capacity=4):
+        self.capacity = capacity
+        self.heard = []  # the length of each window, in the order in which they were done
+        self.trouble = []  # errors to raise, one per step
+        self.pause_at = None  # how many windows are done before it waits for the gate; None: it always does
+        self.reached = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self._tickets = itertools.count(1)
+        self._open = {}
+
+    @property
+    def pending(self):
+        return len(self._open)
+
+    def check(self, options):
+        pass
+
+    def submit(self, window):
+        ticket = next(self._tickets)
+        self._open[ticket] = window
+        return ticket
+
+    def withdraw(self, ticket):
+        self._open.pop(ticket, None)
+
+    def step(self):
+        if self.pause_at is None or len(self.heard) == self.pause_at:
+            self.reached.set()
+            assert self.gate.wait(30)
+        if self.trouble:
+            raise self.trouble.pop(0)
+        batch = list(self._open.items())[: self.capacity]
+        for ticket, _ in batch[:1]:
+            del self._open[ticket]
+        return [(ticket, self._decode(window)) for ticket, window in batch[:1]]
+
+    def shrink(self):
+        if self.capacity == 1:
+            return False
+        self.capacity //= 2
+        return True
+
+    def _decode(self, window):
+        seconds = len(window.audio) / 16_000
+        self.heard.append(round(seconds, 1))
+        text = f" {seconds:.2f} s at {np.abs(window.audio.astype(int)).mean():.0f}"
+        segment = Segment(0.0, seconds, text)
+        return DecodedWindow(
+            window.language or "en",
+            0.9,
+            (segment,),
+            seconds,
+            0.0,
+            -0.1,
+            1.0,
+            0.0,
+            silent=False,
+            attempts=1,
+            looped=False,
+        )
+
+
+class Worker:
+    """A scheduler on a thread, and the supervisor's end of its pipe."""
+
+    def __init__(self, tmp_path, engine):
+        self.tmp_path, self.engine = tmp_path, engine
+        self.ours, theirs = Pipe()
+        settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"]}}, source="test")
+        self.options = settings.job_options(("txt",))
+        self.thread = threading.Thread(target=Scheduler(theirs, engine, None).serve)
+        self.thread.start()
+
+    def give(self, job_id, source, directory=None):
+        directory = directory or self.tmp_path / job_id
+        directory.mkdir(exist_ok=True)
+        self.ours.send(Work(job_id, directory, source, self.options))
+
+    def until(self, *kinds, count=1):
+        """Everything it says up to the `count`th message of these kinds."""
+        said = []
+        while sum(isinstance(message, kinds) for message in said) < count:
+            assert self.ours.poll(30), said
+            said.append(self.ours.recv())
+        return said
+
+    def text(self, job_id):
+        return (self.tmp_path / job_id / "outputs/txt").read_text()
+
+    def close(self):
+        self.ours.send(Quit())
+        self.thread.join(30)
+
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def worker(tmp_path):
+    worker = Worker(tmp_path, LoudEngine())
+    yield worker
+    worker.engine.gate.set()
+    worker.close()
+
+
+def test_a_recording_comes_out_whole(worker, tmp_path):
+    """All of it is covered, in order; the result says what was done; progress reaches the end."""
+    worker.give("a", tone(tmp_path / "a.wav", seconds=75.0))
+    said = worker.until(Finished, Failed)
+    result = said[-1].result
+
+    lengths = [float(line.split()[0]) for line in worker.text("a").splitlines()]
+    assert sum(lengths) == pytest.approx(75.0, abs=0.1)
+    assert all(length <= 30.0 for length in lengths)
+    assert result.duration_seconds == pytest.approx(75.0)
+    assert result.quality["windows"] == len(lengths) == 3
+    progress = [message.processed_seconds for message in said if isinstance(message, Heartbeat)]
+    assert progress == sorted(progress)
+    assert not (tmp_path / "a/audio.s16le").exists()
+
+
+def test_a_short_memo_does_not_wait_behind_a_long_meeting(worker, tmp_path):
+    """Jobs take turns window by window."""
+    worker.engine.gate.clear()
+    worker.give("long", tone(tmp_path / "long.wav", seconds=600.0))
+    worker.until(Heartbeat)
+    worker.give("short", tone(tmp_path / "short.wav", seconds=5.0))
+    worker.until(Heartbeat, count=2)
+    worker.engine.gate.set()
+    said = worker.until(Finished, count=2)
+    finished = [message.job_id for message in said if isinstance(message, Finished)]
+
+    assert finished == ["short", "long"]
+    assert worker.engine.heard.index(5.0) <= 10
+
+
+def test_a_job_that_is_wanted_back_is_released_and_goes_on_where_it_was(worker, tmp_path):
+    """What was finished is in the journal: the second time only the rest is decoded, and the text is the same."""
+    source = tone(tmp_path / "a.wav", seconds=200.0)
+    worker.give("plain", source)
+    worker.until(Finished)
+    whole = list(worker.engine.heard)
+    worker.engine.heard.clear()
+    worker.engine.reached.clear()
+    worker.engine.pause_at = 3
+    worker.engine.gate.clear()
+    worker.give("a", source)
+    assert worker.engine.reached.wait(30)
+    worker.ours.send(Release("a"))
+    worker.engine.gate.set()
+    worker.until(Released)
+    done = len(worker.engine.heard)
+    worker.engine.heard.clear()
+    worker.engine.pause_at = -1
+    worker.give("a", source)
+    result = worker.until(Finished)[-1].result
+
+    assert done < len(whole)
+    assert result.quality["resumed_windows"] == done
+    assert len(worker.engine.heard) == len(whole) - done
+    assert worker.text("a") == worker.text("plain")
+
+
+def test_a_bad_recording_fails_alone(worker, tmp_path):
+    """The others of the batch go on."""
+    (tmp_path / "bad.mp3").write_text("no music")
+    worker.give("bad", tmp_path / "bad.mp3")
+    worker.give("good", tone(tmp_path / "good.wav", seconds=40.0))
+    said = worker.until(Finished, Failed, count=2)
+    ends = {message.job_id: message for message in said if isinstance(message, Finished | Failed)}
+
+    assert ends["bad"].failure.code == "not_media"
+    assert isinstance(ends["good"], Finished)
+
+
+def test_out_of_memory_makes_the_batch_smaller(worker, tmp_path):
+    """Nothing is lost; what was done is said."""
+    worker.engine.trouble = [OutOfMemory("no memory"), OutOfMemory("no memory")]
+    worker.give("a", tone(tmp_path / "a.wav", seconds=40.0))
+    result = worker.until(Finished, Failed)[-1].result
+
+    assert worker.engine.capacity == 1
+    assert result.quality["batch_size"] == 1
+
+
+def test_out_of_memory_with_a_batch_of_one_fails_the_jobs(tmp_path):
+    """The supervisor then tries a fresh worker."""
+    worker = Worker(tmp_path, LoudEngine(capacity=1))
+    worker.engine.trouble = [OutOfMemory("no memory", hint="use a smaller model")]
+    worker.give("a", tone(tmp_path / "a.wav", seconds=40.0))
+    failed = worker.until(Failed)[-1]
+    worker.close()
+
+    assert (failed.failure.code, failed.failure.retryable) == ("out_of_memory", True)
+
+
+def test_an_engine_error_fails_what_was_in_the_batch(worker, tmp_path):
+    """Retryable, and the worker goes on."""
+    worker.engine.trouble = [EngineError("broken")]
+    worker.give("a", tone(tmp_path / "a.wav", seconds=40.0))
+
+    assert worker.until(Failed)[-1].failure.code == "engine"
+    worker.give("b", tone(tmp_path / "b.wav", seconds=5.0))
+    assert isinstance(worker.until(Finished)[-1], Finished)
+
+
+def test_released_while_it_is_being_prepared(worker, tmp_path):
+    """The job is given back at the next report of ffmpeg."""
+    worker.give("a", tone(tmp_path / "a.wav", seconds=3600.0, rate=8000))
+    worker.ours.send(Release("a"))
+
+    assert isinstance(worker.until(Released, Finished)[-1], Released)
