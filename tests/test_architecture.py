@@ -32,7 +32,8 @@ ARROWS = {
     "transcript": set(),
     "job": {"errors"},
     "events": {"errors", "job"},
-    "config": {"errors", "options"},
+    "sections": {"options"},
+    "config": {"errors", "options", "sections"},
     "messages": {"errors", "job", "options", "transcript"},
     # the supervisor's side
     "intake": VALUES | {"spool.durable", "spool.layout", "spool.names"},
@@ -219,6 +220,7 @@ RULES = {
                 "spool.durable": "is the one place",
                 "spool.layout": "the lock file, which has no content, and the probe for one filesystem",
                 "speech.media": "streams decoded audio into the job's directory",
+                "worker.journal": "appends, each line with its checksum; a torn end is cut off when it is read",
                 "engine.weights.files": "streams gigabytes under a temporary name, renamed by spool/durable.py",
             }
         ),

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-
 from support.daemon import Daemon, originals, tone
+
+from whisperd.cli import main
 
 UNHURRIED = {"intake": {"settle_seconds": 2.0, "truncated_seconds": 600.0, "rescan_seconds": 600.0}}
 EVENTS_QUEUED = Path("/proc/sys/fs/inotify/max_queued_events")
@@ -40,6 +41,7 @@ def digest(data):
 
 def completed(daemon, name="a.wav", within_seconds=30.0):
     daemon.wait(lambda: daemon.status(name) == "completed", what=f"{name} completed", within_seconds=within_seconds)
+    daemon.wait(lambda: (daemon.done / name).exists(), what=f"{name} in done/")  # the original is moved last
     return daemon.sidecar(name)
 
 
@@ -224,7 +226,7 @@ def test_a_thousand_files_at_once(root, sound):
         waiting = daemon.wait(lambda: reason(daemon, "199.wav") or daemon.status("199.wav"), what="word of the last")
 
         assert waiting in {"completed", "in_progress", "pending"} or "the queue is full" in waiting
-        daemon.wait(lambda: len(originals(root)["done"]) == len(contents), within_seconds=200.0, what="all done")
+        daemon.wait(lambda: len(os.listdir(daemon.done)) == len(contents), within_seconds=200.0, what="all done")
         assert taken_once(daemon, *contents)
         assert daemon.notices.count("WATCHDOG=1") > 2
 
@@ -260,7 +262,7 @@ def test_events_that_are_lost(root, sound):
                 (daemon.inbox / f"{number}.wav").write_bytes(sound + bytes([number]))
             os.kill(daemon.process.pid, 18)
 
-            daemon.wait(lambda: len(originals(root)["done"]) == 40, what="all done")
+            daemon.wait(lambda: len(os.listdir(daemon.done)) == 40, what="all done")
             assert daemon.logged("events were lost")
     finally:
         EVENTS_QUEUED.write_text(before)
@@ -280,7 +282,7 @@ def test_more_folders_than_can_be_watched(root, sound):
             daemon.wait(lambda: daemon.logged("max_user_watches"), what="the limit noticed")
             for number in range(20):
                 (daemon.inbox / f"{number}/a.wav").write_bytes(sound + bytes([number]))
-            daemon.wait(lambda: len(originals(root)["done"]) == 20, what="all done")
+            daemon.wait(lambda: len(list(daemon.done.glob("*/a.wav"))) == 20, what="all done")
     finally:
         WATCHES.write_text(before)
 
@@ -290,7 +292,7 @@ def test_a_recording_that_is_changed_while_it_is_transcribed(root, sound):
     with Daemon(root, {**UNHURRIED, "script": "slow:1"}) as daemon:
         daemon.wait_ready()
         (daemon.inbox / "a.wav").write_bytes(sound)
-        daemon.wait(lambda: daemon.status("a.wav") == "in_progress", what="the run")
+        daemon.wait(lambda: (daemon.sidecar("a.wav") or {}).get("phase") == "transcribing", what="the run")
         (claimed,) = daemon.work.glob("*/original.wav")
         changed = sound[:44] + sound[44:][::-1]
         stamp = claimed.stat().st_mtime
@@ -307,7 +309,7 @@ def test_a_touch_while_it_is_transcribed_changes_nothing(root, sound):
     with Daemon(root, {**UNHURRIED, "script": "slow:1"}) as daemon:
         daemon.wait_ready()
         (daemon.inbox / "a.wav").write_bytes(sound)
-        daemon.wait(lambda: daemon.status("a.wav") == "in_progress", what="the run")
+        daemon.wait(lambda: (daemon.sidecar("a.wav") or {}).get("phase") == "transcribing", what="the run")
         (claimed,) = daemon.work.glob("*/original.wav")
         claimed.chmod(0o640)
 
@@ -317,10 +319,10 @@ def test_a_touch_while_it_is_transcribed_changes_nothing(root, sound):
 
 def test_a_result_waits_for_a_writer_and_counts_if_nothing_was_written(root, sound):
     """It is done when the writer lets go."""
-    with Daemon(root, {**UNHURRIED, "script": "slow:0.5"}) as daemon:
+    with Daemon(root, {**UNHURRIED, "script": "slow:1"}) as daemon:
         daemon.wait_ready()
         (daemon.inbox / "a.wav").write_bytes(sound)
-        daemon.wait(lambda: daemon.status("a.wav") == "in_progress", what="the run")
+        daemon.wait(lambda: (daemon.sidecar("a.wav") or {}).get("phase") == "transcribing", what="the run")
         (claimed,) = daemon.work.glob("*/original.wav")
         with claimed.open("r+b"):
             daemon.wait(lambda: (daemon.sidecar("a.wav") or {}).get("phase") == "publishing", what="the end of the run")
@@ -366,8 +368,6 @@ def test_a_full_disk_is_the_reason(root, sound):
 
 def test_status_tells_the_same_reasons(daemon, sound, capsys):
     """Whoever asks on the command line reads what the sidecar says."""
-    from whisperd.cli import main
-
     (daemon.inbox / "a.wav").write_bytes(sound[:5000])
     daemon.wait(lambda: reason(daemon), what="a note")
     with contextlib.suppress(SystemExit):

@@ -5,8 +5,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
 from support import containers
+
 from whisperd.intake.container import Complete, Short, Source, Unknown, inspect
 
 WITHOUT_PROMISE = {"webm, live", "mp3 without a count", "aac"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import imageio_ffmpeg
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOISE = ["-f", "lavfi", "-i", "anoisesrc=d=4:c=pink:a=0.5:seed=7", "-ac", "1", "-ar", "16000"]
 

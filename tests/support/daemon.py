@@ -14,9 +14,13 @@ import threading
 import time
 import wave
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 QUICK = {
     "engine": "scripted",
@@ -207,10 +211,13 @@ class Daemon:
 
 def originals(root: Path) -> dict[str, list[str]]:
     """Where the uploads of a spool are: room -> the contents of the files there, as hexadecimal digests."""
-    rooms: dict[str, list[str]] = {}
-    for room in ("inbox", "done", "failed"):
-        files = [path for path in (root / room).rglob("*") if path.is_file()]
-        rooms[room] = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    claimed = [path for path in (root / ".work").glob("*/original*") if path.is_file()]
-    rooms[".work"] = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in claimed)
-    return rooms
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # one was moved while it was read: look again
+            rooms = {room: _digests((root / room).rglob("*")) for room in ("inbox", "done", "failed")}
+            return {**rooms, ".work": _digests((root / ".work").glob("*/original*"))}
+
+
+def _digests(paths: Iterable[Path]) -> list[str]:
+    return sorted(
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file() and path.name[0] != "."
+    )

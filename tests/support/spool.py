@@ -74,7 +74,7 @@ class Spool:
         outputs = self.layout.job_directory(job.id) / "outputs"
         outputs.mkdir(exist_ok=True)
         for kind in formats:
-            (outputs / kind).write_bytes(text(job, kind))
+            (outputs / kind).write_bytes(text(job.id, kind))
         return result(formats)
 
     def finish(self, job: Job) -> Job:
@@ -107,6 +107,6 @@ class Spool:
         return {entry for entry in os.listdir(self.layout.work) if not entry.startswith(".")}
 
 
-def text(job: Job, kind: str) -> bytes:
+def text(job_id: str, kind: str) -> bytes:
     """The transcript of a job in one format, which no other job's equals."""
-    return f"{kind} of {job.id}\n".encode()
+    return f"{kind} of {job_id}\n".encode()

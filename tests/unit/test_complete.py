@@ -5,8 +5,8 @@ import errno
 import os
 
 import pytest
-
 from support.daemon import tone
+
 from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
 from whisperd.intake.lease import Leases
 from whisperd.intake.options import IntakeOptions

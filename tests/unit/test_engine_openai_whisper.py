@@ -126,6 +126,17 @@ def test_a_slow_window_beats_while_it_is_computed(engine, monkeypatch):
     assert reports[-1] == 1.0
 
 
+def test_progress_never_goes_back():
+    """Should openai-whisper seek backwards, the report stays where it was."""
+    reports = []
+    progress = openai_whisper._Progress(reports.append)
+
+    progress.reach(5.0)
+    progress.reach(3.0)
+
+    assert reports == [5.0, 5.0]
+
+
 class Stop(BaseException):
     pass
 

@@ -295,7 +295,7 @@ def test_a_finished_job_has_its_transcripts_its_sidecar_and_its_original_in_done
     assert job.place == name
     assert everything(spool) == {
         "inbox": {},
-        "outbox": {output(name, kind): text(job, kind) for kind in FORMATS},
+        "outbox": {output(name, kind): text(job.id, kind) for kind in FORMATS},
         "done": {name: b"sound"},
         "failed": {},
     }
@@ -395,7 +395,7 @@ def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, 
     (spool.layout.root / path).unlink()
     assert everything(spool) == {
         "inbox": {},
-        "outbox": {"b/a-2.txt": text(job, "txt"), "b/a-2.json": text(job, "json")},
+        "outbox": {"b/a-2.txt": text(job.id, "txt"), "b/a-2.json": text(job.id, "json")},
         "done": {"b/a-2.mp3": b"sound"},
         "failed": {},
     }
@@ -469,7 +469,7 @@ def test_a_transcript_that_a_user_took_away_at_once_does_not_hold_up_the_job(spo
     job = spool.finish(job)
 
     assert job.place == "a-2.mp3"
-    assert spool.files("outbox") == {"a-2.json": text(job, "json")}
+    assert spool.files("outbox") == {"a-2.json": text(job.id, "json")}
     assert spool.files("done") == {"a.mp3": b"a stranger's", "a-2.mp3": b"sound"}
 
 

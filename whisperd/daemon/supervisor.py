@@ -120,7 +120,10 @@ class Supervisor:
             status_due = self._notifier.status(self._status(), now)
             if self._is_over():
                 return
-            wait([self._signals.fileno(), *self._pool.waitables(), *waitables], timeout=0 if more else self._pause(now, status_due))
+            wait(
+                [self._signals.fileno(), *self._pool.waitables(), *waitables],
+                timeout=0 if more else self._pause(now, status_due),
+            )
 
     def _pause(self, now: float, status_due: float | None) -> float:
         times = [self._pool.next_at(now), self._jobs.next_at(now)]

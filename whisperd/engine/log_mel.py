@@ -1,8 +1,8 @@
 """The log-mel spectrogram of openai-whisper, computed window by window.
 
 `whisper.log_mel_spectrogram` holds the samples, the Fourier transform and the result of the whole recording at once:
-1.6 GB for an hour. Its only tie between distant moments is one number, the loudest value of the file, below
-which everything quieter than 8 is clamped. So one pass finds that number, and each window is computed when asked for.
+1.6 GB for an hour. Its only tie between distant moments is one number, the loudest value of the file: what lies more
+than 80 dB below is clamped. So one pass finds that number, and each window is computed when asked for.
 """
 
 from __future__ import annotations

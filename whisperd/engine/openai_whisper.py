@@ -17,14 +17,14 @@ import numpy as np
 import torch
 import whisper
 from whisper.audio import FRAMES_PER_SECOND, N_FRAMES
-from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from whisperd.engine.base import SAMPLE_RATE, EngineInfo
+from whisperd.engine.capabilities import check, language_code
 from whisperd.engine.device import find_device, is_out_of_memory, limit_threads
 from whisperd.engine.log_mel import LogMel
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
-from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.errors import BootError, EngineError, OutOfMemory
 from whisperd.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
@@ -92,19 +92,8 @@ class OpenAIWhisper:
         Raises:
             InputError: `unsupported`.
         """
-        dims, multilingual = self._model.dims, self._model.is_multilingual
-        # Models whose decoder was cut (turbo, distil) learned to transcribe only: told to translate, they transcribe.
-        if options.task == "translate" and (not multilingual or dims.n_text_layer < dims.n_audio_layer):
-            raise _unsupported(f"model {self._info.model} cannot translate", "use base, small, medium or large-v3")
-        if options.language is None:
-            return
-        code = _language_code(options.language)
-        if code not in LANGUAGES:
-            raise _unsupported(f"language {options.language!r} is not known", "use a code such as en, de or fr")
-        known = list(LANGUAGES)[: self._model.num_languages] if multilingual else ["en"]
-        if code not in known:
-            hint = "use large-v3" if multilingual else "use a model without .en"
-            raise _unsupported(f"model {self._info.model} does not know the language {options.language!r}", hint)
+        model = self._model
+        check(options, self._info.model, model.dims, multilingual=model.is_multilingual, languages=model.num_languages)
 
     def transcribe(
         self,
@@ -127,7 +116,7 @@ class OpenAIWhisper:
         progress = _Progress(report)
         if duration_seconds < SHORTEST_SECONDS:
             progress.reach(duration_seconds)
-            return Transcript("", (), _language_code(options.language or ""))
+            return Transcript("", (), language_code(options.language or ""))
         try:
             with self._watched(progress):
                 mel = LogMel(audio, self._model.dims.n_mels, lambda frame: progress.reach(frame / FRAMES_PER_SECOND))
@@ -157,7 +146,7 @@ class OpenAIWhisper:
     def _language(self, mel: LogMel, asked: str | None) -> tuple[str, float | None]:
         """The language, and how sure the model is of it: found as `transcribe` does, which keeps that to itself."""
         if asked is not None:
-            return _language_code(asked), None
+            return language_code(asked), None
         if not self._model.is_multilingual:
             return "en", None
         window = mel[:, :N_FRAMES].to(self._model.device).to(torch.float16 if self._fp16 else torch.float32)
@@ -253,15 +242,6 @@ def _words(raw: list[dict[str, Any]], start: float, end: float) -> tuple[Word, .
 
 def _within(seconds: float, low: float, high: float) -> float:
     return float(min(max(seconds, low), high))
-
-
-def _language_code(language: str) -> str:
-    code: str = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
-    return code
-
-
-def _unsupported(message: str, hint: str) -> InputError:
-    return InputError(message, hint=hint, code="unsupported", stage=_STAGE)
 
 
 def _one_line(error: BaseException) -> str:

@@ -207,8 +207,10 @@ class Inbox:
             self._walker.begin()
         try:
             for found in self._walker.scanned():
-                self._sight.met(found.name, now, known=found.name in self._settle or found.name in self._refused)
+                is_known = found.name in self._settle or found.name in self._refused or found.name in self._hints
                 self._see(found, now)
+                if not is_known and found.name in self._settle and not self._walker.has_arrivals:
+                    self._sight.met(found.name, now)
         except OSError as error:
             self._sight.report(f"cannot read the inbox {self._path}: {error.strerror}")
         else:

@@ -100,9 +100,9 @@ class Sight:
             self._watch.is_full = False  # each scan tries again to watch all
             self._compares = True
 
-    def met(self, name: str, now: float, *, known: bool) -> None:
-        """The scan met a file: one that is new should have been told of, if its folder was watched by then."""
-        if known or not self._compares or self._watch is None or name.rpartition("/")[0] in self._new_folders:
+    def met(self, name: str, now: float) -> None:
+        """The scan met a new file: it should have been told of, if its folder was watched by then."""
+        if not self._compares or self._watch is None or name.rpartition("/")[0] in self._new_folders:
             return
         if len(self._untold) < UNTOLD_MAX * 10:
             self._untold.setdefault(name, now)

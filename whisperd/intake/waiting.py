@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOTE_AFTER_SECONDS = 2.0
-NOTES_PER_TICK = 50
-PAUSE_SECONDS = 0.03  # between two such ticks: 1,600 notes a second at most
+NOTES_PER_TICK = 100
+PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get their turn
 REFRESH_SECONDS = (2.0, 600.0)  # of one note; the more files wait, the less often
 NOTES_AT_EASE = 500  # so many files are refreshed at the fastest rate
 

@@ -42,6 +42,11 @@ class Walker:
         return bool(self._folders) or self._whole is not None
 
     @property
+    def has_arrivals(self) -> bool:
+        """Whether folders that arrived are not walked to their end yet."""
+        return bool(self._folders)
+
+    @property
     def is_scanning(self) -> bool:
         """Whether a scan of the whole inbox is under way."""
         return self._whole is not None

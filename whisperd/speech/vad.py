@@ -109,9 +109,14 @@ def find_speech(
         total_samples: of the audio; no region goes beyond.
         options: what counts as speech.
         max_seconds: a region that would be longer is cut where speech is least likely, the parts touching.
+
+    Raises:
+        ValueError: the margins alone are longer than that.
     """
-    pad = int(options.speech_pad_seconds * SAMPLE_RATE)
-    longest = (int(max_seconds * SAMPLE_RATE) - 2 * pad) // FRAME_SAMPLES
+    pad = _samples(options.speech_pad_seconds)
+    longest = (_samples(max_seconds) - 2 * pad) // FRAME_SAMPLES
+    if longest < 1:
+        raise ValueError(f"speech_pad_seconds {options.speech_pad_seconds} leaves no room in {max_seconds} s")
     start = end = None
     for next_start, next_end in _runs(probabilities, total_samples, options, longest):
         if start is None or end is None:
@@ -130,8 +135,7 @@ def _runs(
 ) -> Iterator[tuple[int, int]]:
     """Speech without margins, as `(first sample, first sample after)`: entered above one threshold, left below another."""
     leave = max(options.threshold - EXIT_MARGIN, LEAST_EXIT)
-    least_silence = options.min_silence_seconds * SAMPLE_RATE / FRAME_SAMPLES
-    least_speech = options.min_speech_seconds * SAMPLE_RATE
+    least_silence, least_speech = _samples(options.min_silence_seconds), _samples(options.min_speech_seconds)
     stretch: Stretch | None = None
     silent_from: int | None = None
     for frame, probability in enumerate(itertools.chain.from_iterable(piece.tolist() for piece in probabilities)):
@@ -144,22 +148,26 @@ def _runs(
         if probability < leave and silent_from is None:
             silent_from = frame
         if silent_from is None:
-            yield from _samples(stretch.cut(ended=False))
-        elif probability < leave and frame - silent_from >= least_silence:
+            yield from _in_samples(stretch.cut(ended=False))
+        elif probability < leave and (frame - silent_from) * FRAME_SAMPLES >= least_silence:
             yield from _end(stretch, silent_from * FRAME_SAMPLES, least_speech)
             stretch = silent_from = None
     if stretch is not None:
         yield from _end(stretch, total_samples, least_speech)
 
 
-def _end(stretch: Stretch, end: int, least_speech: float) -> Iterator[tuple[int, int]]:
+def _end(stretch: Stretch, end: int, least_speech: int) -> Iterator[tuple[int, int]]:
     if end - stretch.start * FRAME_SAMPLES > least_speech:
-        yield from _samples(stretch.cut(-(-end // FRAME_SAMPLES) - stretch.start, ended=True))
+        yield from _in_samples(stretch.cut(-(-end // FRAME_SAMPLES) - stretch.start, ended=True))
         yield stretch.start * FRAME_SAMPLES, end
 
 
-def _samples(parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _in_samples(parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     return ((first * FRAME_SAMPLES, after * FRAME_SAMPLES) for first, after in parts)
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
 
 
 _REMEDY = "`pip install --force-reinstall 'silero-vad>=6.2.3'`"

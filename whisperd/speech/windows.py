@@ -34,7 +34,7 @@ MAX_PAUSE_SECONDS = 4.0  # silence that costs more to decode than a window of it
 DIP_FRAMES = 6  # a pause between words is about 0.2 s long
 
 # A cut is decided once this many times the longest window is known, so that the rest is never a scrap.
-DECIDED = 1.6
+DECIDED = 1.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def windows(
 ) -> Iterator[Window]:
     """Gather regions into windows, each region whole and in one window.
 
-    A window ends at the longest pause in its last two fifths; the last two of a row of windows are of similar length.
+    A window ends at the longest pause in its last quarter; the last two of a row of windows are of similar length.
 
     Args:
         regions: in order, disjoint, none longer than `max_seconds`.

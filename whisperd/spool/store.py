@@ -194,6 +194,7 @@ class Store:
 
     def _retract(self, job: Job, result: Result) -> None:
         """Take back what was published of this job under a place that turned out to be taken."""
+        self._hide(job)  # first: a sidecar that says completed must not outlive what it promises
         folders, file = names.split(job.place)
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),  # a user has taken it away with its folder
@@ -204,7 +205,6 @@ class Store:
                 if not rendered.exists(kind):
                     with contextlib.suppress(FileNotFoundError):
                         move(outbox, names.output(file, kind), rendered, kind)
-        self._hide(job)
 
     def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
         place = self.places.choose(job.id, job.name, job.formats)

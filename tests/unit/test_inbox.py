@@ -1,0 +1,251 @@
+"""The inbox on a real directory, with a clock that the test owns and notes kept in memory."""
+
+import os
+
+import pytest
+from support.daemon import tone
+
+from whisperd import events
+from whisperd.intake import inbox as inbox_module
+from whisperd.intake import sight
+from whisperd.intake.inbox import Inbox
+from whisperd.intake.options import IntakeOptions
+from whisperd.intake.watch import Hints, Watch
+
+OPTIONS = IntakeOptions(
+    settle_seconds=5.0,
+    settle_seconds_proven=0.25,
+    empty_seconds=60.0,
+    truncated_seconds=3600.0,
+    rescan_seconds=30.0,
+    poll_seconds=5.0,
+    done_marker="",
+    ignore=(),
+)
+
+
+class Notes:
+    """Where a file waits and why, as a dictionary."""
+
+    def __init__(self):
+        self.now = {}
+        self.written = 0
+
+    def explain(self, name, size_bytes, reason):
+        self.written += 1
+        self.now[name] = (size_bytes, reason)
+        return name
+
+    def unexplain(self, place):
+        self.now.pop(place, None)
+
+    def stale_notes(self):
+        return iter(())
+
+
+class Play:
+    """An inbox and the time that passes over it."""
+
+    def __init__(self, path, options=OPTIONS):
+        self.path = path
+        self.now = 1000.0
+        self.notes = Notes()
+        self.refused = []
+        emitter = events.Emitter()
+        emitter.subscribe(self.refused.append)
+        self.inbox = Inbox(path, options, self.notes, emitter)
+        self.inbox.start()
+
+    def pass_time(self, seconds, step=0.25):
+        """Let time pass in steps; returns what was taken, by name."""
+        taken = []
+        for _ in range(round(seconds / step) + 1):
+            self.inbox.tick(self.now)
+            while (upload := self.inbox.take(self.now)) is not None:
+                (self.path / upload.name).unlink()
+                self.inbox.claimed(upload.name)
+                taken.append(upload.name)
+            self.now += step
+        return taken
+
+    def reason(self, name):
+        return self.notes.now.get(name, (None, None))[1]
+
+
+@pytest.fixture
+def play(tmp_path):
+    (tmp_path / "inbox").mkdir()
+    playing = Play(tmp_path / "inbox")
+    yield playing
+    playing.inbox.stop()
+
+
+def test_folders_take_turns_and_within_one_the_first_comes_first(play):
+    """Whoever drops a thousand files delays the others by one each."""
+    for name in ("alice/1.wav", "alice/2.wav", "alice/3.wav", "bob/1.wav"):
+        tone(play.path / name, 0.1)
+
+    assert play.pass_time(1.0) == ["alice/1.wav", "bob/1.wav", "alice/2.wav", "alice/3.wav"]
+
+
+def test_a_note_follows_after_two_seconds_and_goes_with_the_file(play):
+    """Not at once: most files are taken before anybody could read it."""
+    with tone(play.path / "a.wav").open("r+b"):
+        play.pass_time(1.5)
+        assert play.notes.now == {}
+        play.pass_time(1.0)
+        assert play.reason("a.wav") == "still open for writing"
+
+    assert play.pass_time(31.0) == ["a.wav"]
+    assert play.notes.now == {}
+
+
+def test_a_note_that_stays_true_is_not_written_again(play):
+    """A storm of files must not become a storm of notes."""
+    with tone(play.path / "a.wav").open("r+b"):
+        play.pass_time(60.0)
+
+    assert play.notes.written == 1
+
+
+def test_of_many_files_a_bounded_number_of_notes_is_written_a_turn(play, monkeypatch):
+    """The rest follow in the turns after."""
+    monkeypatch.setattr("whisperd.intake.waiting.NOTES_PER_TICK", 3)
+    for number in range(8):
+        (play.path / f"{number}.wav").write_bytes(tone(play.path / ".x.wav").read_bytes()[:500])
+    play.inbox.tick(play.now)
+    counts = []
+    for turn in range(4):
+        play.inbox.tick(play.now + 2.5 + turn)
+        counts.append(play.notes.written)
+
+    assert counts == [3, 6, 8, 8]
+
+
+def test_complete_files_say_what_holds_them(play):
+    """The queue is full, or the disk."""
+    tone(play.path / "a.wav")
+    for _ in range(12):
+        play.inbox.tick(play.now)
+        play.inbox.hold("the queue is full, 100 before it")
+        play.now += 0.25
+
+    assert play.reason("a.wav") == "the queue is full, 100 before it"
+    assert play.pass_time(0.0) == ["a.wav"]
+
+
+def test_what_cannot_be_taken_is_said_once(play):
+    """A symlink is named in one event and in a note for as long as it is there."""
+    (play.path / "a.wav").symlink_to("/etc/hostname")
+    play.pass_time(100.0, step=1.0)
+    assert len(play.refused) == 1
+    assert "symlink" in play.reason("a.wav")
+
+    (play.path / "a.wav").unlink()
+    play.pass_time(1.0)
+    assert play.notes.now == {}
+
+
+def test_a_folder_named_like_a_recording_is_said_once(play):
+    """It is no upload; what is in it is."""
+    (play.path / "a.wav").mkdir()
+    tone(play.path / "a.wav/b.wav")
+    taken = play.pass_time(100.0, step=1.0)
+
+    assert (taken, len(play.refused)) == (["a.wav/b.wav"], 1)
+
+
+def test_a_stalled_upload_is_named_in_the_log_once(play, caplog):
+    """After ten minutes without a byte."""
+    whole = tone(play.path / ".whole.wav").read_bytes()
+    (play.path / "a.wav").write_bytes(whole[:9000])
+    play.pass_time(1800.0, step=5.0)
+
+    assert [record.message for record in caplog.records if "nothing has come" in record.message] == [
+        "a.wav: nothing has come for 10 min, header promises 32 kB, 9.0 kB here"
+    ]
+
+
+def test_what_a_scan_alone_finds_switches_to_polling(play, monkeypatch, caplog):
+    """Files made on another machine give no event here: a few are proof enough, and the log says so."""
+    play.pass_time(1.0)
+    monkeypatch.setattr(Watch, "drain", lambda self: Hints())
+    monkeypatch.setattr(Watch, "is_proven", lambda self, now: True)
+    for number in range(3):
+        tone(play.path / f"{number}.wav")
+    play.pass_time(60.0, step=1.0)
+
+    assert sum("no event told of" in record.message for record in caplog.records) == 1
+    tone(play.path / "late.wav")
+    assert play.pass_time(20.0, step=1.0) == ["late.wav"]
+
+
+def test_files_that_events_tell_of_are_no_reason_to_poll(play, caplog):
+    """However the scan and the events race."""
+    for turn in range(40):
+        tone(play.path / f"{turn}/{turn}.wav", 0.01)
+        play.pass_time(3.0, step=1.0)
+
+    assert "poll" not in caplog.text
+
+
+def test_a_watch_without_proof_of_life_is_replaced_and_then_given_up(play, monkeypatch, caplog):
+    """Once may be chance."""
+    play.pass_time(1.0)
+    monkeypatch.setattr(Watch, "is_proven", lambda self, now: False)
+    play.pass_time(10.0)
+
+    assert "no event came for a file made there" in caplog.text
+    assert sum("its events do not arrive" in record.message for record in caplog.records) == 1
+
+
+def test_a_network_filesystem_is_polled_from_the_start_and_needs_more_quiet(tmp_path, monkeypatch, caplog):
+    """Neither events nor leases tell of what another machine does."""
+    monkeypatch.setattr(sight, "remote_name", lambda path: "NFS")
+    playing = Play(tmp_path)
+    tone(tmp_path / "a.wav")
+
+    assert playing.pass_time(9.5) == []
+    assert playing.pass_time(6.0) == ["a.wav"]
+    assert "on NFS" in caplog.text
+    assert playing.inbox.waitables() == []
+
+
+def test_without_a_free_inotify_instance_the_inbox_is_polled(tmp_path, monkeypatch, caplog):
+    """Many programs share fs.inotify.max_user_instances; that is no reason not to start."""
+
+    def full(inbox):
+        raise OSError(24, os.strerror(24))
+
+    monkeypatch.setattr(sight, "Watch", full)
+    playing = Play(tmp_path)
+    tone(tmp_path / "a.wav")
+
+    assert playing.pass_time(16.0) == ["a.wav"]
+    assert "max_user_instances" in caplog.text
+
+
+def test_past_the_bound_files_wait_unseen_but_nobody_is_shut_out(play, monkeypatch):
+    """Memory is bounded; a folder with few files is seen however many another has."""
+    monkeypatch.setattr(inbox_module, "TRACKED_MAX", 5)
+    monkeypatch.setattr(inbox_module, "FOLDER_SHARE", 2)
+    for number in range(20):
+        tone(play.path / f"alice/{number:02}.wav", 0.01)
+    tone(play.path / "bob/1.wav", 0.01)
+    play.inbox.tick(play.now)
+    assert len(play.inbox) <= 6
+
+    taken = play.pass_time(200.0, step=1.0)
+    assert len(taken) == 21
+    assert "bob/1.wav" in taken[:2]
+
+
+def test_nothing_is_left_to_wait_for_when_only_held_back_files_remain(play):
+    """What `run --once` asks: a file that is open, or has a companion, could keep it for ever."""
+    (play.path / "a.wav.part").touch()
+    tone(play.path / "a.wav")
+    play.inbox.tick(play.now)
+    assert not play.inbox.is_empty()
+
+    play.pass_time(1.0)
+    assert play.inbox.is_empty()

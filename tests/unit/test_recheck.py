@@ -1,0 +1,61 @@
+"""The second look at an original after the run."""
+
+import hashlib
+import os
+
+import pytest
+from support.daemon import tone
+
+from whisperd.intake.recheck import State, recheck
+from whisperd.job import Job, Signature
+
+
+@pytest.fixture
+def original(tmp_path):
+    return tone(tmp_path / "original.wav")
+
+
+@pytest.fixture
+def look(original):
+    job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    return lambda: recheck(original.parent, job, sha256)
+
+
+def flipped(path):
+    data = path.read_bytes()
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("act", "state"),
+    [
+        pytest.param(lambda path: None, State.SAME, id="nothing"),
+        pytest.param(lambda path: path.chmod(0o600), State.SAME, id="chmod"),
+        pytest.param(lambda path: os.utime(path, (1, 1)), State.SAME, id="an old mtime set"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()), State.SAME, id="the same written again"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes() + b"x"), State.CHANGED, id="longer"),
+        pytest.param(lambda path: path.write_bytes(flipped(path)), State.CHANGED, id="as long, other content"),
+    ],
+)
+def test_only_content_counts(original, look, act, state):
+    """An hour of work is not thrown away for a chmod, nor kept for a file that it is not about."""
+    act(original)
+
+    assert look() is state
+
+
+def test_a_changed_file_with_its_times_set_back_is_changed(original, look):
+    """As Explorer does at the end of a copy; ctime alone tells."""
+    before = original.stat()
+    original.write_bytes(flipped(original))
+    os.utime(original, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert look() is State.CHANGED
+
+
+def test_a_writer_that_has_not_written_yet_is_seen(original, look):
+    """The result waits for it."""
+    with original.open("r+b"):
+        assert look() is State.WRITER
+    assert look() is State.SAME
