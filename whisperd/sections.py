@@ -118,10 +118,10 @@ class Vad(Section):
     """Voice activity detection, with batched decoding: what nobody says is not transcribed."""
 
     enabled: bool = Field(default=True, description="false: everything is given to the model")
-    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on something is speech (silero-vad)")
-    min_speech_seconds: Seconds = Field(0.25, description="shorter speech is dropped")
-    min_silence_seconds: Seconds = Field(0.5, description="a shorter pause does not end a stretch of speech")
-    speech_pad_seconds: Seconds = Field(0.2, description="kept before and after a stretch of speech")
+    threshold: float = Field(0.35, gt=0, lt=1, description="probability from which on something is speech (silero-vad)")
+    min_speech_seconds: Seconds = Field(0.1, description="shorter speech is dropped")
+    min_silence_seconds: Seconds = Field(0.1, description="a shorter pause does not end a stretch of speech")
+    speech_pad_seconds: float = Field(0.2, ge=0, le=2, description="kept before and after a stretch of speech")
 
     def options(self) -> VadOptions | None:
         """What the detector needs; None if it is off."""
@@ -138,6 +138,9 @@ class Transcription(Section):
     language: str | None = Field(None, description="ISO code such as en or fr; null: detect")
     task: Literal["transcribe", "translate"] = Field("transcribe", description="translate: into English")
     initial_prompt: str | None = Field(None, description="text that sets style, spelling and names")
+    hotwords: str | None = Field(
+        None, description="faster-whisper only: words to expect, such as names, given to every window"
+    )
     carry_initial_prompt: bool = Field(default=False, description="give the prompt to every window, not only the first")
     condition_on_previous_text: bool = Field(default=True, description="each window sees the text before it")
     beam_size: Annotated[int, Field(ge=1, le=20)] | None = Field(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FRAME_SAMPLES = 512  # 32 ms
 PIECE_FRAMES = 256  # read at once: 8.2 s
 MAX_SECONDS = 29.0  # Whisper hears 30 s; the silence that is left tells it that the text ends there
-MAX_PAUSE_SECONDS = 4.0  # silence that costs more to decode than a window of its own, and invites made-up text
+MAX_PAUSE_SECONDS = 4.0  # more silence than this is left out, not decoded
 DIP_FRAMES = 6  # a pause between words is about 0.2 s long
 
 # A cut is decided once this many times the longest window is known, so that the rest is never a scrap.
