@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from whisperd.errors import ConfigError
 from whisperd.options import EngineOptions, JobOptions, MediaOptions, OutputOptions, TranscribeOptions
@@ -40,20 +40,22 @@ class Config(Section):
     models_directory: Path = Field(
         default_factory=default_models_directory, strict=False, description="fetched and imported weights"
     )
-    engine: Literal["openai-whisper", "scripted"] = Field(
-        "openai-whisper", description="what runs the model (scripted: a stand-in without a model, for tests)"
+    engine: Literal["openai-whisper", "faster-whisper", "scripted"] = Field(
+        "openai-whisper",
+        description="what runs the model: openai-whisper, or faster-whisper (the extra of that name); scripted: a stand-in for tests",
     )
     model: str = Field(
         "base",
         min_length=1,
-        description="tiny, base, small, medium, large-v3, turbo, tiny.en, ... or the path of a checkpoint",
+        description="tiny, base, small, medium, large-v3, turbo, tiny.en, ... or the path of a checkpoint, or of a CTranslate2 directory for faster-whisper",
     )
     decoding: Literal["batched", "sequential"] = Field(
         "sequential",
         description="batched: windows of all jobs of a worker together, fastest; sequential: openai-whisper's own transcribe, each window knows the text before it",
     )
     compute_type: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto", description="of batched decoding; auto: the fastest that the device computes in hardware"
+        "auto",
+        description="of batched decoding and of faster-whisper; auto: the fastest that the device computes in hardware",
     )
     batch_size: int = Field(
         16, ge=1, le=256, description="windows decoded at once; halved by itself when memory runs out"
@@ -67,6 +69,13 @@ class Config(Section):
     vad: Vad = Vad()
     transcription: Transcription = Transcription()
     output: Output = Output()
+
+    @field_validator("transcription")
+    @classmethod
+    def _hotwords_need_their_engine(cls, value: Transcription, info: ValidationInfo) -> Transcription:
+        if value.hotwords is not None and info.data.get("engine", "faster-whisper") != "faster-whisper":
+            raise ValueError("hotwords needs engine: faster-whisper; others have initial_prompt")
+        return value
 
     def engine_options(self) -> EngineOptions:
         """What a worker loads."""
@@ -86,7 +95,8 @@ class Config(Section):
 
     def jobs_per_worker(self) -> int:
         """How many jobs a worker can take at once."""
-        return self.pool.jobs_per_worker if self.decoding == "batched" and self.engine != "scripted" else 1
+        shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
+        return self.pool.jobs_per_worker if shared else 1
 
     def job_options(self, formats: tuple[str, ...]) -> JobOptions:
         """What a worker does with one job, whose formats were fixed when it was claimed."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class EngineOptions:
     """Which weights to load and where; a change of any field needs a fresh worker."""
 
-    engine: str  # "openai-whisper" | "scripted"
-    model: str  # a name ("base", "large-v3") or a path to a checkpoint
+    engine: str  # "openai-whisper" | "faster-whisper" | "scripted"
+    model: str  # a name ("base", "large-v3") or a path to a checkpoint, or to a CTranslate2 directory
     models_directory: Path
     device: str  # "auto", "cpu", "cuda", "cuda:1"
     threads: int  # per process; at least 1
@@ -44,6 +44,7 @@ class TranscribeOptions:
     suppress_tokens: str
     word_timestamps: bool
     hallucination_silence_threshold: float | None
+    hotwords: str | None = None  # of faster-whisper: words to expect, put before the prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from whisper.normalizers import BasicTextNormalizer
 
 from whisperd.engine.base import SAMPLE_RATE
 from whisperd.engine.create import create
+from whisperd.engine.openai_whisper import arguments_of
 from whisperd.errors import BootError
 from whisperd.options import EngineOptions, TranscribeOptions
 
@@ -161,7 +162,7 @@ def test_the_result_is_openai_whispers_own():
     transcript = english.transcribe(audio, options, lambda seconds: None)
 
     expected = whisper.transcribe(
-        english._model, audio.astype(np.float32) / 32768.0, fp16=False, **dataclasses.asdict(options)
+        english._model, audio.astype(np.float32) / 32768.0, fp16=False, **arguments_of(options)
     )
 
     assert len({segment.seek for segment in transcript.segments}) > 1

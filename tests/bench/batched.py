@@ -143,7 +143,7 @@ def measure(model: Whisper, device: torch.device, kind: str, batch: int, argumen
         stacked = torch.stack(mels)
         wait(device)
         start = clock()
-        features = decoder._encoder(stacked)
+        features = decoder._starter._encoder(stacked)
         wait(device)
         best["encoder"] = min(best["encoder"], (clock() - start) / batch)
         tickets = [decoder.submit(Window(wanted, mel=mel)) for mel in mels]

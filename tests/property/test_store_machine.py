@@ -21,6 +21,7 @@ from whisperd.spool import names, records, recover, sidecar, store
 from whisperd.spool.durable import Folder
 
 MAX_ATTEMPTS = 3
+WAITING_MAX = 3  # so that most steps are about a job's end
 ROOMS = ("inbox", ".work", "done", "failed")
 # Few names, chosen to collide: with each other's transcripts, sidecars, numbered names and folders.
 UPLOADS = ["a.mp3", "a.wav", "a", "a-2.mp3", "b", "b/a.mp3", "b/a.wav", "a.mp3.status.wav", "\udcff/\n.mp3", "c" * 255]
@@ -94,7 +95,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- the daemon ---
 
-    @precondition(lambda self: not self.dead)
+    @precondition(lambda self: not self.dead and len(self.queued) < WAITING_MAX)
     @rule(name=st.sampled_from(UPLOADS), cut=CUTS)
     def take(self, name, cut):
         self.upload(name)
@@ -143,9 +144,11 @@ class StoreMachine(RuleBasedStateMachine):
                 self.ended(job, f"inbox/{name}")
 
     @precondition(lambda self: not self.dead and (self.queued or self.running))
-    @rule(data=st.data(), cut=CUTS)
-    def finish(self, data, cut):
+    @rule(data=st.data(), cut=CUTS, in_the_way=st.booleans())
+    def finish(self, data, cut, in_the_way):
         job = self.pick_running(data)
+        if in_the_way:
+            self.stranger(data, self.paths_of(job))
         result = self.spool.render(job)
         with self.living(cut):
             job = self.spool.store.finish(job, result)
@@ -157,9 +160,11 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.on_disk("outbox")[output] == text(job.id, kind)
 
     @precondition(lambda self: not self.dead and (self.queued or self.running))
-    @rule(data=st.data(), cut=CUTS)
-    def fail(self, data, cut):
+    @rule(data=st.data(), cut=CUTS, in_the_way=st.booleans())
+    def fail(self, data, cut, in_the_way):
         job = self.pick_running(data)
+        if in_the_way:
+            self.stranger(data, self.paths_of(job))
         with self.living(cut):
             job = self.spool.store.fail(job, FAILURE)
             self.ended(job, f"failed/{job.place}")
@@ -182,6 +187,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- the users ---
 
+    @precondition(lambda self: len(self.on_disk("inbox")) < WAITING_MAX)
     @rule(name=st.sampled_from(UPLOADS))
     def upload(self, name):
         content = f"upload {next(self.fresh)}".encode()
@@ -189,10 +195,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.uploaded.add(content)
             self.where[content] = f"inbox/{name}"
 
-    @precondition(lambda self: self.spool.jobs())
+    @precondition(lambda self: self.dead and self.spool.jobs())
     @rule(data=st.data())
     def put_in_the_way(self, data):
-        wanted = [path for job in self.in_work() for path in self.paths_of(job)]
+        self.stranger(data, [path for job in self.in_work() for path in self.paths_of(job)])
+
+    def stranger(self, data, wanted):
         path = data.draw(st.sampled_from(wanted + STRANGERS), label="put in the way")
         content = f"stranger {next(self.fresh)}".encode()
         # not where a transcript was taken away from a job that has not ended: `retract` knows its files by name alone

@@ -213,8 +213,8 @@ def test_only_rows_that_fail_fall_back_and_the_encoder_runs_once(model):
     scores = sorted(one.avg_logprob for one in BatchedDecoder(model, CPU, "fp32").decode(windows))
     threshold = (scores[2] + scores[3]) / 2
     decoder = BatchedDecoder(model, CPU, "fp32", max_batch=4)
-    encoder, encoded = decoder._encoder, []
-    decoder._encoder = lambda batch: encoded.append(len(batch)) or encoder(batch)
+    encoder, encoded = decoder._starter._encoder, []
+    decoder._starter._encoder = lambda batch: encoded.append(len(batch)) or encoder(batch)
 
     decoded = decoder.decode(mixed(6, logprob_threshold=threshold, temperature=(0.0, 0.1, 3.0), best_of=2))
 
@@ -237,6 +237,20 @@ def test_silence_is_not_tried_again_and_has_no_segments(model):
     assert decoded.covered_seconds == 1.0
 
 
+@pytest.mark.parametrize("loudest", [0, 3, 4])
+def test_what_nobody_can_hear_has_no_segments(loudest):
+    """Digital silence is silence, however sure the model is of what it heard there."""
+    audio = np.zeros(16000, np.int16)
+    audio[8000] = -loudest
+
+    (decoded,) = BatchedDecoder(tiny_model(audio_context=1500, text_context=32), CPU, "fp32").decode(
+        [Window(options(), audio=audio)]
+    )
+
+    assert decoded.silent is (loudest < 4)
+    assert (decoded.segments == ()) is decoded.silent
+
+
 def test_a_row_without_end_says_what_it_left_uncovered(model):
     """When a row has no room left, the caller learns from where the audio is still to be decoded."""
     decoded = BatchedDecoder(model, CPU, "fp32").decode(mixed(8))
@@ -249,8 +263,8 @@ def test_a_row_without_end_says_what_it_left_uncovered(model):
 def test_short_audio_runs_a_short_encoder_and_is_decoded_again_in_full():
     """The encoder sees the audio and a margin; if the result fails the thresholds, it sees 30 s before all else."""
     decoder = BatchedDecoder(tiny_model(audio_context=1500), CPU, "fp32", max_batch=4)
-    encoder, frames = decoder._encoder, []
-    decoder._encoder = lambda batch: frames.append(batch.shape[-1]) or encoder(batch)
+    encoder, frames = decoder._starter._encoder, []
+    decoder._starter._encoder = lambda batch: frames.append(batch.shape[-1]) or encoder(batch)
     noise = np.random.default_rng(1).integers(-9000, 9000, 16000 * 20, dtype=np.int16)
     good, bad = options(), options(logprob_threshold=0.0)
 
@@ -258,7 +272,7 @@ def test_short_audio_runs_a_short_encoder_and_is_decoded_again_in_full():
         [Window(good, audio=noise[:80000]), Window(bad, audio=noise[:80000]), Window(good, audio=noise)]
     )
 
-    assert frames == [700, 3000, 3000]
+    assert frames == [800, 3000, 3000]
     assert [one.attempts for one in decoded] == [1, 2, 1]
 
 
@@ -286,16 +300,16 @@ def test_no_memory_is_an_error_of_the_house(model):
     """CUDA's and the allocator's words become OutOfMemory, and the open windows can be decoded afterwards."""
     decoder = BatchedDecoder(model, CPU, "fp32")
     decoder.submit(mixed(1)[0])
-    encoder = decoder._encoder
+    encoder = decoder._starter._encoder
 
     def refuse(_batch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    decoder._encoder = refuse
+    decoder._starter._encoder = refuse
     with pytest.raises(OutOfMemory, match="Tried to allocate"):
         decoder.step()
 
-    decoder._encoder = encoder
+    decoder._starter._encoder = encoder
     decoder.restart()
     while decoder.pending:
         finished = decoder.step()

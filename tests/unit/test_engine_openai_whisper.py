@@ -14,7 +14,7 @@ from whisper.tokenizer import get_tokenizer
 from whisperd.engine import openai_whisper
 from whisperd.engine.base import SAMPLE_RATE, EngineInfo
 from whisperd.engine.device import find_device
-from whisperd.engine.openai_whisper import OpenAIWhisper
+from whisperd.engine.openai_whisper import OpenAIWhisper, arguments_of
 from whisperd.engine.weights.find import Weights
 from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.options import EngineOptions, TranscribeOptions
@@ -330,7 +330,7 @@ def test_options_are_openai_whispers_own(engine, changes):
     torch.manual_seed(1)
     with warnings.catch_warnings(action="ignore"):
         expected = whisper.transcribe(
-            engine._model, audio.astype(np.float32) / 32768.0, fp16=False, **dataclasses.asdict(options)
+            engine._model, audio.astype(np.float32) / 32768.0, fp16=False, **arguments_of(options)
         )
     torch.manual_seed(1)
 

@@ -7,8 +7,23 @@ from whisperd.intake.ignore import Ignore
 
 @pytest.mark.parametrize(
     "name",
-    [".hidden", "._a.wav", ".a.wav.Xy12Zq", "a.wav.part", "A.WAV.PART", "a.wav.!qB", "a.tmp", "a.wav~", "~$a.docx"]
-    + ["#a#", "Thumbs.db", "@eaDir", "Icon\r", "~syncthing~a.wav.tmp", "$RECYCLE.BIN"],
+    [
+        ".hidden",
+        "._a.wav",
+        ".a.wav.Xy12Zq",
+        "a.wav.part",
+        "A.WAV.PART",
+        "a.wav.!qB",
+        "a.tmp",
+        "a.wav~",
+        "~$a.docx",
+        "#a#",
+        "Thumbs.db",
+        "@eaDir",
+        "Icon\r",
+        "~syncthing~a.wav.tmp",
+        "$RECYCLE.BIN",
+    ],
 )
 def test_side_files_are_ignored(name):
     """Of every program that people upload with, in any case."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from whisperd import config
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
+from whisperd.engine.weights.ct2_files import find_ct2
 from whisperd.engine.weights.find import find
 from whisperd.errors import EXIT_BOOT, EXIT_OK, BootError
 from whisperd.speech.media import find_ffmpeg
@@ -115,11 +117,25 @@ def _ffmpeg(settings: Config) -> Finding:
 
 
 def _model(settings: Config) -> Finding:
+    if settings.engine == "faster-whisper":
+        return _ct2_model(settings)
     try:
         weights = find(settings.model, settings.models_directory)
     except BootError as error:
         fetchable = canonical(settings.model) in OFFICIAL
         return Finding("error", error.message + (" (it can be fetched)" if fetchable else ""), error.hint)
+    return Finding("ok", f"model {settings.model}: {weights.source}")
+
+
+def _ct2_model(settings: Config) -> Finding:
+    if importlib.util.find_spec("faster_whisper") is None:
+        return Finding(
+            "error", "the engine faster-whisper is not installed", "run `pip install 'whisperd[faster-whisper]'`"
+        )
+    try:
+        weights = find_ct2(settings.model, settings.models_directory)
+    except BootError as error:
+        return Finding("error", error.message, error.hint)
     return Finding("ok", f"model {settings.model}: {weights.source}")
 
 

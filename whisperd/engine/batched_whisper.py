@@ -60,7 +60,13 @@ class BatchedWhisper:
 
     def check(self, options: TranscribeOptions) -> None:
         """Refuse a language or task that this model was not trained for."""
-        check(options, self._info.model, self._dims, multilingual=self._multilingual, languages=self._languages)
+        check(
+            options,
+            self._info.model,
+            multilingual=self._multilingual,
+            languages=self._languages,
+            whole_decoder=self._dims.n_text_layer >= self._dims.n_audio_layer,
+        )
 
     def warm_up(self, options: TranscribeOptions) -> None:
         """Decode a second of noise: what fails on first use fails before anyone sends a job."""

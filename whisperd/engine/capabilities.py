@@ -9,19 +9,24 @@ from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisperd.errors import InputError
 
 if TYPE_CHECKING:
-    from whisper.model import ModelDimensions
-
     from whisperd.options import TranscribeOptions
 
 
-def check(options: TranscribeOptions, model: str, dims: ModelDimensions, *, multilingual: bool, languages: int) -> None:
+def check(options: TranscribeOptions, model: str, *, multilingual: bool, languages: int, whole_decoder: bool) -> None:
     """Refuse a language or task that the model does not know.
+
+    Args:
+        options: of the job.
+        model: its name, for the message.
+        multilingual: whether it knows more than English.
+        languages: how many of openai-whisper's list it knows.
+        whole_decoder: whether its decoder is as deep as its encoder.
 
     Raises:
         InputError: `unsupported`.
     """
     # Models whose decoder was cut (turbo, distil) learned to transcribe only: told to translate, they transcribe.
-    if options.task == "translate" and (not multilingual or dims.n_text_layer < dims.n_audio_layer):
+    if options.task == "translate" and not (multilingual and whole_decoder):
         raise _unsupported(f"model {model} cannot translate", "use base, small, medium or large-v3")
     if options.language is None:
         return

@@ -26,8 +26,18 @@ def create(options: EngineOptions) -> Engine | WindowEngine:
         from whisperd.engine.openai_whisper import OpenAIWhisper  # noqa: PLC0415
 
         return OpenAIWhisper(options)
+    if options.engine == "faster-whisper":
+        try:
+            from whisperd.engine.faster_whisper import FasterWhisper  # noqa: PLC0415
+        except ImportError as error:
+            raise BootError(
+                f"the engine faster-whisper is not installed: {error}",
+                hint="run `pip install 'whisperd[faster-whisper]'`",
+            ) from error
+
+        return FasterWhisper(options)
     if options.engine == "scripted":
         from whisperd.engine.scripted import Scripted  # noqa: PLC0415
 
         return Scripted(options)
-    raise BootError(f"there is no engine {options.engine!r}", hint="set engine to openai-whisper")
+    raise BootError(f"there is no engine {options.engine!r}", hint="set engine to openai-whisper or faster-whisper")

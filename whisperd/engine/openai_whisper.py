@@ -93,7 +93,13 @@ class OpenAIWhisper:
             InputError: `unsupported`.
         """
         model = self._model
-        check(options, self._info.model, model.dims, multilingual=model.is_multilingual, languages=model.num_languages)
+        check(
+            options,
+            self._info.model,
+            multilingual=model.is_multilingual,
+            languages=model.num_languages,
+            whole_decoder=model.dims.n_text_layer >= model.dims.n_audio_layer,
+        )
 
     def transcribe(
         self,
@@ -121,7 +127,7 @@ class OpenAIWhisper:
             with self._watched(progress):
                 mel = LogMel(audio, self._model.dims.n_mels, lambda frame: progress.reach(frame / FRAMES_PER_SECOND))
                 language, probability = self._language(mel, options.language)
-                result = self._run(audio, mel, dataclasses.asdict(options) | {"language": language})
+                result = self._run(audio, mel, arguments_of(options) | {"language": language})
         except Exception as error:
             if error is progress.interruption:
                 raise
@@ -211,6 +217,13 @@ def _without_known_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="unclosed file .*tiktoken", category=ResourceWarning)
         warnings.filterwarnings("ignore", message="__array_wrap__ must accept", category=DeprecationWarning)
         yield
+
+
+def arguments_of(options: TranscribeOptions) -> dict[str, Any]:
+    """What `whisper.transcribe` is to be called with: everything but what is another engine's."""
+    arguments = dataclasses.asdict(options)
+    del arguments["hotwords"]
+    return arguments
 
 
 def _segment(raw: dict[str, Any], duration_seconds: float, *, with_words: bool) -> Segment:

@@ -1,22 +1,34 @@
 """inotify: hints that something may have changed, and the admission that hints were lost.
 
-There is no thread: the kernel's queue is the queue, and the supervisor waits for its descriptor beside the workers'.
-Folders are added by the scan as it enters them, before it reads them, so that nothing falls between the two.
+watchdog's binding to inotify(7) is used, its observer threads are not: those end unseen, keep a lost watch and a full
+queue to themselves, skip sub-folders beyond the limit of watches without a word, and hold events back for half a second
+after each of our own renames (https://github.com/gorakhargosh/watchdog/issues/654, 663, 738). Here the kernel's queue is
+the queue, and the supervisor waits for its descriptor beside the workers'. Folders are added by the scan as it enters
+them, before it reads them, so that nothing falls between the two.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from inotify_simple import INotify, flags
+from watchdog.observers.inotify_c import (
+    InotifyConstants,
+    WatchDescriptor,
+    inotify_add_watch,
+    inotify_init,
+    inotify_rm_watch,
+)
 
 from whisperd.spool.durable import Folder, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 COOKIE = ".whisperd-cookie"
@@ -24,17 +36,25 @@ COOKIE_SECONDS = 5.0  # its event comes at once; a machine under load may need a
 
 # without OPEN and CLOSE_NOWRITE, which our own reads cause, and without MODIFY, one for each write(2)
 _WANTED = (
-    flags.CREATE
-    | flags.CLOSE_WRITE
-    | flags.ATTRIB
-    | flags.MOVED_TO
-    | flags.MOVED_FROM
-    | flags.DELETE
-    | flags.DELETE_SELF
-    | flags.MOVE_SELF
-    | flags.ONLYDIR
-    | flags.EXCL_UNLINK
+    InotifyConstants.IN_CREATE
+    | InotifyConstants.IN_CLOSE_WRITE
+    | InotifyConstants.IN_ATTRIB
+    | InotifyConstants.IN_MOVED_TO
+    | InotifyConstants.IN_MOVED_FROM
+    | InotifyConstants.IN_DELETE
+    | InotifyConstants.IN_DELETE_SELF
+    | InotifyConstants.IN_MOVE_SELF
+    | InotifyConstants.IN_ONLYDIR
+    | InotifyConstants.IN_EXCL_UNLINK
 )
+_ENDED = (
+    InotifyConstants.IN_IGNORED
+    | InotifyConstants.IN_UNMOUNT
+    | InotifyConstants.IN_MOVE_SELF
+    | InotifyConstants.IN_DELETE_SELF
+)
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows, zeros included: inotify(7)
+_BUFFER_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -59,18 +79,20 @@ class Watch:
         self._inbox = inbox
         status = os.stat(inbox)
         self._identity = status.st_dev, status.st_ino
-        self._inotify = INotify(nonblocking=True)
+        self._fd = _checked(inotify_init())
+        os.set_inheritable(self._fd, False)  # an ffmpeg that held it would keep the watches
+        os.set_blocking(self._fd, False)
         self._paths: dict[int, tuple[str, ...]] = {}
         self._cookie_at: float | None = None
         self.is_full = False
 
     def fileno(self) -> int:
         """Readable when there is something to `drain`."""
-        return int(self._inotify.fileno())
+        return self._fd
 
     def close(self) -> None:
         """Watch no more."""
-        self._inotify.close()
+        os.close(self._fd)
         self._take_cookie_back()
 
     def add(self, parts: tuple[str, ...], folder: Folder) -> bool:
@@ -79,7 +101,7 @@ class Watch:
         Past the limit of watches `is_full` becomes true, and what happens in the folder is left to the scan.
         """
         try:
-            number = self._inotify.add_watch(f"/proc/self/fd/{folder.fd}", _WANTED)
+            number = _checked(inotify_add_watch(self._fd, b"/proc/self/fd/%d" % folder.fd, _WANTED))
         except OSError as error:
             self.is_full |= error.errno in {errno.ENOSPC, errno.ENOMEM}
             return True
@@ -91,31 +113,44 @@ class Watch:
         """What was told since the last call."""
         hints = Hints()
         gone: set[tuple[str, ...]] = set()
-        for event in self._inotify.read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:
+        for number, mask, name in self._read():
+            if mask & InotifyConstants.IN_Q_OVERFLOW:
                 hints.lost = True
                 continue
-            parts = self._paths.get(event.wd)
+            parts = self._paths.get(number)
             if parts is None:
                 continue
-            if event.mask & flags.IGNORED:
-                del self._paths[event.wd]
-            if event.mask & (flags.IGNORED | flags.UNMOUNT | flags.MOVE_SELF | flags.DELETE_SELF):
+            if mask & InotifyConstants.IN_IGNORED:
+                del self._paths[number]
+            if mask & _ENDED:
                 hints.broken |= not parts
-            elif event.name == COOKIE and not parts:
+            elif name == COOKIE and not parts:
                 if self._cookie_at is not None:
                     self._take_cookie_back()
-            elif event.mask & flags.ISDIR:
-                if event.mask & (flags.CREATE | flags.MOVED_TO):
-                    hints.folders.add("/".join((*parts, event.name)))
-                elif event.mask & (flags.DELETE | flags.MOVED_FROM):
-                    gone.add((*parts, event.name))
-            elif event.name:
-                hints.files.add("/".join((*parts, event.name)))
+            elif mask & InotifyConstants.IN_ISDIR:
+                if mask & (InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO):
+                    hints.folders.add("/".join((*parts, name)))
+                elif mask & (InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM):
+                    gone.add((*parts, name))
+            elif name:
+                hints.files.add("/".join((*parts, name)))
         if gone:
             hints.folder_gone = True
             self._remove(gone)
         return hints
+
+    def _read(self) -> Iterator[tuple[int, int, str]]:
+        """Watch, mask and name of each event that is there."""
+        while True:
+            try:
+                data = os.read(self._fd, _BUFFER_BYTES)
+            except BlockingIOError:
+                return
+            at = 0
+            while at < len(data):
+                number, mask, _, length = _EVENT.unpack_from(data, at)
+                at += _EVENT.size + length
+                yield number, mask, os.fsdecode(data[at - length : at].rstrip(b"\0"))
 
     def is_of(self, inbox: Path) -> bool:
         """Whether the path still leads to the directory that is watched: it may have been replaced, or mounted over."""
@@ -149,5 +184,14 @@ class Watch:
         for number, parts in tuple(self._paths.items()):
             if any(parts[:depth] in gone for depth in range(1, len(parts) + 1)):
                 del self._paths[number]
-                with contextlib.suppress(OSError):
-                    self._inotify.rm_watch(number)
+                inotify_rm_watch(
+                    self._fd, WatchDescriptor(number)
+                )  # the kernel may have done so before: then there is nothing to do
+
+
+def _checked(result: int) -> int:
+    """What a call of libc gave, which is -1 if it failed."""
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.job import Failure, Job, Progress, Result, Signature, Status, printable, utc_now
-from whisperd.spool import names, records, sidecar
+from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
+from whisperd.spool import names, notes, records, sidecar
 from whisperd.spool.durable import Folder, failpoint, is_transient, move, remove_tree, share, write
 from whisperd.spool.places import Places
 
@@ -270,31 +270,7 @@ class Store:
 
     def stale_notes(self) -> Iterator[str | None]:
         """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
-        for top, _, files in os.walk(self.layout.outbox):
-            relative = os.path.relpath(top, self.layout.outbox)
-            folders = () if relative == "." else tuple(relative.split("/"))
-            for file in files:
-                if not file.endswith(names.SIDECAR_SUFFIX):
-                    continue
-                place = names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX))
-                yield place if self._is_stale(folders, file) else None
-
-    def _is_stale(self, folders: tuple[str, ...], file: str) -> bool:
-        with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
-            document = sidecar.decode(outbox.read(file))
-            if document and document["id"] is None and document["status"] == Status.PENDING:
-                return not self._is_waiting(folders, str(document.get("source")).removeprefix("inbox/"))
-        return False
-
-    def _is_waiting(self, folders: tuple[str, ...], shown: str) -> bool:
-        """Whether the inbox has an entry that is shown like this."""
-        try:
-            with Folder(self.layout.inbox, folders) as inbox:
-                if "\\" not in shown:
-                    return inbox.exists(names.split(shown)[1])
-                return any(printable(names.join(folders, entry)) == shown for entry in os.listdir(inbox.fd))
-        except FileNotFoundError:
-            return False
+        return notes.stale(self.layout)
 
     def _write_sidecar(self, place: str, document: dict[str, Any], *, sync: bool) -> None:
         folders, file = names.split(place)

@@ -16,7 +16,8 @@ import torch
 from whisper.audio import TOKENS_PER_SECOND
 from whisper.timing import WordTiming, dtw_cpu, median_filter, merge_punctuations
 
-from whisperd.transcript import Segment, Word
+from whisperd.engine.batched.segments import in_order
+from whisperd.transcript import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from whisperd.engine.batched.network import TextDecoder
+    from whisperd.transcript import Segment
 
 _FILTER_WIDTH = 7
 # Defaults of whisper.transcribe; their full-width signs are meant.
@@ -71,7 +73,7 @@ class Aligner:
                 saved += len(timing.tokens)
                 at += 1
             fitted = _fit(segment, words, usual, earliest)
-            result.append(_in_order(fitted, earliest, seconds))
+            result.append(in_order(fitted, earliest, seconds))
             earliest = result[-1].end
         return tuple(result)
 
@@ -138,17 +140,4 @@ def _fit(segment: Segment, words: list[Word], usual: float, last_end: float) -> 
         words[-1] = replace(last, end=max(last.start + usual, end))
     else:
         end = last.end
-    return replace(segment, start=start, end=end, words=tuple(words))
-
-
-def _in_order(segment: Segment, earliest: float, latest: float) -> Segment:
-    """Words one after the other, inside segment and window: the trimming above can break each of these."""
-    words, at = [], earliest
-    for word in segment.words or ():
-        start = round(min(max(word.start, at), latest), 2)
-        end = round(min(max(word.end, start), latest), 2)
-        words.append(replace(word, start=start, end=end))
-        at = end
-    start = words[0].start if words else max(segment.start, earliest)
-    end = words[-1].end if words else max(segment.end, start)
     return replace(segment, start=start, end=end, words=tuple(words))

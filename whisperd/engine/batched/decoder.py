@@ -14,33 +14,29 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
 from whisper.audio import CHUNK_LENGTH
-from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
+from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisper.utils import compression_ratio
 
 from whisperd.engine.batched.align import Aligner
 from whisperd.engine.batched.compute import memory_errors, resolve_compute_type
-from whisperd.engine.batched.encoder import AudioEncoder
-from whisperd.engine.batched.features import mel_of, seconds_of, seed_of
-from whisperd.engine.batched.lane import Lane, Manner, Outcome, Trial, noise_for
+from whisperd.engine.batched.features import is_audible, seconds_of
+from whisperd.engine.batched.lane import Lane, Manner, Outcome, Trial
 from whisperd.engine.batched.network import TextDecoder
 from whisperd.engine.batched.quality import Quality
 from whisperd.engine.batched.rules import Rules, suppressed_tokens
 from whisperd.engine.batched.search import best_of
 from whisperd.engine.batched.segments import cut_segments
+from whisperd.engine.batched.start import Starter
 from whisperd.engine.batched.windows import Decoded, Window
 from whisperd.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
-    from whisperd.engine.batched.network import KeyValue
     from whisperd.options import TranscribeOptions
 
 _PATIENCE_STEPS = 64  # a few windows of another manner wait so long for company
@@ -74,12 +70,10 @@ class BatchedDecoder:
     ) -> None:
         self.device, self.max_batch = device, max_batch
         self.dtype = resolve_compute_type(device, compute_type)
-        self._short_seconds, self._margin_seconds = short_seconds, margin_seconds
-        self._multilingual, self._languages = model.is_multilingual, model.num_languages
-        self._dims = model.dims
+        self._short_seconds, self._dims = short_seconds, model.dims
         with memory_errors("loading the model"):
-            self._encoder = AudioEncoder(model, device, self.dtype)
             self._network = TextDecoder(model, device, self.dtype)
+            self._starter = Starter(model, self._network, margin_seconds)
         heads = [(int(layer), int(head)) for layer, head in model.alignment_heads.to_dense().nonzero().tolist()]
         self._aligner = Aligner(self._network, heads)
         self._lanes: dict[Manner, Lane] = {}
@@ -94,7 +88,7 @@ class BatchedDecoder:
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Text as tokens for a window's `prompt` or `prefix`."""
-        return tuple(self._tokenizer(None, "transcribe").encode(" " + text.strip()))
+        return tuple(self._starter.tokenizer().encode(" " + text.strip()))
 
     def submit(self, window: Window) -> int:
         """Take a window; its ticket comes back from `step` with the result.
@@ -168,11 +162,10 @@ class BatchedDecoder:
         Raises:
             InputError: the model knows English only.
         """
-        if not self._multilingual:
+        if not self._starter.multilingual:
             raise InputError("an English-only model cannot detect languages", code="options")
         with memory_errors("detecting languages"):
-            features = [self._encoder(mel_of(window, self._dims.n_mels, None, self.device)[None]) for window in windows]
-            return [self._detect(self._network.cross(one))[0] for one in features]
+            return [self._starter.detect_language(window) for window in windows]
 
     def _check(self, window: Window) -> str | None:
         """What the window asks for can be done; its language, None if it is to be detected."""
@@ -181,23 +174,20 @@ class BatchedDecoder:
             raise ValueError("a window has either audio or mel")
         if not 0 < seconds_of(window) <= CHUNK_LENGTH:
             raise InputError(f"a window of {seconds_of(window):.1f} s; they may have up to 30 s", code="options")
-        suppressed_tokens(self._tokenizer(None, "transcribe"), options.suppress_tokens)
+        suppressed_tokens(self._starter.tokenizer(), options.suppress_tokens)
         language = window.language or options.language
         if language is not None:
             language = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
-            if language not in tuple(LANGUAGES)[: self._languages]:
+            if language not in tuple(LANGUAGES)[: self._starter.languages]:
                 raise InputError(f"this model does not know the language {language!r}", code="options")
-        if self._multilingual:
+        if self._starter.multilingual:
             return language
         if language not in (None, "en") or options.task == "translate":
             raise InputError("an English-only model transcribes English and nothing else", code="options")
         return "en"
 
-    def _tokenizer(self, language: str | None, task: str) -> Any:
-        return get_tokenizer(self._multilingual, num_languages=self._languages, language=language, task=task)
-
     def _manner(self, options: TranscribeOptions, temperature: float) -> Manner:
-        suppressed = suppressed_tokens(self._tokenizer(None, "transcribe"), options.suppress_tokens)
+        suppressed = suppressed_tokens(self._starter.tokenizer(), options.suppress_tokens)
         if temperature == 0 and options.beam_size is not None:
             candidates = max(1, round(options.beam_size * (options.patience or 1.0)))
             return Manner(beams=True, group=options.beam_size, max_candidates=candidates, suppressed=suppressed)
@@ -232,70 +222,10 @@ class BatchedDecoder:
         if not ready or not free:
             return
         if lane is None:
-            rules = Rules(self._tokenizer(None, "transcribe"), manner.suppressed, self._dims.n_audio_ctx, self.device)
+            rules = Rules(self._starter.tokenizer(), manner.suppressed, self._dims.n_audio_ctx, self.device)
             lane = self._lanes[manner] = Lane(self._network, rules, manner, self.max_batch, self._dims.n_audio_ctx)
         trials = [queue.popleft() for _ in range(min(free, len(queue)))]
-        self._encode([trial for trial in trials if trial.features is None])
-        for _, alike in groupby(sorted(trials, key=_frames), key=_frames):
-            self._begin(lane, manner, list(alike))
-
-    def _encode(self, trials: list[Trial]) -> None:
-        mels = []
-        for trial in trials:
-            margin = None if trial.full else self._margin_seconds
-            mels.append(mel_of(trial.window, self._dims.n_mels, margin, self.device))
-        by_length = sorted(zip(trials, mels, strict=True), key=lambda pair: pair[1].shape[-1])
-        for _, alike in groupby(by_length, key=lambda pair: pair[1].shape[-1]):
-            pairs = list(alike)
-            features = self._encoder(torch.stack([mel for _, mel in pairs]))
-            for (trial, _), one in zip(pairs, features, strict=True):
-                trial.features = one
-
-    def _begin(self, lane: Lane, manner: Manner, trials: list[Trial]) -> None:
-        """Start an attempt for windows with features of one length."""
-        cross = self._network.cross(torch.stack([_features(trial) for trial in trials]))
-        self._name_languages(trials, cross)
-        for trial in trials:
-            trial.initial = self._initial_tokens(trial)
-        width = max(len(trial.initial) for trial in trials)
-        padded = [[*trial.initial, *[0] * (width - len(trial.initial))] for trial in trials]
-        filled = self._network.prefill(torch.tensor(padded, device=self.device), cross)
-        starts = torch.tensor([trial.initial.index(trial.tokenizer.sot) for trial in trials], device=self.device)
-        at_start = filled.hidden[torch.arange(len(trials), device=self.device), starts]
-        silences = self._network.logits(at_start).softmax(-1)[:, trials[0].tokenizer.no_speech].tolist()
-        for row, trial in enumerate(trials):
-            trial.no_speech_prob = silences[row]
-            temperature = trial.window.options.temperature[trial.temperature_index]
-            noise = None
-            if temperature > 0:
-                noise = noise_for(
-                    seed_of(trial.window) + trial.temperature_index, manner.group, self._dims.n_text_ctx + 1
-                )
-            own = [(key[row], value[row]) for key, value in filled.own]
-            lane.join(trial, own, [(key[row], value[row]) for key, value in cross], temperature, noise)
-
-    def _name_languages(self, trials: list[Trial], cross: list[KeyValue]) -> None:
-        unknown = [row for row, trial in enumerate(trials) if trial.language is None]
-        if unknown:
-            found = self._detect([(key[unknown], value[unknown]) for key, value in cross])
-            for row, chances in zip(unknown, found, strict=True):
-                likeliest = max(chances, key=chances.__getitem__)
-                trials[row].language, trials[row].language_probability = likeliest, chances[likeliest]
-        for trial in trials:
-            trial.tokenizer = self._tokenizer(trial.language, trial.window.options.task)
-
-    def _detect(self, cross: list[KeyValue]) -> list[dict[str, float]]:
-        tokenizer = self._tokenizer(None, "transcribe")
-        start = torch.full((len(cross[0][0]), 1), tokenizer.sot, device=self.device)
-        logits = self._network.logits(self._network.prefill(start, cross).hidden[:, 0])
-        chances = logits[:, list(tokenizer.all_language_tokens)].softmax(-1).tolist()
-        return [dict(zip(tokenizer.all_language_codes, row, strict=True)) for row in chances]
-
-    def _initial_tokens(self, trial: Trial) -> tuple[int, ...]:
-        """Prompt, start, language and task, prefix: `DecodingTask._get_initial_tokens`."""
-        tokenizer, window, half = trial.tokenizer, trial.window, self._dims.n_text_ctx // 2
-        prompt = (tokenizer.sot_prev, *window.prompt[-(half - 1) :]) if window.prompt else ()
-        return (*prompt, *tokenizer.sot_sequence, *window.prefix)
+        self._starter.start(trials, lane, manner.group)
 
     def _judge(self, outcome: Outcome) -> Decoded | None:
         """The result, or None if the window is to be tried again."""
@@ -308,14 +238,15 @@ class BatchedDecoder:
             no_speech_prob=trial.no_speech_prob,
             looped=outcome.looped,
         )
-        if quality.needs_fallback(options) and self._try_again(trial):
+        audible = is_audible(trial.window)
+        if audible and quality.needs_fallback(options) and self._try_again(trial):
             return None
         seconds = seconds_of(trial.window)
         cut = cut_segments(best.tokens, trial.tokenizer, seconds, truncated=outcome.truncated)
-        temperature, silent = options.temperature[trial.temperature_index], quality.is_silence(options)
+        temperature, silent = options.temperature[trial.temperature_index], not audible or quality.is_silence(options)
         segments = () if silent else cut.segments
         if options.word_timestamps:
-            segments = self._aligner.add_words(segments, _features(trial), trial.tokenizer, seconds)
+            segments = self._aligner.add_words(segments, trial.encoded, trial.tokenizer, seconds)
         return Decoded(
             language=trial.language or "en",
             language_probability=trial.language_probability,
@@ -352,12 +283,3 @@ class BatchedDecoder:
         trial.attempts += 1
         self._queue(trial, first=True)
         return True
-
-
-def _features(trial: Trial) -> Tensor:
-    assert trial.features is not None
-    return trial.features
-
-
-def _frames(trial: Trial) -> int:
-    return _features(trial).shape[0]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND: int = SAMPLE_RATE // HOP_LENGTH
 _STEP_FRAMES = 100  # lengths that the encoder runs over, so that short windows meet others of their length
-_LEAST_FRAMES = 500
+# With 5 s the words of clips of 1 to 4 s were as right as with 30, but every third full stop was lost; with 8 they stayed.
+_LEAST_FRAMES = 800
+_FAINTEST = 1e-4  # of full scale, -80 dB: three steps of 16 bits
 
 
 def seconds_of(window: Window) -> float:
@@ -36,6 +38,15 @@ def seed_of(window: Window) -> int:
         return zlib.crc32(window.mel.contiguous().cpu().numpy().tobytes())
     assert window.audio is not None
     return zlib.crc32(np.ascontiguousarray(window.audio).tobytes())
+
+
+def is_audible(window: Window) -> bool:
+    """Whether there is any sound. Out of nothing Whisper hears " you", and is too sure of it for its own thresholds."""
+    if window.audio is None:
+        return True
+    full_scale = 32768.0 if window.audio.dtype == np.int16 else 1.0
+    loudest = max(abs(float(window.audio.max())), abs(float(window.audio.min())))
+    return loudest > _FAINTEST * full_scale
 
 
 def mel_of(window: Window, n_mels: int, margin_seconds: float | None, device: torch.device) -> Tensor:

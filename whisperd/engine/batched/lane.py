@@ -51,6 +51,12 @@ class Trial:
     checked: int = 0  # of the sampled ones, for loops
     waited_steps: int = 0
 
+    @property
+    def encoded(self) -> Tensor:
+        """The features, which are there from the first attempt on."""
+        assert self.features is not None
+        return self.features
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,25 @@ def cut_segments(tokens: Sequence[int], tokenizer: Any, seconds: float, *, trunc
             segments.append(tail)
     kept = (segment for segment in segments if segment.start != segment.end and segment.text.strip())
     return Cut(tuple(kept), min(covered, seconds))
+
+
+def in_order(segment: Segment, earliest: float, latest: float) -> Segment:
+    """The same segment with its words one after the other, inside it and its window: alignment alone does not see to it.
+
+    Args:
+        segment: times in seconds from the start of the window.
+        earliest: the end of the segment before.
+        latest: the end of the window.
+    """
+    words, at = [], earliest
+    for word in segment.words or ():
+        start = round(min(max(word.start, at), latest), 2)
+        end = round(min(max(word.end, start), latest), 2)
+        words.append(replace(word, start=start, end=end))
+        at = end
+    start = words[0].start if words else max(segment.start, earliest)
+    end = words[-1].end if words else max(segment.end, start)
+    return replace(segment, start=start, end=end, words=tuple(words))
 
 
 def _segment(tokens: Sequence[int], tokenizer: Any, start: float, end: float) -> Segment:

@@ -43,8 +43,8 @@ def find(model: str, directory: Path) -> Weights:
     path = directory / f"{name}.pt"
     if files.is_file(path):
         return _checkpoint(path)
-    if package := _package(name):
-        return package
+    if found := package(name):
+        return found
     raise BootError(f"no weights for the model {model!r}: {path} is not there", hint=_remedy(name))
 
 
@@ -52,7 +52,7 @@ def installed(directory: Path) -> list[Weights]:
     """All weights on this machine, one entry a model: that which `find` gives for its name."""
     checkpoints = [_checkpoint(path) for path in sorted(directory.glob("*.pt")) if files.is_file(path)]
     fetched = {weights.model for weights in checkpoints}
-    packages = [_package(name) for name in PACKAGES if name not in fetched]
+    packages = [package(name) for name in PACKAGES if name not in fetched]
     return [*checkpoints, *(weights for weights in packages if weights)]
 
 
@@ -67,13 +67,13 @@ def _checkpoint(path: Path) -> Weights:
     )
 
 
-def _package(name: str) -> Weights | None:
-    """Locate a package's files by its metadata: its code is never imported."""
-    package = PACKAGES.get(name)
-    if package is None:
+def package(name: str) -> Weights | None:
+    """The weights that an extra of whisperd brought: located by its metadata, its code is never imported."""
+    known = PACKAGES.get(name)
+    if known is None:
         return None
     paths = []
-    for part in package.parts:
+    for part in known.parts:
         try:
             distribution = metadata.distribution(part.distribution)
         except metadata.PackageNotFoundError:
@@ -82,8 +82,8 @@ def _package(name: str) -> Weights | None:
         if distribution.version != part.version or not files.is_file(path):
             return None
         paths.append(path)
-    source = "the package index: " + ", ".join(f"{part.distribution} {part.version}" for part in package.parts)
-    return Weights(model=name, kind="package", paths=tuple(paths), sha256=package.sha256, source=source)
+    source = "the package index: " + ", ".join(f"{part.distribution} {part.version}" for part in known.parts)
+    return Weights(model=name, kind="package", paths=tuple(paths), sha256=known.sha256, source=source)
 
 
 def _remedy(name: str) -> str:

@@ -1,0 +1,67 @@
+"""Recordings whose words are known."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from whisperd.errors import WhisperdError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAMPLE = "jfk.ogg"
+SAMPLE_TEXT = (
+    "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
+)
+SAMPLE_REPEATED = 11  # two minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording and what is said in it."""
+
+    path: Path
+    reference: str
+    language: str | None  # by the folder it lies in; None: nobody says
+
+
+def find_recordings(directory: Path) -> list[Recording]:
+    """Every `x.ogg` (or any other suffix) that has an `x.txt` beside it, at any depth, in the order of their names.
+
+    A folder named by a language code, such as `fr/`, says in which language its texts are to be compared.
+
+    Raises:
+        WhisperdError: there is none.
+    """
+    found = []
+    for path in sorted(directory.rglob("*")):
+        text = path.with_suffix(".txt")
+        if path.suffix not in {"", ".txt"} and path.is_file() and text.is_file():
+            folder = path.parent.name if path.parent != directory else ""
+            language = folder if re.fullmatch(r"[a-z]{2,3}", folder) else None
+            found.append(Recording(path, text.read_text("utf-8").strip(), language))
+    if not found:
+        raise WhisperdError(
+            f"no recordings with reference texts in {directory}", hint="each x.ogg needs an x.txt with its words"
+        )
+    return found
+
+
+def sample(directory: Path, ffmpeg: Path) -> Recording:
+    """The recording that ships with whisperd, again and again, as one file in `directory`: 121 s.
+
+    Raises:
+        WhisperdError: ffmpeg could not write it.
+    """
+    target = directory / "sample.wav"
+    with resources.as_file(resources.files("whisperd") / "samples" / SAMPLE) as source:
+        repeat = ["-stream_loop", str(SAMPLE_REPEATED - 1), "-i", str(source), "-ac", "1", "-ar", "16000", str(target)]
+        command = [str(ffmpeg), "-nostdin", "-v", "error", *repeat]
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if ran.returncode:
+        raise WhisperdError(f"the sample cannot be made: {ran.stderr.strip()}")
+    return Recording(target, " ".join([SAMPLE_TEXT] * SAMPLE_REPEATED), "en")

@@ -1,0 +1,110 @@
+"""From audio to the first step: encoder, language, initial tokens, keys and values."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from whisper.tokenizer import get_tokenizer
+
+from whisperd.engine.batched.encoder import AudioEncoder
+from whisperd.engine.batched.features import mel_of, seed_of
+from whisperd.engine.batched.lane import Lane, Trial, noise_for
+
+if TYPE_CHECKING:
+    from whisperd.engine.batched.network import KeyValue, TextDecoder
+    from whisperd.engine.batched.windows import Window
+
+
+class Starter:
+    """Brings windows to where a lane can go on with them.
+
+    Args:
+        model: a `whisper.model.Whisper`; it is read, never changed.
+        network: its decoder.
+        margin_seconds: silence that the encoder sees behind the audio of a short window.
+    """
+
+    def __init__(self, model: Any, network: TextDecoder, margin_seconds: float) -> None:
+        self._encoder = AudioEncoder(model, network.device, network.dtype)
+        self._network, self._dims, self._margin_seconds = network, model.dims, margin_seconds
+        self.multilingual: bool = model.is_multilingual
+        self.languages: int = model.num_languages
+
+    def tokenizer(self, language: str | None = None, task: str = "transcribe") -> Any:
+        """openai-whisper's tokenizer, made once for each language and task."""
+        return get_tokenizer(self.multilingual, num_languages=self.languages, language=language, task=task)
+
+    def start(self, trials: list[Trial], lane: Lane, group: int) -> None:
+        """Let windows join a lane, encoded if they are not yet; together where their features have one length."""
+        self._encode([trial for trial in trials if trial.features is None])
+        for _, alike in groupby(sorted(trials, key=_frames), key=_frames):
+            self._begin(list(alike), lane, group)
+
+    def detect_language(self, window: Window) -> dict[str, float]:
+        """Probability of each language the model knows."""
+        mel = mel_of(window, self._dims.n_mels, None, self._network.device)
+        return self._detect(self._network.cross(self._encoder(mel[None])))[0]
+
+    def _encode(self, trials: list[Trial]) -> None:
+        mels = []
+        for trial in trials:
+            margin = None if trial.full else self._margin_seconds
+            mels.append(mel_of(trial.window, self._dims.n_mels, margin, self._network.device))
+        by_length = sorted(zip(trials, mels, strict=True), key=lambda pair: pair[1].shape[-1])
+        for _, alike in groupby(by_length, key=lambda pair: pair[1].shape[-1]):
+            pairs = list(alike)
+            features = self._encoder(torch.stack([mel for _, mel in pairs]))
+            for (trial, _), one in zip(pairs, features, strict=True):
+                trial.features = one
+
+    def _begin(self, trials: list[Trial], lane: Lane, group: int) -> None:
+        """Start an attempt for windows with features of one length."""
+        cross = self._network.cross(torch.stack([trial.encoded for trial in trials]))
+        self._name_languages(trials, cross)
+        for trial in trials:
+            trial.initial = self._initial_tokens(trial)
+        width = max(len(trial.initial) for trial in trials)
+        padded = [[*trial.initial, *[0] * (width - len(trial.initial))] for trial in trials]
+        filled = self._network.prefill(torch.tensor(padded, device=self._network.device), cross)
+        starts = torch.tensor(
+            [trial.initial.index(trial.tokenizer.sot) for trial in trials], device=self._network.device
+        )
+        at_start = filled.hidden[torch.arange(len(trials), device=self._network.device), starts]
+        silences = self._network.logits(at_start).softmax(-1)[:, trials[0].tokenizer.no_speech].tolist()
+        for row, trial in enumerate(trials):
+            trial.no_speech_prob = silences[row]
+            temperature = trial.window.options.temperature[trial.temperature_index]
+            noise = None
+            if temperature > 0:
+                noise = noise_for(seed_of(trial.window) + trial.temperature_index, group, self._dims.n_text_ctx + 1)
+            own = [(key[row], value[row]) for key, value in filled.own]
+            lane.join(trial, own, [(key[row], value[row]) for key, value in cross], temperature, noise)
+
+    def _name_languages(self, trials: list[Trial], cross: list[KeyValue]) -> None:
+        unknown = [row for row, trial in enumerate(trials) if trial.language is None]
+        if unknown:
+            found = self._detect([(key[unknown], value[unknown]) for key, value in cross])
+            for row, chances in zip(unknown, found, strict=True):
+                likeliest = max(chances, key=chances.__getitem__)
+                trials[row].language, trials[row].language_probability = likeliest, chances[likeliest]
+        for trial in trials:
+            trial.tokenizer = self.tokenizer(trial.language, trial.window.options.task)
+
+    def _detect(self, cross: list[KeyValue]) -> list[dict[str, float]]:
+        tokenizer = self.tokenizer()
+        start = torch.full((len(cross[0][0]), 1), tokenizer.sot, device=self._network.device)
+        logits = self._network.logits(self._network.prefill(start, cross).hidden[:, 0])
+        chances = logits[:, list(tokenizer.all_language_tokens)].softmax(-1).tolist()
+        return [dict(zip(tokenizer.all_language_codes, row, strict=True)) for row in chances]
+
+    def _initial_tokens(self, trial: Trial) -> tuple[int, ...]:
+        """Prompt, start, language and task, prefix: `DecodingTask._get_initial_tokens`."""
+        tokenizer, window, half = trial.tokenizer, trial.window, self._dims.n_text_ctx // 2
+        prompt = (tokenizer.sot_prev, *window.prompt[-(half - 1) :]) if window.prompt else ()
+        return (*prompt, *tokenizer.sot_sequence, *window.prefix)
+
+
+def _frames(trial: Trial) -> int:
+    return trial.encoded.shape[0]
