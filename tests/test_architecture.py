@@ -47,6 +47,7 @@ ARROWS = {
     "speech": SPEECH_VALUES,
     "worker": VALUES | {"speech", "engine", "output", "messages", "spool.durable"},
     # the user's side
+    "bench": VALUES | {"engine", "spool", "speech"},
     "cli": EVERYTHING,
     "__main__": {"cli"},
 }

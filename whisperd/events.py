@@ -80,6 +80,37 @@ class UploadRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class UploadStalled(Event):
+    """Nothing has come of an upload for a long time, and it is not complete."""
+
+    name: str
+    reason: str
+    quiet_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UploadGivenBack(Event):
+    """A recording was changed while it was transcribed: it lies in the inbox again, under `name`, without a transcript."""
+
+    job: Job
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRearmed(Event):
+    """The watch over the inbox had ended, or told nothing; there is a new one and the inbox is scanned."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PollingStarted(Event):
+    """Events do not tell of everything in the inbox: from now on it is read often."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimsPaused(Event):
     """Nothing is claimed for now."""
 

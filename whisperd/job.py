@@ -116,6 +116,18 @@ class Job:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def given_back(self) -> Job:
+        """After an attempt that does not count."""
+        return self.evolve(attempts=max(0, self.attempts - 1), suspect=False)
+
+    def suspected(self) -> Job:
+        """After a death that several jobs may be guilty of: the attempt does not count, and it runs alone."""
+        return self.evolve(attempts=max(0, self.attempts - 1), suspect=True)
+
+    def failed_once(self) -> Job:
+        """After an attempt that failed and counts."""
+        return self.evolve(suspect=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -150,6 +162,12 @@ class Result:
     device: str
     outputs: tuple[str, ...]  # formats rendered
     quality: dict[str, Any] = field(default_factory=dict)
+    duplicate_of: str | None = None  # place of the earlier job whose transcripts these are
+
+    @property
+    def rendered(self) -> tuple[str, ...]:
+        """The formats that lie in this job's own directory until they are published."""
+        return self.outputs if self.duplicate_of is None else ()
 
     @property
     def speed(self) -> float | None:

@@ -75,6 +75,10 @@ class Intake(Section):
         pattern=r"^(\.[^/\x00]{1,30})?$",
         description="take X only once X with this suffix is there, such as .done; empty: off",
     )
+    duplicates: Literal["process", "skip"] = Field(
+        "process",
+        description="skip: content that was transcribed before is not again, its status file points to the earlier transcripts",
+    )
     ignore: tuple[str, ...] = Field((), description="globs of names that are never uploads, besides the built-in list")
     min_free: Bytes = Field(500 << 20, description="below this much free room nothing is claimed: bytes, or 500M, 2G")
 

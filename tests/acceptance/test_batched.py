@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.slow,
     pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),  # openai-whisper's beam search
     pytest.mark.filterwarnings("ignore:unclosed file .*whisper:ResourceWarning"),  # openai-whisper's own tables
 ]
 
@@ -133,18 +134,18 @@ def test_half_precision_short_encoder_and_fallback_cost_no_accuracy(base):
         for language, audio, _ in found
     ]
     ours = [" ".join(segment.text for segment in one.segments) for one in decoded]
-    assert character_errors(found, ours) <= character_errors(found, theirs) + 0.03
+    # One writes "one", another "1": what is counted aloud compares nothing.
+    kept = [n for n in range(len(found)) if not any(letter.isdigit() for letter in ours[n] + theirs[n])]
+    spoken = [found[n][2] for n in kept]
+    assert len(kept) > 15
+    assert (
+        character_errors(spoken, [ours[n] for n in kept]) <= character_errors(spoken, [theirs[n] for n in kept]) + 0.03
+    )
 
 
-def character_errors(found, texts):
-    """Of all clips but the counting ones: some write figures, and some words."""
+def character_errors(references, texts):
     normal = BasicTextNormalizer()
-    chosen = [(reference, text) for (_, _, reference), text in zip(found, texts, strict=True) if not is_count(text)]
-    return jiwer.cer([normal(reference) for reference, _ in chosen], [normal(text) for _, text in chosen])
-
-
-def is_count(text):
-    return any(letter.isdigit() for letter in text)
+    return jiwer.cer([normal(reference) for reference in references], [normal(text) for text in texts])
 
 
 @pytest.mark.parametrize("kind", ["fp32", "bf16"])
@@ -164,7 +165,7 @@ def test_silence_and_hum_give_no_text(base, kind):
     assert [one.segments for one in decoded] == [()] * len(quiet)
 
 
-def test_words_are_those_of_openai_whisper(base, windows, greedy):
+def test_words_are_those_of_openai_whisper(base, windows):
     """Start, end and probability of each word are those of `add_word_timestamps`; they are in order and inside."""
     chosen = [0, 1, 2]
     decoder = BatchedDecoder(base, CPU, "fp32")

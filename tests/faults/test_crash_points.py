@@ -91,27 +91,30 @@ def work_off(root, settings=None):
 
 def write_on(daemon):
     """Go on writing to a recording that is being transcribed, as an uploader who had it open all the time."""
-    daemon.wait(lambda: (daemon.sidecar(NAME) or {}).get("phase") == "transcribing", what="the transcription")
+    daemon.wait(lambda: daemon.status(NAME) == "in_progress", what="the start")
     (original,) = daemon.work.glob("*/original.wav")
     with original.open("ab") as file:
         file.write(b"\0" * 3200)
 
 
+SCENARIOS = {  # transition: settings, what somebody does meanwhile, seconds of audio; a new transition needs a new line
+    "claim": (None, lambda daemon: None, 0.3),
+    "publish": (None, lambda daemon: None, 0.3),
+    "fail": ({"script": "raise:input"}, lambda daemon: None, 0.3),
+    "give_back": (SLOW, write_on, 2.0),
+}
+
+
 @pytest.mark.parametrize("point", every_point())
 def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
     """The next one brings the job to the end it would have had, under the same names, with one attempt counted."""
-    path = tone(root / "inbox" / NAME, seconds=0.3)
-    sha256 = digest(path)
     transition = point.partition(".")[0]
-    settings, act = {
-        "claim": (None, lambda daemon: None),
-        "publish": (None, lambda daemon: None),
-        "fail": ({"script": "raise:input"}, lambda daemon: None),
-        "give_back": (SLOW, write_on),
-    }[transition]
+    settings, act, seconds = SCENARIOS[transition]
+    path = tone(root / "inbox" / NAME, seconds)
+    sha256 = digest(path)
     kill_at(root, point, settings, act)
     if transition == "give_back":
-        sha256 = digest(path)  # of what it is now, and where it is
+        sha256 = digest(path)  # it is back, with what was added
     assert_in_one_place(root, sha256)
 
     daemon = work_off(root, settings)
@@ -128,8 +131,14 @@ def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
     [
         (["claim.after_record", "claim.after_move"], None),
         (
-            ["publish.after_result", "publish.after_output", "publish.after_output", "publish.after_sidecar"]
-            + ["publish.after_sidecar", "publish.after_original"],
+            [
+                "publish.after_result",
+                "publish.after_output",
+                "publish.after_output",
+                "publish.after_sidecar",
+                "publish.after_sidecar",
+                "publish.after_original",
+            ],
             None,
         ),
         (

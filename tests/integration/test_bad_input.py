@@ -187,3 +187,23 @@ def test_an_upload_that_may_not_be_moved_is_explained(humble):
     assert works_on(humble)
     (humble.inbox / "locked").chmod(0o755)
     humble.wait(lambda: humble.status("locked/a.wav") == "completed", what="the transcript")
+
+
+def test_a_folder_that_cannot_be_read_is_explained_and_taken_once_it_can_be_read(humble):
+    """One in which files wait already, and one that comes like that; said once however often the inbox is read."""
+    tone(humble.root.parent / "closed/a.wav")
+    (humble.root.parent / "closed").chmod(0)
+    (humble.root.parent / "closed").rename(humble.inbox / "closed")
+    (humble.inbox / "late").mkdir()
+    with tone(humble.inbox / "late/.a.wav").rename(humble.inbox / "late/a.wav").open("r+b"):
+        humble.wait(lambda: humble.status("late/a.wav") == "pending", what="a note on a file that waits")
+        (humble.inbox / "late").chmod(0)
+        humble.wait(lambda: humble.status("late") == "pending", what="the reason why the folder waits")
+
+    stays(humble, "closed", "cannot look into this folder")
+    assert works_on(humble)
+    (humble.inbox / "closed").chmod(0o755)
+    (humble.inbox / "late").chmod(0o755)
+    humble.wait(lambda: humble.status("closed/a.wav") == "completed", what="the transcript")
+    humble.wait(lambda: humble.status("late/a.wav") == "completed", what="the other transcript")
+    assert len([line for line in humble.lines if "closed: not taken" in line]) == 1

@@ -215,18 +215,21 @@ def test_the_same_name_twice(root, sound):
         assert completed(daemon, "a-2.wav")["sha256"] == digest(second)
 
 
-def test_two_hundred_files_at_once(root, sound):
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_many_files_at_once(root, sound, count):
     """Each exactly once, while the daemon answers its watchdog."""
     few = {"engine": "scripted", "pool": {"workers": 2, "queue_size": 50}, "intake": {"rescan_seconds": 1.0}}
     with Daemon(root, few) as daemon:
         daemon.wait_ready()
-        contents = [sound[:-4] + number.to_bytes(4, "little") for number in range(200)]
+        contents = [sound[:-4] + number.to_bytes(4, "little") for number in range(count)]
         for number, content in enumerate(contents):
             (daemon.inbox / f"{number}.wav").write_bytes(content)
-        waiting = daemon.wait(lambda: reason(daemon, "199.wav") or daemon.status("199.wav"), what="word of the last")
+        waiting = daemon.wait(
+            lambda: reason(daemon, f"{count - 1}.wav") or daemon.status(f"{count - 1}.wav"), what="word"
+        )
 
         assert waiting in {"completed", "in_progress", "pending"} or "the queue is full" in waiting
-        daemon.wait(lambda: len(os.listdir(daemon.done)) == len(contents), within_seconds=200.0, what="all done")
+        daemon.wait(lambda: len(os.listdir(daemon.done)) == len(contents), within_seconds=250.0, what="all done")
         assert taken_once(daemon, *contents)
         assert daemon.notices.count("WATCHDOG=1") > 2
 

@@ -142,15 +142,17 @@ class SharedSpool:
         run("groupadd", name)
         self._exit.callback(run, "groupdel", name)
 
-    def add_person(self, name: str, *groups: str, shell: str = "/bin/sh") -> Person:
-        """A member of these groups with a group and a home of their own."""
+    def add_person(self, name: str, *groups: str, main_group: str = "", shell: str = "/bin/sh") -> Person:
+        """A member of these groups; the main group is one of their own unless another is given."""
         name = f"{self.group}{name}"
         home = self.ground / name
         # the password `*` fits nothing, where sshd takes the default `!` for a locked account
-        run("useradd", "--user-group", "--groups", ",".join(groups), "--shell", shell, "--password", "*", "--home-dir", home, name)
+        account = ["--password", "*", "--shell", shell, "--home-dir", home, "--groups", ",".join(groups)]
+        account += ["--no-user-group", "--gid", main_group] if main_group else ["--user-group"]
+        run("useradd", *account, name)
         self._exit.callback(run, "userdel", name)
         home.mkdir()
-        shutil.chown(home, name, name)
+        shutil.chown(home, name)
         return Person(name, home)
 
     @functools.cached_property

@@ -57,7 +57,7 @@ class Sshd:
 
     def add_sftp_only(self, name: str) -> Person:
         """An account as the snippet's comment makes it."""
-        person = self._spool.add_person(name, self._spool.group, self.sftp_group, shell="/usr/sbin/nologin")
+        person = self._spool.add_person(name, self.sftp_group, main_group=self._spool.group, shell="/usr/sbin/nologin")
         (self._keys / "people" / person.name).write_bytes((self._keys / "authorized").read_bytes())
         return person
 
@@ -84,7 +84,7 @@ class Sshd:
         """Run a batch of commands; the first that fails ends it."""
         batch = "\n".join(commands) + "\n"
         command = ["sftp", *self.options, "-q", "-b", "-", f"{person.name}@127.0.0.1"]
-        return run(*command, check=check, stdin=None, input=batch).stdout
+        return run(*command, check=check, stdin=None, input=batch, cwd=person.home).stdout
 
     def rsync(self, *words: object) -> list[str]:
         """A command line of rsync over ssh."""

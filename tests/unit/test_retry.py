@@ -43,3 +43,14 @@ def test_a_full_disk_costs_no_attempt(attempts):
 def test_the_pause_has_an_end():
     """An hour at most."""
     assert decide(job(50), BROKEN, max_attempts=100, retry_seconds=30.0) == Retry(3600.0, counted=True)
+
+
+def test_each_interruption_doubles_the_pause():
+    """A weekend with a full disk must not be spent decoding the same recordings."""
+    full = Failure("spool_full", "no room", retryable=True)
+    pauses = [
+        decide(job(1), full, max_attempts=3, retry_seconds=30.0, interruptions=count).delay_seconds
+        for count in range(9)
+    ]
+
+    assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0]

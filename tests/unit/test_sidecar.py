@@ -33,6 +33,7 @@ STATES = {
     "decoding": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=Progress(Phase.DECODING)),
     "transcribing": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=RUNNING),
     "completed": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, result=result()),
+    "duplicate": sidecar.of_job(job(), now=NOW, result=result(duplicate_of="bob/b-2.mp3", processing_seconds=0.0)),
     "failed": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, failure=FAILURE),
 }
 every_state = pytest.mark.parametrize("document", STATES.values(), ids=STATES.keys())
@@ -49,7 +50,16 @@ def test_every_field_is_there_in_every_state(document):
 def test_each_field_has_one_type_or_is_null(document):
     """Listed here once more, as a reader of the schema would."""
     text = ["id", "name", "source", "status", "phase", "reason", "profile", "model", "engine", "device", "language"]
-    text += ["original", "sha256", "created_at", "claimed_at", "started_at", "finished_at", "updated_at"]
+    text += [
+        "original",
+        "duplicate_of",
+        "sha256",
+        "created_at",
+        "claimed_at",
+        "started_at",
+        "finished_at",
+        "updated_at",
+    ]
     real = ["progress", "duration_seconds", "processed_seconds", "speed", "eta_seconds", "language_probability"]
     whole = ["schema", "queue_position", "attempts", "size_bytes"]
     mappings = ["outputs", "error", "quality"]
@@ -68,6 +78,7 @@ def test_each_field_has_one_type_or_is_null(document):
         ("decoding", "in_progress", "decoding", 0.0),
         ("transcribing", "in_progress", "transcribing", 25.0),
         ("completed", "completed", "ended", 100.0),
+        ("duplicate", "completed", "ended", 100.0),
         ("failed", "failed", "ended", 0.0),
     ],
 )

@@ -18,6 +18,7 @@ SAMPLE_TEXT = (
     "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 )
 SAMPLE_REPEATED = 11  # two minutes
+TEXTS = frozenset({"", ".txt", ".json", ".srt", ".vtt", ".tsv", ".md"})  # what may lie beside a recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def find_recordings(directory: Path) -> list[Recording]:
     found = []
     for path in sorted(directory.rglob("*")):
         text = path.with_suffix(".txt")
-        if path.suffix not in {"", ".txt"} and path.is_file() and text.is_file():
+        if path.suffix.lower() not in TEXTS and path.is_file() and text.is_file():
             folder = path.parent.name if path.parent != directory else ""
             language = folder if re.fullmatch(r"[a-z]{2,3}", folder) else None
             found.append(Recording(path, text.read_text("utf-8").strip(), language))

@@ -14,6 +14,8 @@ from pathlib import Path
 import whisperd
 from whisperd.errors import EXIT_FAILED, EXIT_OK, WhisperdError
 
+PEERS = ("openai-whisper", "faster-whisper", "whisper.cpp")  # what `bench` knows
+
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
@@ -79,7 +81,29 @@ def parser() -> argparse.ArgumentParser:
         "demo", help="try it: a fresh spool in ./whisperd-demo, one short recording through all of it"
     )
     demo.add_argument("--directory", type=Path, default=Path("whisperd-demo"), metavar="DIR")
+
+    bench = commands.add_parser("bench", help="how fast is this machine, or whisperd beside other programs?")
+    bench.add_argument("--config", type=Path, metavar="FILE", help="configuration to measure (root stays untouched)")
+    bench.add_argument(
+        "--audio", type=Path, metavar="DIR", help="recordings, each x.ogg with its words in x.txt (default: a sample)"
+    )
+    bench.add_argument(
+        "--against", type=_peers, default=(), metavar="LIST", help="of openai-whisper,faster-whisper,whisper.cpp"
+    )
+    bench.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", help="(default: 3, alone 1)")
+    bench.add_argument("--model", metavar="NAME")
+    bench.add_argument("--language", metavar="CODE", help="of all recordings (default: detected)")
+    bench.add_argument("--beam-size", type=int, metavar="N", help="(default: as configured)")
+    bench.add_argument("--json", action="store_true", help="for programs")
     return top
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    """Programs to compare with, each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if unknown := [name for name in names if name not in PEERS]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    return names
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd import events
+from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.retry import Retry, decide
 from whisperd.fair import FairQueue, top_folder
 from whisperd.intake.recheck import State, recheck
 from whisperd.job import Failure, Job, Phase, Progress, Result, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from whisperd.messages import Heartbeat
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
@@ -61,6 +60,7 @@ class Jobs:
         self._emit = emitter.emit
         self.max_attempts = max_attempts
         self.retry_seconds = retry_seconds
+        self.duplicates = Duplicates(store.layout)
         self.queue: FairQueue[Job] = FairQueue()
         self.running: dict[str, Running] = {}
         self.completed = 0
@@ -68,17 +68,18 @@ class Jobs:
         self._delayed: list[tuple[float, int, Job]] = []
         self._endings: dict[str, Ending] = {}
         self._count = itertools.count()
+        self._interruptions: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._positions_at = float("-inf")
 
     def __len__(self) -> int:
         """How many jobs there are that have not ended."""
-        return len(self.queue) + len(self._delayed) + len(self.running) + len(self._endings)
+        return self.waiting + len(self.running) + len(self._endings)
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a worker."""
-        return len(self.queue) + len(self._delayed)
+        """How many jobs wait for a worker, or to be compared with earlier ones."""
+        return len(self.queue) + len(self._delayed) + len(self.duplicates)
 
     def restore(self, recovery: Recovery, now: float) -> None:
         """Take up what an earlier daemon left."""
@@ -88,7 +89,17 @@ class Jobs:
             self._end(job, failure, now)
         for job in recovery.queued:
             self._emit(events.JobRecovered(job))
+            if job.attempts:
+                self.admit(job)
+            else:
+                self.receive(job)
+
+    def receive(self, job: Job) -> None:
+        """Take a job that no worker has had yet: into the queue, unless its content may have been transcribed before."""
+        if not self.duplicates.hold(job):
             self.admit(job)
+        else:
+            self._show(job, Progress(), sync=True, reason="being compared with earlier recordings")
 
     def admit(self, job: Job) -> None:
         """Put a claimed job into the queue."""
@@ -143,9 +154,7 @@ class Jobs:
 
     def finished(self, job_id: str, result: Result, now: float) -> None:
         """A worker has rendered everything; it counts if the original is still what the worker read."""
-        job = self.running.pop(job_id).job
-        ending = self._endings[job.id] = Ending(job, result, now, unchecked_since=now)
-        self._write_end(ending, now)
+        self._end(self.running.pop(job_id).job, result, now, unchecked_since=now)
 
     def attempt_failed(self, job_id: str, failure: Failure, now: float, *, shared: bool = False) -> None:
         """An attempt failed: again, or the end.
@@ -155,27 +164,40 @@ class Jobs:
         """
         job = self.running.pop(job_id).job
         if shared:
-            job = self._noted(job, self._store.suspect)
+            job = self._noted(job.suspected())
             self._emit(events.JobRetried(job, failure, 0.0, counted=False))
             self.admit(job)
             return
-        verdict = decide(job, failure, max_attempts=self.max_attempts, retry_seconds=self.retry_seconds)
+        verdict = decide(
+            job,
+            failure,
+            max_attempts=self.max_attempts,
+            retry_seconds=self.retry_seconds,
+            interruptions=self._interruptions.get(job_id, 0),
+        )
+        if isinstance(verdict, Retry) and not verdict.counted:
+            self._interruptions[job_id] = self._interruptions.get(job_id, 0) + 1
         if not isinstance(verdict, Retry):
             self._end(job, verdict.failure, now)
             return
-        job = self._noted(job, self._store.retry if verdict.counted else self._store.release)
+        job = self._noted(job.failed_once() if verdict.counted else job.given_back())
         heapq.heappush(self._delayed, (now + verdict.delay_seconds, next(self._count), job))
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
         self._show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
 
     def released(self, job_id: str) -> None:
         """A worker gave the job back, or was ended so that it did."""
-        job = self._noted(self.running.pop(job_id).job, self._store.release)
+        job = self._noted(self.running.pop(job_id).job.given_back())
         self._emit(events.JobReleased(job))
         self._show(job, Progress(), sync=True)
 
     def tick(self, now: float) -> None:
         """Queue what has waited long enough, write down ends that could not be written, bring sidecars up to date."""
+        for job, result in self.duplicates.tick():
+            if result is None:
+                self.admit(job)
+            else:
+                self._end(job, result, now, unchecked_since=now)
         while self._delayed and self._delayed[0][0] <= now:
             self.admit(heapq.heappop(self._delayed)[2])
         for ending in [ending for ending in self._endings.values() if ending.next_at <= now]:
@@ -191,6 +213,8 @@ class Jobs:
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""
         times = [ending.next_at for ending in self._endings.values()]
+        if self.duplicates.is_busy:
+            times.append(now)
         if self._delayed:
             times.append(self._delayed[0][0])
         if self.running:
@@ -205,8 +229,8 @@ class Jobs:
         shown = f" ({running})" if running else ""
         return f"{len(self.running)} running{shown}, {self.waiting} queued, {self.completed} done, {self.failed} failed"
 
-    def _end(self, job: Job, outcome: Result | Failure, now: float) -> None:
-        ending = self._endings[job.id] = Ending(job, outcome, now)
+    def _end(self, job: Job, outcome: Result | Failure, now: float, *, unchecked_since: float | None = None) -> None:
+        ending = self._endings[job.id] = Ending(job, outcome, now, unchecked_since=unchecked_since)
         self._write_end(ending, now)
 
     def _write_end(self, ending: Ending, now: float) -> None:
@@ -224,8 +248,10 @@ class Jobs:
             self._emit(events.TransitionDelayed(ending.job, f"{error.strerror}{where}", ending.pause))
             return
         del self._endings[ending.job.id]
+        self._interruptions.pop(ending.job.id, None)
         if isinstance(ending.outcome, Result):
             self.completed += 1
+            self.duplicates.remember(job, ending.outcome)
             self._emit(events.JobFinished(job, ending.outcome))
         else:
             self.failed += 1
@@ -239,10 +265,7 @@ class Jobs:
         if state is State.CHANGED:
             name = self._store.give_back(job)
             del self._endings[job.id]
-            _log.warning(
-                "%s: changed while it was transcribed; the result is thrown away and the file settles again in the inbox",
-                printable(name),
-            )
+            self._emit(events.UploadGivenBack(job, name))
             return True
         if state is State.WRITER and now - since < WRITER_SECONDS:
             if now == since:
@@ -253,10 +276,10 @@ class Jobs:
         ending.unchecked_since = None
         return False
 
-    def _noted(self, job: Job, transition: Callable[[Job], Job]) -> Job:
-        """Write down a changed attempt count; where that fails the old count stands, which errs on the side of blame."""
+    def _noted(self, job: Job) -> Job:
+        """Write down what has become of the attempt; where that fails it is true as long as this daemon lives."""
         try:
-            return transition(job)
+            return self._store.record(job)
         except OSError as error:
             _log.warning("%s: its attempts cannot be written down: %s", printable(job.name), error.strerror)
             return job

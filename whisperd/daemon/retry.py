@@ -27,10 +27,16 @@ class GiveUp:
     failure: Failure
 
 
-def decide(job: Job, failure: Failure, *, max_attempts: int, retry_seconds: float) -> Retry | GiveUp:
-    """What becomes of a job after a failed attempt; `job.attempts` counts it already."""
+def decide(
+    job: Job, failure: Failure, *, max_attempts: int, retry_seconds: float, interruptions: int = 0
+) -> Retry | GiveUp:
+    """What becomes of a job after a failed attempt; `job.attempts` counts it already.
+
+    `interruptions` are its earlier ends that were nobody's fault: the pause doubles for those too, or a weekend with a
+    full disk would be spent decoding the same recordings.
+    """
     if failure.code in TRANSIENT_CODES:
-        return Retry(max(1.0, retry_seconds), counted=False)
+        return Retry(min(RETRY_SECONDS_MAX, max(1.0, retry_seconds) * 2**interruptions), counted=False)
     if not failure.retryable or job.attempts >= max_attempts:
         return GiveUp(failure)
     return Retry(min(RETRY_SECONDS_MAX, retry_seconds * 2 ** (job.attempts - 1)), counted=True)

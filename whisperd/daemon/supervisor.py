@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from whisperd.config import Config
     from whisperd.messages import FromWorker
 
-CLAIMS_PER_TURN = 50  # then workers, signals and the watchdog get their turn
+CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn
 RELEASE_SECONDS = 5.0  # a worker that was asked for its job back has so long to answer
 PAUSE_SECONDS = 5.0  # between looks at a full disk
 
@@ -60,6 +60,7 @@ class Supervisor:
         self._jobs = Jobs(
             self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
         )
+        self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
         self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
         self._ready = False
         self._paused_until: float | None = None
@@ -187,6 +188,7 @@ class Supervisor:
             self._config = config
             logging.getLogger("whisperd").setLevel(config.log_level.upper())
             self._inbox.configure(_intake_options(config))
+            self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
             self._pool.configure(_pool_options(config), config.engine_options())
             self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
             _log.info("the new configuration is in use")
@@ -216,12 +218,14 @@ class Supervisor:
         """Take settled uploads while there is room; True if there may be more to take at once."""
         if not self._has_room(now):
             return False
-        for _ in range(CLAIMS_PER_TURN):
+        end = time.monotonic() + CLAIM_SECONDS
+        while time.monotonic() < end:
             if self._jobs.waiting >= self._config.pool.queue_size:
                 self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
                 return False
             upload = self._inbox.take(now)
             if upload is None:
+                self._resume()
                 return self._inbox.has_more()
             try:
                 job = self._store.claim(
@@ -239,10 +243,11 @@ class Supervisor:
                 self._pause_claims(error, now)
                 return False
             else:
+                self._resume()
                 self._inbox.claimed(upload.name)
                 self._emitter.emit(events.JobClaimed(job, now - upload.first_seen))
                 if upload.failure is None:
-                    self._jobs.admit(job)
+                    self._jobs.receive(job)
                 else:
                     self._jobs.reject(job, upload.failure, now)
         return True
@@ -258,10 +263,13 @@ class Supervisor:
                 SpoolFull(message, hint="make room, or lower intake.min_free; it goes on by itself"), now
             )
             return False
+        return True
+
+    def _resume(self) -> None:
+        """Say so only once something has been written: room for nothing is no room."""
         if self._paused_until is not None:
             self._paused_until = None
             self._emitter.emit(events.ClaimsResumed())
-        return True
 
     def _pause_claims(self, error: SpoolFull, now: float) -> None:
         if self._paused_until is None:
@@ -308,4 +316,4 @@ def _pool_options(config: Config) -> PoolOptions:
 
 def _intake_options(config: Config) -> IntakeOptions:
     intake = config.intake
-    return IntakeOptions(**intake.model_dump(exclude={"min_free"}))
+    return IntakeOptions(**intake.model_dump(exclude={"min_free", "duplicates"}))

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _MOST_TOKENS = 448  # of prompt and text; half as many of text alone
 _LATEST_FIRST = 50  # the first timestamp stands in the first second, in steps of 20 ms: openai-whisper's default
-_ENCODED_AT_ONCE = 4  # attention over 30 s needs 9 MB a window and head
+_ENCODED_AT_ONCE = 2  # attention over 30 s needs 9 MB a window and head
 _CPU = torch.device("cpu")
 # Defaults of openai-whisper; their full-width signs are meant.
 _PREPENDED = "\"'“¿([{-"

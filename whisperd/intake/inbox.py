@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from whisperd.intake.settle import NEVER, Settle, Settling
 from whisperd.intake.sight import Sight
 from whisperd.intake.waiting import Notes, Waiting
 from whisperd.intake.walk import Walker
-from whisperd.job import printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
@@ -38,8 +36,6 @@ LOOKS_PER_TURN = 200
 TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen
 FOLDER_SHARE = 100
 STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Inbox:
         path: the directory.
         options: when an upload counts as complete.
         notes: where it is explained why a file waits.
-        emitter: hears of files that cannot be taken.
+        emitter: hears of files that cannot be taken or that stall, and of changes to the watch.
     """
 
     def __init__(self, path: Path, options: IntakeOptions, notes: Notes, emitter: events.Emitter) -> None:
@@ -67,7 +63,7 @@ class Inbox:
         self._emit = emitter.emit
         self._leases = Leases()
         self._waiting = Waiting(notes, self._describe)
-        self._sight = Sight(path)
+        self._sight = Sight(path, emitter)
         self._refused: dict[str, str] = {}
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
@@ -306,7 +302,7 @@ class Inbox:
     def _tell_of_stall(self, name: str, known: Settling, quiet_seconds: float) -> None:
         if quiet_seconds >= STALLED_SECONDS and not known.stall_told:
             known.stall_told = True
-            _log.warning("%s: nothing has come for %.0f min, %s", printable(name), quiet_seconds / 60, known.reason)
+            self._emit(events.UploadStalled(name, known.reason, quiet_seconds))
 
     def _describe(self, name: str, now: float) -> tuple[int | None, str] | None:
         """The size of a file that waits, and why it does."""

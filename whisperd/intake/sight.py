@@ -12,6 +12,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from whisperd import events
 from whisperd.intake.filesystem import remote_name
 from whisperd.intake.watch import Hints, Watch
 
@@ -32,8 +33,9 @@ _log = logging.getLogger(__name__)
 class Sight:
     """The watch over the inbox, replaced when it ends and given up where it cannot work."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, emitter: events.Emitter) -> None:
         self._path = path
+        self._emit = emitter.emit
         self._watch: Watch | None = None
         self._check_at = 0.0
         self._trouble = ""
@@ -153,7 +155,7 @@ class Sight:
         if broken or not self._watch.is_of(self._path):
             self.close()
             if self._arm():
-                _log.warning("the inbox is watched afresh: it was moved, replaced, or something was mounted there")
+                self._emit(events.WatchRearmed("it was moved, replaced, or something was mounted there"))
             return True
         if not self._watch.is_proven(now):
             self._misses += 1
@@ -161,7 +163,7 @@ class Sight:
             if self._misses > 1:
                 self._go_polling("its events do not arrive")
             elif self._arm():
-                _log.warning("the inbox is watched afresh: no event came for a file made there")
+                self._emit(events.WatchRearmed("no event came for a file made there"))
             return True
         return False
 
@@ -182,7 +184,7 @@ class Sight:
         self.close()
         self._blind = why
         self._untold.clear()
-        _log.warning("the inbox is polled: %s", why)
+        self._emit(events.PollingStarted(why))
 
     def _count_untold(self, hints: Hints, now: float) -> None:
         for name in self._untold.keys() & hints.files:

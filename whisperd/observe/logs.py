@@ -27,6 +27,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             )
         case events.JobStarted(job, worker):
             return logging.INFO, "start", f"{_name(job)}: attempt {job.attempts} starts on worker {worker}"
+        case events.JobFinished(job, result) if result.duplicate_of is not None:
+            earlier = printable(result.duplicate_of)
+            return logging.INFO, "skip", f"{_name(job)}: not transcribed again, its content is that of {earlier}"
         case events.JobFinished(job, result):
             speed = f", x{result.speed:.1f}" if result.speed else ""
             length = f"{result.duration_seconds:.1f} s of audio in {result.processing_seconds:.1f} s{speed}"
@@ -46,6 +49,22 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return logging.INFO, "recover", f"{_name(job)}: found unfinished, {job.attempts} attempt(s) so far"
         case events.UploadRefused(name, reason):
             return logging.WARNING, "refuse", f"{printable(name)}: not taken, {reason}"
+        case events.UploadStalled(name, reason, quiet):
+            return (
+                logging.WARNING,
+                "stall",
+                f"{printable(name)}: nothing has come for {quiet / 60:.0f} min, {reason}",
+            )
+        case events.UploadGivenBack(_, name):
+            return (
+                logging.WARNING,
+                "give_back",
+                f"{printable(name)}: changed while it was transcribed; the result is void, the file settles again in the inbox",
+            )
+        case events.WatchRearmed(reason):
+            return logging.WARNING, "rearm", f"the inbox is watched afresh: {reason}"
+        case events.PollingStarted(reason):
+            return logging.WARNING, "poll", f"the inbox is polled: {reason}"
         case events.ClaimsPaused(reason, hint):
             return logging.ERROR, "pause", f"nothing is taken for now: {reason}; {hint}"
         case events.ClaimsResumed():

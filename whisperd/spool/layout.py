@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -120,7 +121,7 @@ class Layout:
         fd = os.open(self.work / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
             except OSError as error:
                 raise SpoolLocked(
                     f"another whisperd is at work in {self.root}",
@@ -136,16 +137,20 @@ class Layout:
             fd = os.open(self.work / LOCK, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+        try:  # asked, not tried: holding it even for a moment could keep a daemon from starting
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
         finally:
             os.close(fd)
-        return False
+        kind: int = struct.unpack_from("h", answer)[0]
+        return kind != fcntl.F_UNLCK
 
     def empty_staging(self) -> None:
         """Remove what a killed daemon left half-written."""
         with Folder(self.staging) as staging:
             for entry in os.listdir(staging.fd):
                 os.unlink(entry, dir_fd=staging.fd)
+
+
+def _whole_file(kind: int) -> bytes:
+    """`struct flock` of fcntl(2) for an open file description lock over all of a file."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)

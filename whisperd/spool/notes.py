@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
 
 
-def stale(layout: Layout) -> Iterator[str | None]:
-    """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
+def sidecars(layout: Layout) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The folders and the file name of everything in the outbox that is called like a sidecar."""
     for top, _, files in os.walk(layout.outbox):
         relative = os.path.relpath(top, layout.outbox)
         folders = () if relative == "." else tuple(relative.split("/"))
-        for file in files:
-            if file.endswith(names.SIDECAR_SUFFIX):
-                place = names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX))
-                yield place if _is_stale(layout, folders, file) else None
+        yield from ((folders, file) for file in files if file.endswith(names.SIDECAR_SUFFIX))
+
+
+def stale(layout: Layout) -> Iterator[str | None]:
+    """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
+    for folders, file in sidecars(layout):
+        place = names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX))
+        yield place if _is_stale(layout, folders, file) else None
 
 
 def _is_stale(layout: Layout, folders: tuple[str, ...], file: str) -> bool:

@@ -23,14 +23,19 @@ class Places:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._held: dict[str, frozenset[str]] = {}  # job id -> every path it may write
+        self._holders: dict[str, str] = {}  # the same, path by path: thousands of jobs may be under way
 
     def hold(self, job_id: str, place: str, formats: tuple[str, ...]) -> None:
-        """Remember that a job writes there."""
-        self._held[job_id] = _paths(place, formats)
+        """Remember that a job writes there, and nowhere else any more."""
+        self.drop(job_id)
+        self._held[job_id] = paths = _paths(place, formats)
+        self._holders.update(dict.fromkeys(paths, job_id))
 
     def drop(self, job_id: str) -> None:
         """The job has ended; what it wrote now speaks for itself."""
-        self._held.pop(job_id, None)
+        for path in self._held.pop(job_id, ()):
+            if self._holders.get(path) == job_id:
+                del self._holders[path]
 
     def choose(self, job_id: str, name: str, formats: tuple[str, ...]) -> str:
         """The first place for `name` where nothing stands and no other job is going, held from now on.
@@ -38,14 +43,14 @@ class Places:
         Raises:
             OSError: a folder cannot be read.
         """
-        taken = frozenset().union(*(paths for holder, paths in self._held.items() if holder != job_id))
         folders, file = names.split(name)
         folders = self._free_folders(folders)
         for number in itertools.count(1):
             place = names.join(folders, names.numbered(file, number))
             paths = _paths(place, formats)
-            if taken.isdisjoint(paths) and not any(self._is_taken(path, place) for path in paths):
-                self._held[job_id] = paths
+            is_held = any(self._holders.get(path, job_id) != job_id for path in paths)
+            if not is_held and not any(self._is_taken(path, place) for path in paths):
+                self.hold(job_id, place, formats)
                 return place
         raise AssertionError
 

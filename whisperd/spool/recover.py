@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from whisperd.job import Failure, Job, Result, Signature, printable, utc_now
 from whisperd.spool import names, records
 from whisperd.spool.durable import Folder, remove_tree
+from whisperd.spool.earlier import standing
 
 if TYPE_CHECKING:
+    from whisperd.spool.layout import Layout
     from whisperd.spool.store import Store
 
 _ORIGINAL = re.compile(r"original(\.[a-z0-9]+)?")
@@ -54,7 +56,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                 store.places.hold(job.id, job.place, job.formats)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
-                elif result := records.load_result(own):
+                elif (result := records.load_result(own)) and _still_holds(layout, result):
                     found.to_finish.append((job, result))
                 elif job.attempts >= max_attempts:
                     found.to_fail.append((job, crashed_too_often(job)))
@@ -73,6 +75,14 @@ def crashed_too_often(job: Job) -> Failure:
         retryable=True,
         stage="transcribing",
     )
+
+
+def _still_holds(layout: Layout, result: Result) -> bool:
+    """Whether the transcripts of a result are to be had: those of an earlier job may have been taken away meanwhile."""
+    if result.duplicate_of is None:
+        return True
+    earlier = standing(layout, result.duplicate_of)
+    return earlier is not None and earlier.result == result
 
 
 def _directories(work: Folder) -> list[str]:

@@ -37,6 +37,7 @@ FIELDS = [
     "language",
     "language_probability",
     "outputs",
+    "duplicate_of",
     "original",
     "sha256",
     "size_bytes",
@@ -108,7 +109,7 @@ def of_job(
         "finished_at": now if ended else None,
     }
     if result is not None:
-        folders, file = names.split(job.place)
+        folders, file = names.split(result.duplicate_of or job.place)
         document |= {
             "duration_seconds": _rounded(result.duration_seconds),
             "processed_seconds": _rounded(result.duration_seconds),
@@ -122,6 +123,7 @@ def of_job(
             "outputs": {
                 kind: printable("outbox/" + names.join(folders, names.output(file, kind))) for kind in result.outputs
             },
+            "duplicate_of": printable(result.duplicate_of) if result.duplicate_of else None,
             "quality": result.quality,
         }
     if failure is not None:

@@ -105,21 +105,22 @@ class Store:
             # what the worker will read: the rename has changed ctime, and a writer may have been at work since
             now = Signature.of(os.stat(job.original, dir_fd=own.fd, follow_symlinks=False))
         started_at = job.started_at or utc_now()
-        return self._record(job.evolve(attempts=job.attempts + 1, started_at=started_at, suspect=True, signature=now))
+        return self.record(job.evolve(attempts=job.attempts + 1, started_at=started_at, suspect=True, signature=now))
 
     def release(self, job: Job) -> Job:
         """Give the job back to the queue; it costs no attempt."""
-        return self._record(job.evolve(attempts=max(0, job.attempts - 1), suspect=False))
+        return self.record(job.given_back())
 
     def suspect(self, job: Job) -> Job:
         """Give the job back after a death that several may be guilty of: no attempt is counted, and it runs alone."""
-        return self._record(job.evolve(attempts=max(0, job.attempts - 1), suspect=True))
+        return self.record(job.suspected())
 
     def retry(self, job: Job) -> Job:
         """Queue the job again after an attempt that failed and counted."""
-        return self._record(job.evolve(suspect=False))
+        return self.record(job.failed_once())
 
-    def _record(self, job: Job) -> Job:
+    def record(self, job: Job) -> Job:
+        """Write down what the job is now."""
         with Folder(self.layout.job_directory(job.id)) as own:
             records.save(own, records.JOB, job)
         return job
@@ -181,7 +182,7 @@ class Store:
     def _publish(self, job: Job, result: Result) -> None:
         folders, file = names.split(job.place)
         with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
-            for kind in result.outputs:
+            for kind in result.rendered:
                 if not rendered.exists(kind):
                     continue  # an earlier try that was cut off has published it
                 fd = os.open(kind, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rendered.fd)
@@ -201,7 +202,7 @@ class Store:
             Folder(self.layout.outbox, folders) as outbox,
             _subfolder(self, job, OUTPUTS) as rendered,
         ):
-            for kind in result.outputs:
+            for kind in result.rendered:
                 if not rendered.exists(kind):
                     with contextlib.suppress(FileNotFoundError):
                         move(outbox, names.output(file, kind), rendered, kind)
@@ -334,6 +335,6 @@ def _claim_error(error: OSError, name: str) -> Exception:
         )
     if error.errno == errno.EXDEV:
         return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
-    if is_transient(error):
-        return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint="make room; whisperd goes on by itself")
-    return error
+    # EMFILE, EIO, whatever it is: the upload is safe where it lies, and one error must not end the daemon
+    hint = "make room" if is_transient(error) else "look into the cause"
+    return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint=f"{hint}; whisperd goes on by itself")

@@ -1,0 +1,140 @@
+"""whisperd itself, as a user has it: `whisperd run` over a spool, recordings dropped, transcripts counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whisperd.bench.memory import PeakMemory
+from whisperd.bench.peer import Heard
+from whisperd.bench.systems import Run
+from whisperd.errors import WhisperdError
+from whisperd.spool import durable, names
+from whisperd.spool.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from whisperd.bench.corpus import Recording
+    from whisperd.config import Config
+
+LOOK_SECONDS = 0.02
+END_SECONDS = 60.0
+
+
+class Daemon:
+    """whisperd over a temporary spool, with the configuration as it is but for the place and what is written."""
+
+    name = "whisperd"
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+
+    def run(self, recordings: Sequence[Recording]) -> Run:
+        """All recordings are dropped at once, each by one rename; the clock stops when the last job has ended.
+
+        Raises:
+            WhisperdError: the daemon did not start, or a recording failed.
+        """
+        with tempfile.TemporaryDirectory(prefix="whisperd-bench-") as scratch:
+            place = Path(scratch)
+            layout = Layout(place / "spool")
+            layout.create()
+            staged = [
+                Path(shutil.copy(recording.path, place / f"{number:05}{recording.path.suffix}"))
+                for number, recording in enumerate(recordings)
+            ]
+            started = time.monotonic()
+            with self._daemon(place, layout.root) as process, PeakMemory(process.pid) as memory:
+                begun = time.monotonic()
+                with durable.Folder(place) as source, durable.Folder(layout.inbox) as inbox:
+                    for path in staged:
+                        durable.move(source, path.name, inbox, path.name)
+                _wait_for_all(layout, len(staged), process, place)
+                ended = time.monotonic()
+            sidecars = [_sidecar(layout, path.name) for path in staged]
+            heard = tuple(
+                Heard((layout.outbox / names.output(path.name, "txt")).read_text("utf-8"), sidecar["language"] or "")
+                for path, sidecar in zip(staged, sidecars, strict=True)
+            )
+        last = sidecars[-1]
+        about = f"{last['engine']} {last['model']} on {last['device']}, {_decoding(self._settings)}"
+        durations = tuple(sidecar["duration_seconds"] for sidecar in sidecars)
+        return Run(ended - begun, begun - started, heard, memory.peak_bytes, about, durations)
+
+    @contextmanager
+    def _daemon(self, place: Path, root: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A daemon that has said READY, and is told to stop at the end."""
+        values = self._settings.model_dump(mode="json")
+        # What could keep uploads waiting is off: nothing is left beside them, and the room on /tmp is not the spool's.
+        intake = values["intake"] | {"done_marker": "", "min_free": 0}
+        output = values["output"] | {"formats": ["txt"]}
+        values |= {"root": str(root), "intake": intake, "output": output, "log_level": "warning"}
+        with durable.Folder(place) as folder:
+            durable.write(folder, "whisperd.yaml", json.dumps(values).encode())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, (place / "log").open("xb") as log:
+            notices.bind(str(place / "notify"))
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "whisperd", "run", "--config", str(place / "whisperd.yaml")],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=os.environ | {"NOTIFY_SOCKET": str(place / "notify")},
+            )
+            try:
+                _wait_ready(process, notices, place)
+                yield process
+                process.send_signal(signal.SIGTERM)
+                process.wait(END_SECONDS)
+            finally:
+                process.kill()
+                process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], notices: socket.socket, place: Path) -> None:
+    notices.settimeout(0.1)
+    while True:
+        try:
+            said = notices.recv(4096)
+        except TimeoutError:
+            _check_alive(process, place)
+        else:
+            if b"READY=1" in said.splitlines():
+                return
+
+
+def _wait_for_all(layout: Layout, count: int, process: subprocess.Popen[bytes], place: Path) -> None:
+    """Originals move last, so that many of them in done/ are as many transcripts."""
+    while len(os.listdir(layout.done)) < count:
+        if failed := os.listdir(layout.failed):
+            error = _sidecar(layout, failed[0])["error"]
+            raise WhisperdError(f"whisperd failed on one of the recordings: {error['message']}", hint=error["hint"])
+        _check_alive(process, place)
+        time.sleep(LOOK_SECONDS)
+
+
+def _check_alive(process: subprocess.Popen[bytes], place: Path) -> None:
+    if process.poll() is not None:
+        said = (place / "log").read_text("utf-8", "replace").strip().splitlines()
+        raise WhisperdError(f"whisperd ended with status {process.returncode}: {said[-1] if said else 'no word'}")
+
+
+def _sidecar(layout: Layout, name: str) -> dict[str, Any]:
+    sidecar: dict[str, Any] = json.loads((layout.outbox / names.sidecar(name)).read_bytes())
+    return sidecar
+
+
+def _decoding(settings: Config) -> str:
+    if settings.engine != "openai-whisper":
+        return settings.compute_type
+    return f"{settings.decoding}, {settings.compute_type}" if settings.decoding == "batched" else settings.decoding

@@ -1,0 +1,157 @@
+"""What is measured: something that takes recordings and gives texts, in a fresh process each time."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Protocol, Self
+
+from whisperd.bench.memory import PeakMemory
+from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
+from whisperd.engine.weights.ct2_files import find_ct2
+from whisperd.engine.weights.find import find
+from whisperd.errors import WhisperdError
+from whisperd.speech.ffmpeg import find_ffmpeg
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from whisperd.bench.corpus import Recording
+    from whisperd.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One system over all recordings, once.
+
+    Attributes:
+        seconds: from the first recording given to the last text back; loading is not in it.
+        load_seconds: from the start of the process to the moment when it would take a recording.
+        heard: of each recording, in order.
+        peak_bytes: resident memory of the process and its children at most.
+        about: version and compute type, for people.
+        durations: audio seconds of each recording; empty if the system does not say.
+    """
+
+    seconds: float
+    load_seconds: float
+    heard: tuple[Heard, ...]
+    peak_bytes: int
+    about: str
+    durations: tuple[float, ...] = ()
+
+
+class System(Protocol):
+    """A program to be measured."""
+
+    name: str
+
+    def run(self, recordings: Sequence[Recording]) -> Run:
+        """Start it, give it all recordings, end it.
+
+        Raises:
+            WhisperdError: it failed on one of them.
+        """
+        ...
+
+
+class Peer:
+    """Another program, one recording after the other."""
+
+    def __init__(self, name: str, settings: Config) -> None:
+        self.name = name
+        self._settings = peer_settings(name, settings)
+
+    def run(self, recordings: Sequence[Recording]) -> Run:
+        """See `System`."""
+        started = time.monotonic()
+        with Conversation(self._settings) as peer, PeakMemory(peer.pid) as memory:
+            loaded = peer.loaded()
+            begun = time.monotonic()
+            heard = tuple(peer.ask(recording) for recording in recordings)
+            ended = time.monotonic()
+        return Run(ended - begun, begun - started, heard, memory.peak_bytes, loaded.about)
+
+
+class Conversation:
+    """A process of `whisperd.bench.peer` and the line to it; a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._name = settings.name
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "whisperd.bench", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"OMP_NUM_THREADS": str(settings.engine.threads)},
+            )
+        self.pid = self._process.pid
+        self._connection = Connection(ours.detach())
+        self._connection.send(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+        if error[0] is not None:
+            self._process.kill()
+        self._process.wait()
+
+    def loaded(self) -> Loaded:
+        """Wait until it is ready."""
+        answer = self._hear()
+        assert isinstance(answer, Loaded)
+        return answer
+
+    def ask(self, recording: Recording) -> Heard:
+        """Have it transcribe one recording."""
+        self._connection.send(recording.path)
+        answer = self._hear()
+        assert isinstance(answer, Heard)
+        return answer
+
+    def _hear(self) -> object:
+        try:
+            answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise WhisperdError(f"{self._name} died, status {self._process.wait()}") from None
+        if isinstance(answer, Broken):
+            raise WhisperdError(f"{self._name}: {answer.reason}")
+        return answer
+
+
+def peer_settings(name: str, settings: Config) -> Settings:
+    """What another program is told: model, device, options and as many threads as whisperd has in all its workers."""
+    options = settings.engine_options()
+    engine = replace(options, threads=options.threads * settings.pool.workers, compute_type="auto")
+    transcribe = settings.job_options(("txt",)).transcribe
+    return Settings(name, engine, transcribe, find_ffmpeg(settings.media.ffmpeg))
+
+
+def missing(name: str, settings: Config) -> str:
+    """Why a program cannot be measured here; empty if it can."""
+    try:
+        if name == "openai-whisper":
+            find(settings.model, settings.models_directory)
+        elif name == "faster-whisper":
+            if importlib.util.find_spec("faster_whisper") is None:
+                return "not installed: pip install 'whisperd[faster-whisper]'"
+            find_ct2(settings.model, settings.models_directory)
+        elif shutil.which("whisper-cli") is None:
+            return "whisper-cli is not on PATH"
+        elif not (weights := ggml_model(settings.engine_options())).is_file():
+            return f"no {weights}"
+    except WhisperdError as error:
+        return str(error)
+    return ""

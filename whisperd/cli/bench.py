@@ -1,0 +1,89 @@
+"""`whisperd bench`: this machine, or whisperd beside other programs on your recordings."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whisperd import config
+from whisperd.bench import contest, corpus, machine, report
+from whisperd.bench.daemon import Daemon
+from whisperd.bench.systems import Peer, System, missing
+from whisperd.errors import EXIT_OK
+from whisperd.speech.ffmpeg import find_ffmpeg
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from whisperd.config import Config
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure, then print a table or a document; what goes on meanwhile is on stderr."""
+    settings = _settings(arguments)
+    _show("measuring; leave the machine alone meanwhile")
+    found = machine.look_at_machine(settings)
+    with tempfile.TemporaryDirectory(prefix="whisperd-bench-") as scratch:
+        sample = None
+        if not arguments.audio:
+            sample = corpus.sample(Path(scratch), find_ffmpeg(settings.media.ffmpeg))
+            # It is said again and again, which the threshold takes for a loop.
+            plain = settings.transcription.model_copy(update={"compression_ratio_threshold": None})
+            settings = settings.model_copy(update={"transcription": plain})
+        if sample and not arguments.against:
+            models = machine.measure_models(settings, sample, found, arguments.rounds or 1, _show)
+            lines = ["estimate: from the measured model of the nearest size, by the operations that both need"]
+            _give(arguments, found, settings, report.models_table(models), lines, models=models)
+            return EXIT_OK
+        recordings = [sample] if sample else corpus.find_recordings(arguments.audio)
+        absent = {name: why for name in arguments.against if (why := missing(name, settings))}
+        systems: list[System] = [
+            Daemon(settings),
+            *(Peer(name, settings) for name in arguments.against if name not in absent),
+        ]
+        rounds = arguments.rounds or 3
+        runs = contest.compete(systems, recordings, rounds, _show)
+    figures = contest.figures(runs, recordings, settings.transcription.language)
+    seconds = sum(runs.runs["whisperd"][0].durations)
+    absent |= runs.broken
+    about = {"recordings": len(recordings), "audio_seconds": round(seconds, 2), "rounds": rounds}
+    lines = report.contest_lines(figures, absent, **about)
+    _give(arguments, found, settings, report.contest_table(figures), lines, figures=figures, absent=absent, **about)
+    return EXIT_OK
+
+
+def _settings(arguments: argparse.Namespace) -> Config:
+    values: dict[str, Any] = config.load(arguments.config).model_dump()
+    if arguments.model:
+        values["model"] = arguments.model
+    for key in ("language", "beam_size"):
+        if getattr(arguments, key):
+            values["transcription"][key] = getattr(arguments, key)
+    return config.validate(values, source="command line")
+
+
+def _give(
+    arguments: argparse.Namespace,
+    found: machine.Machine,
+    settings: Config,
+    table: Table,
+    lines: Iterable[str],
+    **figures: Any,
+) -> None:
+    if arguments.json:
+        print(json.dumps(report.document(found, settings.model, **figures), indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console  # noqa: PLC0415  # not for programs
+
+    Console().print(table)
+    print("\n".join((*lines, *report.machine_lines(found, settings.model))))
+
+
+def _show(line: str) -> None:
+    print(f"whisperd bench: {line}", file=sys.stderr, flush=True)
