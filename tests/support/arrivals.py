@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import struct
-import subprocess
 import time
 import wave
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from support.daemon import Daemon
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from support.daemon import Daemon
 
 RATE = 16_000
 HEADER_BYTES = 44
@@ -71,10 +74,14 @@ def claims(daemon: Daemon, name: str) -> int:
     return sum(f">{name}: claimed," in line for line in daemon.lines)
 
 
-def taken_once(daemon: Daemon, name: str, source: Recording, *, as_name: str = "", within_seconds: float = 60.0) -> bool:
+def taken_once(
+    daemon: Daemon, name: str, source: Recording, *, as_name: str = "", within_seconds: float = 60.0
+) -> bool:
     """The whole recording was taken, one time, and its transcript is right; `as_name` if its job got a suffix."""
     job = as_name or name
-    daemon.wait(lambda: daemon.status(job) in {"completed", "failed"}, what=f"an end of {job}", within_seconds=within_seconds)
+    daemon.wait(
+        lambda: daemon.status(job) in {"completed", "failed"}, what=f"an end of {job}", within_seconds=within_seconds
+    )
     document = daemon.sidecar(job)
     assert (document["status"], document["error"]) == ("completed", None)
     daemon.wait((daemon.done / job).exists, what=f"{job} in done/")

@@ -36,4 +36,4 @@ def keep_for_oneself(path: str, uid: int, **login) -> None:
     with SMBFileIO(path, share_access="rwd", desired_access=AccessMask.WRITE_DACL, **login) as file:
         request["file_id"] = file.fd.file_id
         with SMBFileTransaction(file) as transaction:
-            transaction += (request, file.fd.connection.receive)
+            transaction._actions.append((request, file.fd.connection.receive))

@@ -34,7 +34,11 @@ _spools = itertools.count(1)
 
 def needs(*programs: str):
     """Skip, with what is missing by name, where the test cannot run."""
-    missing = [program for program in (*PROGRAMS, *programs) if shutil.which(program, path=f"{os.defpath}:/sbin:/usr/sbin") is None]
+    missing = [
+        program
+        for program in (*PROGRAMS, *programs)
+        if shutil.which(program, path=f"{os.defpath}:/sbin:/usr/sbin") is None
+    ]
     reason = f"not installed: {', '.join(missing)}" if missing else "" if os.geteuid() == 0 else "not root"
     return pytest.mark.skipif(bool(reason), reason=reason)
 
@@ -106,11 +110,17 @@ class SharedSpool:
 
     def __enter__(self):
         with self._exit:  # an error on the way takes back what was made
-            self.ground = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="whisperd-test-", dir=GROUND)))
+            self.ground = Path(
+                self._exit.enter_context(tempfile.TemporaryDirectory(prefix="whisperd-test-", dir=GROUND))
+            )
             self.ground.chmod(0o755)
             self.root = self.ground / "spool"
             self.add_group(self.group)
-            run("systemd-tmpfiles", "--create", self.shipped("systemd/whisperd.tmpfiles", {"whisperd whisperd": f"root {self.group}"}))
+            run(
+                "systemd-tmpfiles",
+                "--create",
+                self.shipped("systemd/whisperd.tmpfiles", {"whisperd whisperd": f"root {self.group}"}),
+            )
             self._script = self.ground / "script"
             self.set_engine("ok")
             settings = merged(self._settings, {"script": f"@{self._script}"})

@@ -8,7 +8,7 @@ import smbclient
 
 from support.shared_spool import Person, SharedSpool, free_port, run, serving
 
-PASSWORD = "tape-recorder"  # noqa: S105  # of accounts that live as long as a test
+PASSWORD = "tape-recorder"  # of accounts that live as long as a test
 SHARE = "//127.0.0.1/whisperd"
 GLOBAL = """\
 [global]

@@ -11,9 +11,9 @@ from smbprotocol.exceptions import SMBResponseException
 from support.arrivals import PAUSE_SECONDS, claims, fed, not_taken, recording, taken_once
 from support.explorer import keep_for_oneself, set_date
 from support.shared_spool import SharedSpool, needs, run
-from support.smbd import PASSWORD, Smbd
+from support.smbd import Smbd
 
-pytestmark = needs("smbd", "smbclient", "smbpasswd", "smbcacls")
+pytestmark = needs("smbd", "smbclient", "smbpasswd", "testparm")
 
 INBOX = "cd inbox"
 UNC = r"\\127.0.0.1\whisperd"
@@ -104,7 +104,8 @@ def test_put_of_a_whole_folder(daemon, smbd, alice):
     sounds = {name: recording(alice.home / name) for name in names}
     smbd.client(alice, INBOX, "recurse", "prompt", "mput mput")
 
-    assert all([taken_once(daemon, name, sound) for name, sound in sounds.items()])  # noqa: C419  # in turn, for the message
+    for name, sound in sounds.items():
+        assert taken_once(daemon, name, sound)
 
 
 @pytest.mark.parametrize("when", ["in_progress", "completed"])
@@ -223,7 +224,7 @@ def test_somebody_who_is_not_in_the_group(spool, smbd):
 
 
 def test_samba_finds_nothing_to_complain_of(spool, smbd):
-    """testparm knows every parameter of the share and no combination that has no effect."""
+    """Its checker knows every parameter of the share and no combination that has no effect."""
     result = run("testparm", "-s", spool.ground / "smb.conf")
 
     assert "Loaded services file OK" in result.stdout

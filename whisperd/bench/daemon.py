@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Heard
@@ -55,12 +55,12 @@ class Daemon:
                 for number, recording in enumerate(recordings)
             ]
             started = time.monotonic()
-            with self._daemon(place, layout.root) as process, PeakMemory(process.pid) as memory:
+            with self._daemon(place, layout.root) as (process, log), PeakMemory(process.pid) as memory:
                 begun = time.monotonic()
                 with durable.Folder(place) as source, durable.Folder(layout.inbox) as inbox:
                     for path in staged:
                         durable.move(source, path.name, inbox, path.name)
-                _wait_for_all(layout, len(staged), process, place)
+                _wait_for_all(layout, len(staged), process, log)
                 ended = time.monotonic()
             sidecars = [_sidecar(layout, path.name) for path in staged]
             heard = tuple(
@@ -73,8 +73,8 @@ class Daemon:
         return Run(ended - begun, begun - started, heard, memory.peak_bytes, about, durations)
 
     @contextmanager
-    def _daemon(self, place: Path, root: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """A daemon that has said READY, and is told to stop at the end."""
+    def _daemon(self, place: Path, root: Path) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+        """A daemon that has said READY, and its log; it is told to stop at the end."""
         values = self._settings.model_dump(mode="json")
         # What could keep uploads waiting is off: nothing is left beside them, and the room on /tmp is not the spool's.
         intake = values["intake"] | {"done_marker": "", "min_free": 0}
@@ -82,7 +82,7 @@ class Daemon:
         values |= {"root": str(root), "intake": intake, "output": output, "log_level": "warning"}
         with durable.Folder(place) as folder:
             durable.write(folder, "whisperd.yaml", json.dumps(values).encode())
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, (place / "log").open("xb") as log:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, tempfile.TemporaryFile() as log:
             notices.bind(str(place / "notify"))
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "whisperd", "run", "--config", str(place / "whisperd.yaml")],
@@ -92,8 +92,8 @@ class Daemon:
                 env=os.environ | {"NOTIFY_SOCKET": str(place / "notify")},
             )
             try:
-                _wait_ready(process, notices, place)
-                yield process
+                _wait_ready(process, notices, log)
+                yield process, log
                 process.send_signal(signal.SIGTERM)
                 process.wait(END_SECONDS)
             finally:
@@ -101,31 +101,32 @@ class Daemon:
                 process.wait()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], notices: socket.socket, place: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], notices: socket.socket, log: IO[bytes]) -> None:
     notices.settimeout(0.1)
     while True:
         try:
             said = notices.recv(4096)
         except TimeoutError:
-            _check_alive(process, place)
+            _check_alive(process, log)
         else:
             if b"READY=1" in said.splitlines():
                 return
 
 
-def _wait_for_all(layout: Layout, count: int, process: subprocess.Popen[bytes], place: Path) -> None:
+def _wait_for_all(layout: Layout, count: int, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     """Originals move last, so that many of them in done/ are as many transcripts."""
     while len(os.listdir(layout.done)) < count:
         if failed := os.listdir(layout.failed):
             error = _sidecar(layout, failed[0])["error"]
             raise WhisperdError(f"whisperd failed on one of the recordings: {error['message']}", hint=error["hint"])
-        _check_alive(process, place)
+        _check_alive(process, log)
         time.sleep(LOOK_SECONDS)
 
 
-def _check_alive(process: subprocess.Popen[bytes], place: Path) -> None:
+def _check_alive(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     if process.poll() is not None:
-        said = (place / "log").read_text("utf-8", "replace").strip().splitlines()
+        log.seek(0)
+        said = log.read().decode("utf-8", "replace").strip().splitlines()
         raise WhisperdError(f"whisperd ended with status {process.returncode}: {said[-1] if said else 'no word'}")
 
 

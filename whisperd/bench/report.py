@@ -45,14 +45,14 @@ def contest_lines(figures: Sequence[Figures], absent: Mapping[str, str], **about
 def models_table(models: Sequence[ModelSpeed]) -> Table:
     """A row a model, the fastest first."""
     table = Table(title="which models keep up with speech here")
-    for name in ("model", "speed", "known by", "keeps up with", "peak memory", "floor"):
+    for name in ("model", "speed", "known by", "keeps up", "peak memory", "floor"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for one in models:
         table.add_row(
             one.model,
             f"x{one.speed:.1f}" if one.measured else f"about x{one.speed:.1f}",
             "measured" if one.measured else "estimate",
-            f"{one.streams} at once" if one.streams else "no, it falls behind",
+            f"yes, {one.streams} at once" if one.streams else "no",
             "" if one.peak_bytes is None else f"{one.peak_bytes // MEGABYTE} MB",
             "" if one.floor is None else f"x{one.floor:.0f}",
         )
