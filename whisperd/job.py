@@ -35,6 +35,9 @@ class Phase(StrEnum):
     ENDED = "ended"  # completed or failed
 
 
+_UNSTABLE_INODES: set[int] = set()
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """Tells one state of a file from another: equal over a quiet time means nobody changed it.
@@ -52,9 +55,13 @@ class Signature:
     @classmethod
     def of(cls, status: os.stat_result) -> Signature:
         """What stat(2) says of a file's state."""
-        return cls(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks
-        )
+        inode = 0 if status.st_dev in _UNSTABLE_INODES else status.st_ino
+        return cls(status.st_dev, inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks)
+
+    @staticmethod
+    def ignore_inodes_of(device: int) -> None:
+        """From now on inode numbers on this device mean nothing: FUSE makes them up anew, for one file every second."""
+        _UNSTABLE_INODES.add(device)
 
     def same_content(self, other: Signature) -> bool:
         """Whether size and data are as they were; a rename changes ctime alone."""

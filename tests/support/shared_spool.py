@@ -119,7 +119,10 @@ class SharedSpool:
             run(
                 "systemd-tmpfiles",
                 "--create",
-                self.shipped("systemd/whisperd.tmpfiles", {"whisperd whisperd": f"root {self.group}"}),
+                self.shipped(
+                    "systemd/whisperd.tmpfiles",
+                    {"root     whisperd": f"root {self.group}", "whisperd whisperd": f"root {self.group}"},
+                ),
             )
             self._script = self.ground / "script"
             self.set_engine("ok")

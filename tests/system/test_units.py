@@ -98,6 +98,15 @@ def test_only_the_group_gets_into_the_spool():
     assert modes[Config().root] == "2750"
 
 
+def test_the_root_of_the_spool_can_be_the_root_of_an_sftp_account():
+    """sshd refuses a chroot that is not root's own."""
+    (owner,) = re.findall(
+        rf"^d {re.escape(str(Config().root))} +\d+ +(\w+)", (SYSTEMD / "whisperd.tmpfiles").read_text(), re.MULTILINE
+    )
+
+    assert owner == "root"
+
+
 def test_no_restart_without_hope():
     """The exits that a restart cannot cure are those of house rule and no others."""
     codes = {errors.EXIT_BOOT, errors.EXIT_LOCKED, errors.EXIT_CONFIG}

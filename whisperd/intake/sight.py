@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from whisperd import events
 from whisperd.intake.filesystem import remote_name
 from whisperd.intake.watch import Hints, Watch
+from whisperd.job import Signature
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,8 @@ class Sight:
         """
         os.listdir(self._path)
         if name := remote_name(self._path):
+            if name == "FUSE":
+                Signature.ignore_inodes_of(os.stat(self._path).st_dev)
             self._go_polling(f"on {name} changes made elsewhere give no event")
         else:
             self._arm()
