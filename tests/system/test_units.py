@@ -99,7 +99,7 @@ def test_only_the_group_gets_into_the_spool():
 
 
 def test_the_root_of_the_spool_can_be_the_root_of_an_sftp_account():
-    """sshd refuses a chroot that is not root's own."""
+    """A chroot that is not root's own is refused by sshd."""
     (owner,) = re.findall(
         rf"^d {re.escape(str(Config().root))} +\d+ +(\w+)", (SYSTEMD / "whisperd.tmpfiles").read_text(), re.MULTILINE
     )
