@@ -54,7 +54,7 @@ def outcomes(_bootable):
         lab.run("sh", "-c", "echo x | tee /home/open/file /tmp/file /var/spool/whisperd/inbox/of-root")
         service = Service(lab)
         service.configure()
-        result = f"{service.root}/result.json"
+        result = f"{service.root}/outbox/result.json"
         probe = f"{PREFIX}/bin/python {CLONE}/tests/support/sandbox_probe.py {result}"
         service.override(Type="exec", ExecStart=f"\nExecStart={probe}", WatchdogSec="0", RemainAfterExit="yes")
         service.install()
