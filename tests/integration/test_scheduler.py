@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
 from multiprocessing.connection import Pipe
@@ -15,6 +16,7 @@ from whisperd.engine.base import DecodedWindow, EngineInfo
 from whisperd.errors import EngineError, OutOfMemory
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.transcript import Segment
+from whisperd.worker.journal import Journal
 from whisperd.worker.scheduler import Scheduler
 
 
@@ -227,6 +229,19 @@ def test_an_engine_error_fails_what_was_in_the_batch(worker, tmp_path):
     assert worker.until(Failed)[-1].failure.code == "engine"
     worker.give("b", tone(tmp_path / "b.wav", seconds=5.0))
     assert isinstance(worker.until(Finished)[-1], Finished)
+
+
+@pytest.mark.parametrize("where", ["__init__", "add"])
+def test_no_room_for_the_journal_costs_no_attempt(worker, tmp_path, monkeypatch, where):
+    """A full disk is nobody's fault, wherever it is met."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Journal, where, full)
+    worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+
+    assert worker.until(Failed)[-1].failure.code == "spool_full"
 
 
 def test_released_while_it_is_being_prepared(worker, tmp_path):

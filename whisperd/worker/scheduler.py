@@ -18,13 +18,13 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from whisperd.engine.base import AudioWindow
-from whisperd.errors import OutOfMemory, WhisperdError
+from whisperd.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.journal import Journal
 from whisperd.worker.prepare import Prepared, prepare
 from whisperd.worker.recording import Recording, Span
-from whisperd.worker.steps import render
+from whisperd.worker.steps import disk_errors, render
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -137,8 +137,9 @@ class Scheduler:
         transcribe = task.work.options.transcribe
         task.prepared = prepared
         try:
-            task.journal = Journal(task.work.directory, self._made_from(task.work, prepared))
-        except OSError as error:
+            with disk_errors():
+                task.journal = Journal(task.work.directory, self._made_from(task.work, prepared))
+        except (OSError, SpoolFull) as error:
             self._fail(task, error)
             return
         task.recording = Recording(prepared.windows, len(prepared.samples), transcribe.language)
@@ -213,8 +214,9 @@ class Scheduler:
         assert task.recording is not None
         assert task.journal is not None
         try:
-            task.journal.add([(span.key, decoded) for span, decoded in done])
-        except OSError as error:
+            with disk_errors():
+                task.journal.add([(span.key, decoded) for span, decoded in done])
+        except (OSError, SpoolFull) as error:
             self._fail(task, error)
             return
         for span, decoded in done:
