@@ -8,7 +8,7 @@ import pytest
 import torch
 import whisper
 from pytest_audioeval.samples.registry import SampleRegistry
-from support.tiny_model import options
+from support.options import options
 from whisper.decoding import DecodingOptions
 from whisper.normalizers import BasicTextNormalizer
 from whisper.timing import add_word_timestamps

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import whisper
 from pytest_audioeval.samples.registry import SampleRegistry
-from support.tiny_model import options
+from support.options import options
 from whisper.normalizers import BasicTextNormalizer
 
 from whisperd.engine.base import AudioWindow

@@ -11,33 +11,24 @@ import numpy as np
 import pytest
 import whisper
 from pytest_audioeval.samples.registry import SampleRegistry
+from support.options import options
 from whisper.normalizers import BasicTextNormalizer
 
 from whisperd.engine.base import SAMPLE_RATE
 from whisperd.engine.create import create
 from whisperd.engine.openai_whisper import arguments_of
 from whisperd.errors import BootError
-from whisperd.options import EngineOptions, TranscribeOptions
+from whisperd.options import EngineOptions
 
 pytestmark = pytest.mark.model
 
-OPTIONS = TranscribeOptions(
+OPTIONS = options(
     language=None,
-    task="transcribe",
-    initial_prompt=None,
-    carry_initial_prompt=False,
     condition_on_previous_text=True,
-    beam_size=None,
-    best_of=None,
-    patience=None,
-    length_penalty=None,
     temperature=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     compression_ratio_threshold=2.4,
     logprob_threshold=-1.0,
     no_speech_threshold=0.6,
-    suppress_tokens="-1",
-    word_timestamps=False,
-    hallucination_silence_threshold=None,
 )
 PAUSE = np.zeros(SAMPLE_RATE // 2, dtype=np.int16)
 COUNTING = {"en_counting", "es_conteo", "fr_comptage", "it_conteggio", "pt_contagem"}

@@ -24,7 +24,7 @@ import whisper
 from whisper.model import ModelDimensions, Whisper
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-from support.tiny_model import options
+from support.options import options
 from whisperd.engine.batched import BatchedDecoder, Window
 from whisperd.engine.batched.compute import resolve_compute_type
 from whisperd.engine.weights.find import find

@@ -3,8 +3,6 @@
 import torch
 from whisper.model import ModelDimensions, Whisper
 
-from whisperd.options import TranscribeOptions
-
 
 def tiny_model(*, audio_context=50, text_context=64, seed=0):
     """Two layers of 64 with openai-whisper's multilingual vocabulary; `audio_context` of 50 takes 100 frames of mel."""
@@ -16,28 +14,3 @@ def tiny_model(*, audio_context=50, text_context=64, seed=0):
                 # Wide enough that the next token is no near-tie, which rounding alone would decide.
                 parameter.normal_(0, 0.3)
     return model
-
-
-def options(**changes):
-    """Greedy decoding without thresholds, and what a test changes of it."""
-    return TranscribeOptions(
-        **{
-            "language": "en",
-            "task": "transcribe",
-            "initial_prompt": None,
-            "carry_initial_prompt": False,
-            "condition_on_previous_text": False,
-            "beam_size": None,
-            "best_of": None,
-            "patience": None,
-            "length_penalty": None,
-            "temperature": (0.0,),
-            "compression_ratio_threshold": None,
-            "logprob_threshold": None,
-            "no_speech_threshold": None,
-            "suppress_tokens": "-1",
-            "word_timestamps": False,
-            "hallucination_silence_threshold": None,
-        }
-        | changes
-    )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from support.tiny_model import options, tiny_model
+from support.options import options
+from support.tiny_model import tiny_model
 from whisper.decoding import DecodingOptions
 
 from whisperd.engine.batched import BatchedDecoder, Window

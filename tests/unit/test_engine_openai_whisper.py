@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import whisper
+from support.options import options
 from whisper.decoding import DecodingResult
 from whisper.model import ModelDimensions, MultiHeadAttention, Whisper
 from whisper.tokenizer import get_tokenizer
@@ -17,26 +18,9 @@ from whisperd.engine.device import find_device
 from whisperd.engine.openai_whisper import OpenAIWhisper, arguments_of
 from whisperd.engine.weights.find import Weights
 from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
-from whisperd.options import EngineOptions, TranscribeOptions
+from whisperd.options import EngineOptions
 
-OPTIONS = TranscribeOptions(
-    language="en",
-    task="transcribe",
-    initial_prompt=None,
-    carry_initial_prompt=False,
-    condition_on_previous_text=False,
-    beam_size=None,
-    best_of=None,
-    patience=None,
-    length_penalty=None,
-    temperature=(0.0,),
-    compression_ratio_threshold=None,
-    logprob_threshold=-1.0,
-    no_speech_threshold=0.6,
-    suppress_tokens="-1",
-    word_timestamps=False,
-    hallucination_silence_threshold=None,
-)
+OPTIONS = options(logprob_threshold=-1.0, no_speech_threshold=0.6)
 MULTILINGUAL = 51865
 ENGLISH = 51864
 LARGE_V3 = 51866

@@ -8,30 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.options import options
 
 from whisperd.engine.base import SAMPLE_RATE
 from whisperd.engine.scripted import Scripted
 from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
-from whisperd.options import EngineOptions, TranscribeOptions
+from whisperd.options import EngineOptions
 
-OPTIONS = TranscribeOptions(
-    language=None,
-    task="transcribe",
-    initial_prompt=None,
-    carry_initial_prompt=False,
-    condition_on_previous_text=True,
-    beam_size=None,
-    best_of=None,
-    patience=None,
-    length_penalty=None,
-    temperature=(0.0,),
-    compression_ratio_threshold=None,
-    logprob_threshold=None,
-    no_speech_threshold=None,
-    suppress_tokens="-1",
-    word_timestamps=False,
-    hallucination_silence_threshold=None,
-)
+OPTIONS = options(language=None, condition_on_previous_text=True)
 AUDIO = np.arange(2 * SAMPLE_RATE + 4000, dtype=np.int16)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.tiny_model import options
+from support.options import options
 
 from whisperd.engine.base import AudioWindow
 from whisperd.engine.batched.quality import Quality
