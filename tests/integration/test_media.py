@@ -1,10 +1,7 @@
 """Recordings of all kinds, decoded by every ffmpeg that is there: the one of imageio-ffmpeg and the system's."""
 
 import hashlib
-import shutil
-from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 from support import audio
 
@@ -16,13 +13,10 @@ PICTURE = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=8")
 VIDEO = ("-c:v", "mpeg4")
 
 
-@pytest.fixture(params=["carried", "system"])
-def options(request):
+@pytest.fixture
+def options(ffmpeg_path):
     """Limits, and one ffmpeg after the other."""
-    path = imageio_ffmpeg.get_ffmpeg_exe() if request.param == "carried" else shutil.which("ffmpeg")
-    if path is None:
-        pytest.skip("no ffmpeg on PATH")
-    return MediaOptions(ffmpeg=Path(path), max_duration_seconds=7200.0, stall_seconds=60.0)
+    return MediaOptions(ffmpeg=ffmpeg_path, max_duration_seconds=7200.0, stall_seconds=60.0)
 
 
 @pytest.fixture(scope="session")

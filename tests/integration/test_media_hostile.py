@@ -6,9 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
-from pathlib import Path
 
-import imageio_ffmpeg
 import pytest
 from support import audio
 
@@ -18,13 +16,10 @@ from whisperd.speech import ffmpeg, media
 from whisperd.speech.media import decode, hash_file
 
 
-@pytest.fixture(params=["carried", "system"])
-def options(request):
+@pytest.fixture
+def options(ffmpeg_path):
     """Limits, and one ffmpeg after the other."""
-    path = imageio_ffmpeg.get_ffmpeg_exe() if request.param == "carried" else shutil.which("ffmpeg")
-    if path is None:
-        pytest.skip("no ffmpeg on PATH")
-    return MediaOptions(ffmpeg=Path(path), max_duration_seconds=60.0, stall_seconds=60.0)
+    return MediaOptions(ffmpeg=ffmpeg_path, max_duration_seconds=60.0, stall_seconds=60.0)
 
 
 @pytest.fixture

@@ -142,9 +142,8 @@ class Jobs:
         running = self.running[message.job_id]
         if message.phase is Phase.TRANSCRIBING and running.transcribing_since is None:
             running.transcribing_since = now
-        done = max(
-            message.processed_seconds, running.progress.processed_seconds
-        )  # a fallback must not take progress back
+        # a fallback must not take progress back
+        done = max(message.processed_seconds, running.progress.processed_seconds)
         duration = message.duration_seconds or running.progress.duration_seconds
         speed = eta = None
         if running.transcribing_since is not None and done > 0 and now > running.transcribing_since:
