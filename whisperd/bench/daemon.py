@@ -93,6 +93,7 @@ class Daemon:
             )
             try:
                 _wait_ready(process, notices, log)
+                notices.close()  # nobody reads what comes now
                 yield process, log
                 process.send_signal(signal.SIGTERM)
                 process.wait(END_SECONDS)

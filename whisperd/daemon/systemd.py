@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import sdnotify
 
@@ -17,8 +18,8 @@ class Notifier:
     """
 
     def __init__(self) -> None:
-        # sdnotify leaves an open socket behind when there is nobody to speak to
-        self._systemd = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
+        self._systemd = _connect()
+        self._owed: list[str] = []
         os.environ.pop("NOTIFY_SOCKET", None)
         interval = int(os.environ.pop("WATCHDOG_USEC", "0") or 0)
         owner = os.environ.pop("WATCHDOG_PID", "")
@@ -29,15 +30,15 @@ class Notifier:
 
     def ready(self) -> None:
         """A worker is ready and the inbox is watched."""
-        self._send("READY=1")
+        self._owe("READY=1")
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._owe(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The daemon is on its way out."""
-        self._send("STOPPING=1")
+        self._owe("STOPPING=1")
 
     def extend(self, seconds: float) -> None:
         """Start or stop takes longer: give it this much from now."""
@@ -45,6 +46,7 @@ class Notifier:
 
     def alive(self, now: float) -> None:
         """Ping the watchdog at half its interval; called by the loop, so that a stuck loop is noticed."""
+        self._pay()
         if self.watchdog_seconds is not None and now - self._pinged_at >= self.watchdog_seconds:
             self._pinged_at = now
             self._send("WATCHDOG=1")
@@ -59,10 +61,41 @@ class Notifier:
         due = self._status_at + STATUS_EVERY_SECONDS
         if now < due:
             return due
-        self._status, self._status_at = text, now
-        self._send("STATUS=" + text.encode("ascii", "backslashreplace").decode("ascii"))
+        self._status_at = now
+        if not self._send("STATUS=" + text.encode("ascii", "backslashreplace").decode("ascii")):
+            return now + STATUS_EVERY_SECONDS
+        self._status = text
         return None
 
-    def _send(self, state: str) -> None:
-        if self._systemd is not None:
+    def _owe(self, state: str) -> None:
+        """Say something that must arrive, now or later."""
+        self._owed.append(state)
+        self._pay()
+
+    def _pay(self) -> None:
+        while self._owed and self._send(self._owed[0]):
+            del self._owed[0]
+
+    def _send(self, state: str) -> bool:
+        """Whether it is said; not so if the manager's queue is full."""
+        if self._systemd is None:
+            return True
+        try:
             self._systemd.notify(state)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # nobody is there to hear it, nor will be
+        return True
+
+
+def _connect() -> Any:
+    """The line to the service manager; None where there is nobody to speak to, since sdnotify leaves a socket open."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return None
+    line = sdnotify.SystemdNotifier()
+    if line.socket is None:
+        return None
+    line.debug = True  # raises what it would swallow, a full queue among it
+    line.socket.setblocking(False)  # a manager that does not read must not stop the loop
+    return line
