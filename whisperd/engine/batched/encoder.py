@@ -38,9 +38,33 @@ class Affine:
         bias = torch.cat([torch.zeros(len(m.weight)) if m.bias is None else m.bias.detach().cpu() for m in modules])
         return cls(weight.to(device, dtype), bias.to(device, dtype))
 
+    def for_rows(self, rows: int) -> Affine:
+        """The same, packed for about so many rows where this torch and this CPU can do that."""
+        return Affine(packed(self.weight, rows), self.bias)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Shape (..., in) to (..., out)."""
+        if self.weight.is_mkldnn:
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # noqa: SLF001
+            return product
         return F.linear(x, self.weight, self.bias)
+
+
+def packed(weight: Tensor, rows: int) -> Tensor:
+    """A bf16 weight (out, in) in the order in which oneDNN reads it; as it was where that cannot be had.
+
+    `linear` brings it into that order at every call, which for 16 rows takes as long as the product: the vocabulary of
+    `base` 10.4 ms, packed 5.4. The results are the same bits. The operators are those that torch's own compiler uses
+    for a frozen model; they have no public name.
+    """
+    if weight.device.type != "cpu" or weight.dtype is not torch.bfloat16:
+        return weight
+    try:
+        found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # noqa: SLF001
+        torch.ops.mkldnn._linear_pointwise(weight[:1], found, None, "none", [], "")  # noqa: SLF001
+    except (AttributeError, RuntimeError):
+        return weight
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +111,13 @@ class AudioEncoder:
         self.conv1, self.conv2 = (Affine.of(conv, device, dtype) for conv in (source.conv1, source.conv2))
         self.positions = source.positional_embedding.detach().to(device).float()
         self.norm = Norm.of(source.ln_post, device, dtype)
+        rows = dims.n_audio_ctx
         self.layers = [
             _Layer(
-                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype),
-                Affine.of(block.attn.out, device, dtype),
-                Affine.of(block.mlp[0], device, dtype),
-                Affine.of(block.mlp[2], device, dtype),
+                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype).for_rows(rows),
+                Affine.of(block.attn.out, device, dtype).for_rows(rows),
+                Affine.of(block.mlp[0], device, dtype).for_rows(rows),
+                Affine.of(block.mlp[2], device, dtype).for_rows(rows),
                 Norm.of(block.attn_ln, device, dtype),
                 Norm.of(block.mlp_ln, device, dtype),
             )

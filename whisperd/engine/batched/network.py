@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 KeyValue = tuple["Tensor", "Tensor"]
 
+_ROWS = 16  # of a step, about; what the weights are laid out for
+
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
@@ -83,16 +85,17 @@ class TextDecoder:
         self.scale = self.size**-0.5
         self.embedding = source.token_embedding.weight.detach().to(device, dtype)
         self.positions = source.positional_embedding.detach().to(device).float()
+        self.vocabulary = Affine(self.embedding, None).for_rows(_ROWS)
         self.norm = Norm.of(source.ln, device, dtype)
         self.layers = [
             _Layer(
-                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype),
-                Affine.of(block.attn.out, device, dtype),
-                Affine.of(block.cross_attn.query, device, dtype),
+                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype).for_rows(_ROWS),
+                Affine.of(block.attn.out, device, dtype).for_rows(_ROWS),
+                Affine.of(block.cross_attn.query, device, dtype).for_rows(_ROWS),
                 Affine.fused([block.cross_attn.key, block.cross_attn.value], device, dtype),
-                Affine.of(block.cross_attn.out, device, dtype),
-                Affine.of(block.mlp[0], device, dtype),
-                Affine.of(block.mlp[2], device, dtype),
+                Affine.of(block.cross_attn.out, device, dtype).for_rows(_ROWS),
+                Affine.of(block.mlp[0], device, dtype).for_rows(_ROWS),
+                Affine.of(block.mlp[2], device, dtype).for_rows(_ROWS),
                 Norm.of(block.attn_ln, device, dtype),
                 Norm.of(block.cross_attn_ln, device, dtype),
                 Norm.of(block.mlp_ln, device, dtype),
@@ -170,8 +173,7 @@ class TextDecoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states of shape (..., width) to float32 logits of shape (..., vocabulary)."""
-        product: Tensor = F.linear(self.norm(hidden), self.embedding)
-        return product.float()
+        return self.vocabulary(self.norm(hidden)).float()
 
     def _by_head(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(windows, places, parts * width) to `parts` views of (windows, heads, places, size)."""
