@@ -65,8 +65,8 @@ class BatchedDecoder:
         compute_type: str = "auto",
         max_batch: int = 16,
         *,
-        short_seconds: float = 15.0,
-        margin_seconds: float = 2.0,
+        short_seconds: float = 27.0,
+        margin_seconds: float = 3.0,
     ) -> None:
         self.device, self.max_batch = device, max_batch
         self.dtype = resolve_compute_type(device, compute_type)
