@@ -39,14 +39,18 @@ def program_binds() -> tuple[Bind, ...]:
 
 
 def provide_program(lab: SystemdLab) -> None:
-    """Lay a virtual environment with whisperd at the default prefix, as if pip had made it.
+    """Lay a virtual environment with whisperd at the default prefix, as if pip had made it."""
+    lay_program(lab.host_path(PREFIX), lab.binds)
+
+
+def lay_program(prefix: Path, binds: tuple[Bind, ...]) -> None:
+    """Make the virtual environment in a directory of the host.
 
     The interpreter is a view of the one that runs the tests: that may lie in a home directory, where no service sees it.
     """
-    prefix = lab.host_path(PREFIX)
     (prefix / SITE).mkdir(parents=True)
     (prefix / SITE / "clone.pth").write_text(str(CLONE))
-    provide_packages(lab)
+    lay_packages(prefix, binds)
     (prefix / "pyvenv.cfg").write_text(f"home = {PYTHON}/bin\ninclude-system-site-packages = false\n")
     (prefix / "bin").mkdir()
     (prefix / "bin/python").symlink_to(PYTHON / f"bin/python{VERSION}")
@@ -57,8 +61,13 @@ def provide_program(lab: SystemdLab) -> None:
 
 def provide_packages(lab: SystemdLab) -> None:
     """Let the virtual environment at the default prefix see the packages that the tests use."""
-    packages = [str(bind.target) for bind in lab.binds if bind.target.parent == PACKAGES]
-    (lab.host_path(PREFIX) / SITE / "packages.pth").write_text("\n".join(packages))
+    lay_packages(lab.host_path(PREFIX), lab.binds)
+
+
+def lay_packages(prefix: Path, binds: tuple[Bind, ...]) -> None:
+    """Let a virtual environment see the packages that the tests use."""
+    packages = [str(bind.target) for bind in binds if bind.target.parent == PACKAGES]
+    (prefix / SITE / "packages.pth").write_text("\n".join(packages))
 
 
 class Service:

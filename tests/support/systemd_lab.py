@@ -62,10 +62,14 @@ class SystemdLab:
 
     Attributes:
         binds: directories of the host that the lab shall see live.
+        target: what it boots into; `lab.target` starts no service but the journal and D-Bus.
+        before: a shell command that is run in the lab before its systemd starts.
         leader: the PID of the lab's systemd as the host sees it.
     """
 
     binds: tuple[Bind, ...] = ()
+    target: str = "lab.target"
+    before: str = ""
     leader: int = 0
     _unshare: subprocess.Popen[bytes] | None = None
     _cgroups: list[Path] = field(default_factory=list)
@@ -162,6 +166,7 @@ class SystemdLab:
             # If the test runner is killed, setpriv has unshare killed, and --kill-child takes the lab along.
             self._unshare = subprocess.Popen(
                 ["setpriv", "--pdeathsig=KILL", "bash", SCRIPT, "join", mount, binds, *self._cgroups],
+                env=os.environ | {"LAB_TARGET": self.target, "LAB_BEFORE": self.before},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -4,6 +4,9 @@
 #   MOUNT    an empty directory that takes the mounts
 #   BINDS    a file with one `source<TAB>target<TAB>ro|rw` a line
 #   CGROUP   the lab's own cgroup, one in every hierarchy
+# In the environment:
+#   LAB_TARGET  what systemd boots into
+#   LAB_BEFORE  a shell command for the lab before systemd starts, as on a machine that is still being set up
 set -euo pipefail
 
 # The cgroups are entered before the namespace is made: what a process is in at that moment is "/" inside.
@@ -33,9 +36,10 @@ boot() {
   umount --lazy /.old
   rmdir /.old
   mount --make-rshared / # PID 1 sets this on a real boot; without it credentials cannot be set up
+  env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -ec "$LAB_BEFORE"
   # With $container set, systemd leaves clock, sysctls and modules of the kernel alone.
   exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb container=whisperd-lab \
-    /lib/systemd/systemd --system systemd.unit=lab.target systemd.log_target=journal-or-kmsg
+    /lib/systemd/systemd --system "systemd.unit=$LAB_TARGET" systemd.log_target=journal-or-kmsg
 }
 
 # Nothing of the host's own services may start; the journal, D-Bus and tmpfiles stay.

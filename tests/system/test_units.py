@@ -37,14 +37,21 @@ def tmpfiles():
     return {Path(line.split()[1]): line.split()[2] for line in lines if line.startswith("d ")}
 
 
-@pytest.fixture(params=["plain", "gpu"])
+@pytest.fixture(params=["plain", "gpu", "offers"])
 def installed(request, tmp_path):
-    """The units as install.sh lays them out, with a program that exists."""
+    """The units as install.sh lays them out, with a program that exists; `offers`: with what they offer in comments."""
+
+    def lay(source, target):
+        text = source.read_text().replace("/opt/whisperd/bin/whisperd", "/bin/true")
+        if request.param == "offers":
+            text = re.sub(r"(?m)^#(?=[A-Z][A-Za-z]+=)", "", text)
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text)
+
     for unit in UNITS:
-        (tmp_path / unit).write_text((SYSTEMD / unit).read_text().replace("/opt/whisperd/bin/whisperd", "/bin/true"))
-        if request.param == "gpu":
-            (tmp_path / f"{unit}.d").mkdir()
-            shutil.copy(SYSTEMD / "gpu.conf", tmp_path / f"{unit}.d")
+        lay(SYSTEMD / unit, tmp_path / unit)
+        if request.param != "plain":
+            lay(SYSTEMD / "gpu.conf", tmp_path / f"{unit}.d/gpu.conf")
     return tmp_path
 
 
