@@ -34,7 +34,7 @@ SESSION_KEYRING, KEYCTL_DESCRIBE = -3, 6  # keyctl(2)
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 I386_GETPID = bytes.fromhex("b814000000 cd80 c3")  # mov eax, 20; int 0x80; ret
 MESSAGE_QUEUE = 0x77687370
-ABSTRACT_SOCKET = "\0whisperd-lab"  # somebody outside listens there
+ADDRESS = OPEN / "address"  # tells where somebody outside listens
 MANY_TASKS = 4200
 
 
@@ -70,6 +70,11 @@ def new_file() -> os.stat_result:
     path = Path(tempfile.gettempdir()) / f"new-{os.getpid()}"
     path.write_text("x")
     return path.stat()
+
+
+def disk_priority() -> str:
+    """Class and level in the queue of a disk."""
+    return subprocess.run(["ionice"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def tasks() -> int:
@@ -116,7 +121,7 @@ def send_packet() -> bool:
 def reach_outside() -> bool:
     """Speak to a process outside; its abstract address belongs to a network namespace (unix(7))."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.connect(ABSTRACT_SOCKET)
+        client.connect("\0" + ADDRESS.read_text())
     return True
 
 
@@ -172,7 +177,7 @@ def lease() -> bool:
 
 def leave_shared_memory() -> bool:
     """Leave a piece of shared memory behind (shm_overview(7))."""
-    Path("/dev/shm/whisperd-probe").write_text("x")  # noqa: S108
+    Path("/dev/shm/whisperd-probe").write_text("x")
     return True
 
 
@@ -203,7 +208,7 @@ PROBES = {
     "group of a new file": lambda: grp.getgrgid(new_file().st_gid).gr_name,
     "mode of a new file": lambda: oct(new_file().st_mode & 0o777),
     "niceness": lambda: os.nice(0),
-    "disk priority": lambda: subprocess.run(["ionice"], capture_output=True, text=True, check=True).stdout.strip(),
+    "disk priority": disk_priority,
     "open files": lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
     "core dumps": lambda: resource.getrlimit(resource.RLIMIT_CORE),
     "tasks": tasks,

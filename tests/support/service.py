@@ -29,6 +29,7 @@ QUICK = {
     "intake": {"settle_seconds": 0.2, "rescan_seconds": 1},
     "pool": {"stop_grace_seconds": 1, "retry_seconds": 0.1},
 }
+SCRIPT = "/etc/whisperd/script"  # what the scripted engine does next; see whisperd.engine.scripted
 
 
 def program_binds() -> tuple[Bind, ...]:
@@ -92,6 +93,26 @@ class Service:
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"root": self.root} | QUICK | changes))  # JSON is YAML
 
+    def script(self, action: str) -> None:
+        """What the scripted engine does from its next call on, where the configuration says `script: @SCRIPT`."""
+        path = self.lab.host_path(SCRIPT)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(action)
+
+    def start_jobs(self, *names: str, workers: int = 1) -> None:
+        """Install it and bring recordings so far that the engine is busy with them, and will be for a minute."""
+        self.script("slow:1")
+        self.configure(script=f"@{SCRIPT}", pool=QUICK["pool"] | {"workers": workers})
+        self.install()
+        for name in names:
+            self.drop(name, seconds=60)
+        self.wait_running(*names[:workers])
+
+    def wait_running(self, *names: str) -> None:
+        """Wait until the engine is busy with all of these recordings at once."""
+        phases = lambda: {self.sidecar(name).get("phase") for name in names}  # noqa: E731
+        self.lab.wait_until(f"all run: {names}", lambda: phases() == {"transcribing"})
+
     def override(self, **settings: str) -> None:
         """Change settings of the [Service] section, as `systemctl edit` does."""
         folder = self.lab.host_path(f"/etc/systemd/system/{self.unit}.d")
@@ -106,8 +127,8 @@ class Service:
         return self.lab.run(INSTALL, "--no-pip", *instance, *options, check=check, timeout_seconds=120)
 
     def state(self, name: str) -> str:
-        """One property of the unit."""
-        return self.lab.properties(self.unit)[name]
+        """One property of the unit; empty where systemd does not show it."""
+        return self.lab.properties(self.unit).get(name, "")
 
     @property
     def main_pid(self) -> int:

@@ -140,6 +140,13 @@ class SystemdLab:
         mount = "/sys/fs/cgroup" if self.host_path("/sys/fs/cgroup/cgroup.procs").exists() else "/sys/fs/cgroup/systemd"
         return [int(line) for line in self.run("cat", f"{mount}{group}/cgroup.procs").stdout.split()]
 
+    def has_controller(self, name: str) -> bool:
+        """Whether its systemd can limit `memory` or `pids`; not so where the cgroup it may use was not given that right."""
+        unified = self.host_path(CGROUP_MOUNT / "cgroup.controllers")
+        if unified.exists():
+            return name in unified.read_text().split()
+        return self.host_path(CGROUP_MOUNT / name).is_dir()
+
     def wait_until(self, what: str, question: Callable[[], T], timeout_seconds: float = 20) -> T:
         """Ask until the answer is true and return it.
 

@@ -1,48 +1,50 @@
 """The service as an admin meets it: installed by install.sh, driven by systemctl, under a real systemd."""
 
-import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
-from support.service import INSTALL, PREFIX, PYTHON, Service, provide_packages
+from support.service import QUICK, SCRIPT, Service
 
 pytestmark = pytest.mark.systemd
 
-SCRIPT = "/etc/whisperd/script"  # what the scripted engine does next; see whisperd.engine.scripted
+
+def remarks(service):
+    """What systemd itself says of a service."""
+    return [entry["MESSAGE"] for entry in service.lab.journal(f"UNIT={service.unit}")]
 
 
-def script(lab, action):
-    path = lab.host_path(SCRIPT)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(action)
-
-
-def start_job(service, name="interview.wav", seconds=2):
-    """Bring one recording so far that the engine is busy with it, and will be for a minute."""
-    script(service.lab, "slow:60")
-    service.configure(script=f"@{SCRIPT}")
-    service.install()
-    service.drop(name, seconds)
-    service.lab.wait_until("the job runs", lambda: service.sidecar(name).get("phase") == "transcribing")
+def kills_for_memory(service):
+    """How many processes of a service the kernel killed because it outgrew its limit."""
+    group = service.state("ControlGroup")
+    files = f"/sys/fs/cgroup/memory{group}/memory.oom_control", f"/sys/fs/cgroup{group}/memory.events"
+    (path,) = filter(Path.exists, map(service.lab.host_path, files))
+    return int(dict(line.split() for line in path.read_text().splitlines())["oom_kill"])
 
 
 class TestStart:
     def test_waits_for_a_worker(self, service):
-        """`systemctl start` does not return, and READY is not said, before a worker has loaded its model."""
+        """READY is not said, and `systemctl start` does not return, before a worker has loaded its model."""
         service.install()
         service.lab.systemctl("stop", service.unit)
-        service.configure(script="boot:hang")
+        service.script("boot:hang")
+        service.configure(script=f"@{SCRIPT}")
         service.lab.systemctl("start", "--no-block", service.unit)
-        service.lab.wait_until("a worker is there", service.workers)
+        service.lab.wait_until("all else is there", lambda: service.state("StatusText") == "loading the model base")
+        loading = service.state("ActiveState")
+        service.script("ok")
+        service.lab.run("kill", f"-{signal.SIGKILL}", str(*service.workers()))
 
-        assert service.state("ActiveState") == "activating"
+        assert loading == "activating"
+        service.lab.wait_until("it is ready", lambda: service.state("ActiveState") == "active")
 
     def test_says_what_it_does(self, service):
-        """Once started, `systemctl status` shows a line of figures."""
-        service.install()
+        """`systemctl status` shows a line of figures: what runs, what waits."""
+        service.start_jobs("one.wav", "two.wav")
 
-        service.lab.wait_until("a status", lambda: service.state("StatusText").startswith("0 running, 0 queued"))
-        assert service.state("ActiveState") == "active"
+        shown = lambda: service.lab.systemctl("status", service.unit).stdout  # noqa: E731
+        service.lab.wait_until("figures", lambda: re.search(r'Status: "1 running \(one.wav \d+%\), 1 queued', shown()))
 
     @pytest.mark.parametrize(
         ("changes", "status"),
@@ -74,14 +76,26 @@ class TestStart:
         assert (second.state("ExecMainStatus"), second.state("NRestarts")) == ("75", "0")
         assert service.state("ActiveState") == "active"
 
-    def test_at_boot(self, service):
-        """The service is enabled: it comes up with the machine."""
-        service.install()
-        service.lab.systemctl("isolate", "lab.target")
-        service.lab.wait_until("it is down", lambda: service.state("ActiveState") == "inactive")
-        service.lab.systemctl("isolate", "multi-user.target")
+    def test_no_storm_of_restarts(self, service):
+        """A program that always dies is started five times and no more."""
+        service.override(ExecStart="\nExecStart=/bin/false", RestartSec="10ms")
+        service.install(check=False)
+        service.lab.wait_until("systemd gives up", lambda: service.state("ActiveState") == "failed")
 
-        service.lab.wait_until("it is up", lambda: service.state("ActiveState") == "active")
+        assert any("Start request repeated too quickly" in line for line in remarks(service))
+        assert int(service.state("NRestarts")) <= 5
+
+    def test_disk_of_the_spool_is_missing(self, lab, service):
+        """A spool on a disk of its own that cannot be mounted: the service does not start over the empty directory."""
+        service.install()
+        lab.systemctl("stop", service.unit)
+        mount = "[Mount]\nWhat=tmpfs\nType=tmpfs\nOptions=size=nonsense\nWhere=/var/spool/whisperd\n"
+        lab.host_path("/etc/systemd/system/var-spool-whisperd.mount").write_text(mount)
+        lab.systemctl("daemon-reload")
+        result = lab.systemctl("start", service.unit, check=False)
+
+        assert "dependency" in result.stderr
+        assert service.state("ActiveState") == "inactive"
 
 
 class TestWork:
@@ -104,7 +118,7 @@ class TestWork:
         assert outsider.returncode != 0
 
     def test_journal_keeps_errors_for_people(self, service):
-        """A good recording and a bad one leave no error in the journal, only information and a warning."""
+        """A good recording and a bad one leave no error in the journal of the machine, only information and a warning."""
         service.install()
         service.drop("good.wav")
         (service.spool / "inbox/bad.mp3").write_text("this is no sound")
@@ -112,22 +126,24 @@ class TestWork:
         service.wait_status("bad.mp3", "failed")
         warnings = service.messages("--priority=warning")
 
-        assert service.messages("--priority=err") == []
+        assert [entry["MESSAGE"] for entry in service.lab.journal("--priority=err")] == []
         assert len([line for line in warnings if "bad.mp3" in line]) == 1
         assert [line for line in warnings if "good.wav" in line] == []
         assert [line for line in service.messages() if "good.wav" in line] != []
 
     def test_two_instances(self, lab, service):
-        """Instances have spools of their own and work side by side."""
-        services = [Service(lab, "one"), Service(lab, "two")]
-        for each in services:
-            each.configure()
+        """Instances have spools of their own and work at the same time; a stop of one is nothing to the other."""
+        one, two = Service(lab, "one"), Service(lab, "two")
+        for each in (one, two):
+            each.configure(script="slow:0.3")
             each.install()
-            each.drop(f"{each.instance}.wav")
-        for each in services:
-            each.wait_status(f"{each.instance}.wav", "completed")
+            each.drop(f"{each.instance}.wav", seconds=10)
+        one.wait_running("one.wav")
+        two.wait_running("two.wav")
+        lab.systemctl("stop", one.unit)
+        two.wait_status("two.wav", "completed")
 
-        assert [each.places(f"{each.instance}.wav") for each in services] == [["done"], ["done"]]
+        assert (one.places("one.wav"), two.places("two.wav")) == ([".work"], ["done"])
         assert lab.systemctl("is-enabled", service.unit, check=False).stdout.strip() != "enabled"
 
 
@@ -162,30 +178,31 @@ class TestReload:
 
 
 class TestStop:
-    def test_job_in_flight(self, service):
-        """A stop releases the running job: nothing is lost, no attempt is counted, and the next start completes it."""
-        start_job(service)
+    def test_jobs_in_flight(self, service):
+        """A stop releases the running jobs: nothing is lost, no attempt is counted, and the next start completes all."""
+        names = ["one.wav", "two.wav", "three.wav"]
+        service.start_jobs(*names, workers=2)
         service.lab.systemctl("stop", service.unit)
         state = service.lab.properties(service.unit)
-        places = service.places("interview.wav")
-        script(service.lab, "ok")
+        places = service.places("one.wav")
+        service.script("ok")
         service.lab.systemctl("start", service.unit)
-        sidecar = service.wait_status("interview.wav", "completed")
+        sidecars = [service.wait_status(name, "completed") for name in names]
 
         assert (state["Result"], state["ExecMainStatus"], state.get("ControlGroup")) == ("success", "0", None)
-        assert len(places) == 1
-        assert sidecar["attempts"] == 1
-        assert service.places("interview.wav") == ["done"]
+        assert places == [".work"] * 3
+        assert [sidecar["attempts"] for sidecar in sidecars] == [1, 1, 1]
+        assert service.places("one.wav") == ["done"] * 3
         assert service.messages("--priority=err") == []
 
 
 class TestFaults:
     def test_supervisor_killed(self, service):
         """SIGKILL for the supervisor: systemd ends its workers, starts it again, and the job completes once."""
-        start_job(service)
+        service.start_jobs("interview.wav")
         service.override(RestartSec="100ms")
         processes = service.lab.processes(service.unit)
-        script(service.lab, "ok")
+        service.script("ok")
         service.lab.systemctl("kill", "--kill-whom=main", "--signal=KILL", service.unit)
         service.wait_status("interview.wav", "completed")
         state = service.lab.properties(service.unit)
@@ -196,10 +213,10 @@ class TestFaults:
 
     def test_worker_killed(self, service):
         """SIGKILL for a worker: the supervisor replaces it, systemd need not act, the job completes."""
-        start_job(service)
+        service.start_jobs("interview.wav")
         pid = service.main_pid
         (worker,) = service.workers()
-        script(service.lab, "ok")
+        service.script("ok")
         service.lab.run("kill", f"-{signal.SIGKILL}", str(worker))
         sidecar = service.wait_status("interview.wav", "completed")
 
@@ -207,105 +224,47 @@ class TestFaults:
         assert (service.main_pid, service.state("NRestarts")) == (pid, "0")
         assert service.workers() != [worker]
 
+    def test_worker_outgrows_the_memory(self, service):
+        """A worker beyond MemoryMax= is killed by the kernel, its job fails in the end and says why, the rest lives on."""
+        if not service.lab.has_controller("memory"):
+            pytest.skip("the lab has no memory controller")
+        service.script("leak:1000")
+        service.configure(script=f"@{SCRIPT}", pool=QUICK["pool"] | {"max_attempts": 2})
+        service.override(MemoryMax="400M", MemorySwapMax="0")
+        service.install()
+        pid = service.main_pid
+        service.drop("big.wav")
+        failed = service.wait_status("big.wav", "failed")
+        service.script("ok")
+        service.drop("small.wav")
+        service.wait_status("small.wav", "completed")
+
+        assert (failed["attempts"], failed["error"]["code"]) == (2, "worker_died")
+        assert "SIGKILL, perhaps out of memory" in failed["error"]["message"]
+        assert "MemoryMax=" in failed["error"]["hint"]
+        assert kills_for_memory(service) == 2
+        assert (service.main_pid, service.state("NRestarts")) == (pid, "0")
+
+    def test_whom_the_kernel_kills_first(self, service):
+        """Where the whole machine runs out of memory, a worker goes before the supervisor and before other services."""
+        service.install()
+        score = lambda pid: int(service.lab.host_path(f"/proc/{pid}/oom_score_adj").read_text())  # noqa: E731
+
+        assert [score(worker) for worker in service.workers()] == [500]
+        assert score(service.main_pid) == score(1)
+
     def test_loop_stalled(self, service):
-        """A supervisor whose loop stands still is killed by the watchdog and started again, and the job completes."""
-        start_job(service)
+        """A supervisor whose loop stands still is killed by the watchdog, says where it stood, and the job completes."""
+        service.start_jobs("interview.wav")
         service.override(RestartSec="100ms", WatchdogSec="1s")
         service.lab.systemctl("restart", service.unit)
-        service.lab.wait_until(
-            "the job runs again", lambda: service.sidecar("interview.wav")["phase"] == "transcribing"
-        )
-        script(service.lab, "ok")
+        service.wait_running("interview.wav")
+        service.script("ok")
         service.lab.systemctl("kill", "--kill-whom=main", "--signal=STOP", service.unit)
         service.wait_status("interview.wav", "completed")
-        remarks = [entry["MESSAGE"] for entry in service.lab.journal(f"UNIT={service.unit}")]
 
-        assert any("Watchdog timeout" in line for line in remarks)
+        assert any("Watchdog timeout" in line for line in remarks(service))
+        assert any("Fatal Python error: Aborted" in line for line in service.messages())
+        assert any("supervisor.py" in line for line in service.messages())
         assert (service.state("ActiveState"), service.state("NRestarts")) == ("active", "1")
         assert service.places("interview.wav") == ["done"]
-
-
-class TestInstall:
-    def test_twice(self, lab, service):
-        """A second run changes nothing that was edited, and the service runs afterwards."""
-        service.install()
-        before = lab.host_path(service.config).read_text()
-        result = service.install()
-
-        assert f"kept {service.config}" in result.stdout
-        assert lab.host_path(service.config).read_text() == before
-        assert service.state("ActiveState") == "active"
-
-    def test_sample_configuration(self, lab):
-        """Where there is no configuration, the commented sample is put, with the instance's own spool in it."""
-        service = Service(lab, "meetings")
-        service.install(check=False)  # no weights need be here
-        text = lab.host_path(service.config).read_text()
-
-        assert f"root: {service.root} " in text
-        assert service.state("ExecMainStatus") in {"0", "3"}
-
-    def test_other_prefix(self, lab, service):
-        """The unit starts the program from where it was put."""
-        lab.run("mv", PREFIX, "/srv/whisperd")
-        lab.run("sed", "-i", "1s|.*|#!/srv/whisperd/bin/python|", "/srv/whisperd/bin/whisperd")
-        service.install("--prefix", "/srv/whisperd")
-
-        assert "/srv/whisperd/bin/whisperd run" in service.state("ExecStart")
-        assert service.state("ActiveState") == "active"
-
-    def test_program_in_a_home_directory(self, lab, service):
-        """A program that the service could not see is refused before anything is started."""
-        lab.run("mkdir", "-p", "/home/alice")
-        lab.run("cp", "-a", PREFIX, "/home/alice/venv")
-        result = service.install("--prefix", "/home/alice/venv", check=False)
-
-        assert result.returncode == 1
-        assert "/home/alice/venv, a home directory" in result.stderr
-        assert lab.properties(service.unit)["LoadState"] == "not-found"
-
-    @pytest.mark.slow
-    def test_program_made_by_pip(self, lab, service):
-        """The script makes the virtual environment and fills it from the clone; run again, it mends what failed before."""
-        lab.run("rm", "-rf", PREFIX)
-        index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        no_index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
-        command = [INSTALL, "--extras", "", "--python", PYTHON / "bin/python3"]
-        first = lab.run(*command, check=False, **no_index)
-        provide_packages(lab)  # nothing needs to be downloaded but what builds the package
-        lab.run(*command, timeout_seconds=200, **index)
-        state = service.state("ActiveState")
-        lab.run(INSTALL, "--uninstall")
-
-        assert first.returncode == 1
-        assert state == "active"
-        assert not lab.host_path(PREFIX).exists()
-
-    def test_uninstall(self, lab, service):
-        """Removing the service leaves spool, configuration and the program that pip did not put there."""
-        service.install()
-        service.drop("talk.wav")
-        service.wait_status("talk.wav", "completed")
-        lab.run(INSTALL, "--uninstall")
-        state = lab.properties(service.unit)
-
-        assert (state["LoadState"], state["ActiveState"]) == ("not-found", "inactive")
-        assert service.places("talk.wav") == ["done"]
-        assert lab.host_path(service.config).exists()
-        assert lab.host_path(PREFIX / "bin/whisperd").exists()
-        assert lab.run("find", "/usr/local/lib", "/etc/systemd", "-name", "*whisperd*").stdout == ""
-
-    def test_purge(self, lab, service):
-        """Purging is refused while a recording waits; forced, it leaves nothing, not even the user."""
-        service.install()
-        lab.systemctl("stop", service.unit)
-        service.drop("talk.wav")
-        refused = lab.run(INSTALL, "--uninstall", "--purge", check=False)
-        kept = service.places("talk.wav")
-        lab.run(INSTALL, "--uninstall", "--purge", "--force")
-
-        assert refused.returncode == 1
-        assert "1 files in" in refused.stderr
-        assert kept == ["inbox"]
-        assert lab.run("find", "/var", "/etc", "/usr/local/lib", "-name", "*whisperd*", check=False).stdout == ""
-        assert lab.run("id", "whisperd", check=False).returncode == 1

@@ -1,0 +1,111 @@
+"""install.sh as an admin meets it, on a machine that runs and on one that has never been booted."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support.service import INSTALL, PREFIX, PYTHON, QUICK, Service, lay_program, program_binds, provide_packages
+from support.systemd_lab import Bind, SystemdLab
+
+pytestmark = pytest.mark.systemd
+
+
+class TestInstall:
+    def test_twice(self, lab, service):
+        """A second run changes nothing that was edited, and the service runs afterwards."""
+        service.install()
+        before = lab.host_path(service.config).read_text()
+        result = service.install()
+
+        assert f"kept {service.config}" in result.stdout
+        assert lab.host_path(service.config).read_text() == before
+        assert service.state("ActiveState") == "active"
+
+    def test_sample_configuration(self, lab):
+        """Where there is no configuration, the commented sample is put, with the instance's own spool in it."""
+        service = Service(lab, "meetings")
+        service.install(check=False)  # no weights need be here
+        text = lab.host_path(service.config).read_text()
+
+        assert f"root: {service.root} " in text
+        assert service.state("ExecMainStatus") in {"0", "3"}
+
+    def test_other_prefix(self, lab, service):
+        """The unit starts the program from where it was put."""
+        lab.run("mv", PREFIX, "/srv/whisperd")
+        lab.run("sed", "-i", "1s|.*|#!/srv/whisperd/bin/python|", "/srv/whisperd/bin/whisperd")
+        service.install("--prefix", "/srv/whisperd")
+
+        assert "/srv/whisperd/bin/whisperd run" in service.state("ExecStart")
+        assert service.state("ActiveState") == "active"
+
+    def test_program_in_a_home_directory(self, lab, service):
+        """A program that the service could not see is refused before anything is started."""
+        lab.run("mkdir", "-p", "/home/alice")
+        lab.run("cp", "-a", PREFIX, "/home/alice/venv")
+        result = service.install("--prefix", "/home/alice/venv", check=False)
+
+        assert result.returncode == 1
+        assert "/home/alice/venv, a home directory" in result.stderr
+        assert lab.properties(service.unit)["LoadState"] == "not-found"
+
+    @pytest.mark.slow
+    def test_program_made_by_pip(self, lab, service):
+        """The script makes the virtual environment and fills it from the clone; run again, it mends what failed before."""
+        lab.run("rm", "-rf", PREFIX)
+        index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        no_index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+        command = [INSTALL, "--extras", "", "--python", PYTHON / "bin/python3"]
+        first = lab.run(*command, check=False, **no_index)
+        provide_packages(lab)  # nothing needs to be downloaded but what builds the package
+        lab.run(*command, timeout_seconds=200, **index)
+        state = service.state("ActiveState")
+        lab.run(INSTALL, "--uninstall")
+
+        assert first.returncode == 1
+        assert state == "active"
+        assert not lab.host_path(PREFIX).exists()
+
+    @pytest.mark.usefixtures("_bootable")
+    def test_before_the_first_boot(self, tmp_path):
+        """Installed where systemd does not run yet, the service comes up with the first boot, by itself and unblemished."""
+        program, etc = tmp_path / "program", tmp_path / "etc"
+        lay_program(program, program_binds())
+        etc.mkdir()
+        (etc / "whisperd.yaml").write_text(json.dumps(QUICK))
+        binds = (*program_binds(), Bind(program, PREFIX), Bind(etc, Path("/etc/whisperd")))
+        with SystemdLab(binds, target="multi-user.target", before=f"{INSTALL} --no-pip") as lab:
+            service = Service(lab)
+            lab.wait_until("it is up", lambda: service.state("ActiveState") == "active")
+            service.drop("talk.wav")
+            service.wait_status("talk.wav", "completed")
+
+            assert lab.journal("--priority=err") == []
+
+    def test_uninstall(self, lab, service):
+        """Removing the service, even at work, leaves spool, configuration and the program that pip did not put there."""
+        service.start_jobs("talk.wav")
+        lab.run(INSTALL, "--uninstall")
+        state = lab.properties(service.unit)
+
+        assert (state["LoadState"], state["ActiveState"]) == ("not-found", "inactive")
+        assert service.places("talk.wav") == [".work"]
+        assert lab.host_path(service.config).exists()
+        assert lab.host_path(PREFIX / "bin/whisperd").exists()
+        assert lab.run("find", "/usr/local/lib", "/etc/systemd", "-name", "*whisperd*").stdout == ""
+
+    def test_purge(self, lab, service):
+        """Purging is refused while a recording waits; forced, it leaves nothing, not even the user."""
+        service.install()
+        lab.systemctl("stop", service.unit)
+        service.drop("talk.wav")
+        refused = lab.run(INSTALL, "--uninstall", "--purge", check=False)
+        kept = service.places("talk.wav")
+        lab.run(INSTALL, "--uninstall", "--purge", "--force")
+
+        assert refused.returncode == 1
+        assert "1 files in" in refused.stderr
+        assert kept == ["inbox"]
+        assert lab.run("find", "/var", "/etc", "/usr/local/lib", "-name", "*whisperd*", check=False).stdout == ""
+        assert lab.run("id", "whisperd", check=False).returncode == 1
