@@ -9,6 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -23,7 +28,10 @@ class PrefixFormatter(logging.Formatter):
 
 
 def setup(level: str = "info") -> None:
-    """Send log records to stderr: with priorities for the journal, with the time for a terminal or a file."""
+    """Send log records to stderr: with priorities for the journal, with the time for a terminal or a file.
+
+    An exception that nobody caught becomes a record too: Python's own traceback would be no error for the journal.
+    """
     handler = logging.StreamHandler(sys.stderr)
     if "JOURNAL_STREAM" in os.environ or "NOTIFY_SOCKET" in os.environ:
         handler.setFormatter(PrefixFormatter("%(message)s"))
@@ -34,3 +42,10 @@ def setup(level: str = "info") -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("watchdog").propagate = False  # what matters of its complaints is said in our own words
     logging.getLogger("whisperd").setLevel(level.upper())
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if error is not None and not issubclass(kind, SystemExit):  # a thread may end with it, silently
+        logging.getLogger("whisperd").critical("an error that nobody foresaw", exc_info=(kind, error, traceback))
