@@ -221,6 +221,7 @@ RULES = {
                 "spool.durable": "is the one place",
                 "spool.layout": "the lock file, which has no content, and the probe for one filesystem",
                 "speech.media": "streams decoded audio into the job's directory",
+                "worker.main": "tells the kernel through /proc whom to kill when memory runs out",
                 "worker.journal": "appends, each line with its checksum; a torn end is cut off when it is read",
                 "engine.weights.files": "streams gigabytes under a temporary name, renamed by spool/durable.py",
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from typing import TYPE_CHECKING
 
 from whisperd import config, events, journal
@@ -23,6 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
         intake = settings.intake.model_copy(update={"empty_seconds": 0.0, "truncated_seconds": 0.0})
         settings = settings.model_copy(update={"intake": intake})
     journal.setup(settings.log_level)
+    faulthandler.enable()  # the watchdog's SIGABRT then says where the loop stands still
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)
     return Supervisor(settings, reload=reload, emitter=emitter, once=arguments.once).run()

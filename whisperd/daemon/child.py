@@ -165,7 +165,7 @@ def death_of(how: str) -> Failure:
     return Failure.of(
         WorkerDied(
             f"the worker {how} while it had this job",
-            hint="if it ran out of memory, use a smaller model or fewer workers; the journal may say more",
+            hint="if it ran out of memory (the machine's, or MemoryMax= of the unit), use a smaller model or fewer workers; the journal may say more",
             stage="transcribing",
         )
     )

@@ -7,7 +7,9 @@ import faulthandler
 import logging
 import signal
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from whisperd import journal
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from whisperd.options import EngineOptions
 
 PR_SET_PDEATHSIG = 1
+OOM_SCORE = "500"  # of 1000, proc(5): as if it had half of the machine's memory more than it has
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ def _settle_in() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the supervisor's to handle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is a stop by the service manager
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker must never outlive the lock on its spool
+    with suppress(OSError):  # when memory runs out, a worker is replaced; the supervisor, or a database, is missed
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
 def _boot(connection: Connection, options: EngineOptions) -> Engine | WindowEngine | None:
