@@ -15,6 +15,7 @@ import whisperd
 NAME = "b/a.wav"
 OUTPUTS = {"b/a.txt", "b/a.json", "b/a.wav.status.json"}
 SLOW = {"script": "slow:0.5"}
+UNSETTLED = {"intake": {"settle_seconds": 20.0, "settle_seconds_proven": 20.0}}
 
 
 def every_point():
@@ -51,6 +52,7 @@ def assert_nothing_unfinished(root):
     assert sorted(os.listdir(root / ".work")) == [".lock", ".staging"]
     assert os.listdir(root / ".work/.staging") == []
     assert not list(root.rglob("*.tmp"))
+    assert not list(root.rglob("*.cancel"))
 
 
 def assert_completed(daemon, sha256, attempts=1):
@@ -97,11 +99,17 @@ def write_on(daemon):
         file.write(b"\0" * 3200)
 
 
+def cancel(daemon):
+    """Ask that an upload be cancelled which still waits in the inbox."""
+    (daemon.inbox / f"{NAME}.cancel").touch()
+
+
 SCENARIOS = {  # transition: settings, what somebody does meanwhile, seconds of audio; a new transition needs a new line
     "claim": (None, lambda daemon: None, 0.3),
     "publish": (None, lambda daemon: None, 0.3),
     "fail": ({"script": "raise:input"}, lambda daemon: None, 0.3),
     "give_back": (SLOW, write_on, 2.0),
+    "cancel": (UNSETTLED, cancel, 0.3),
 }
 
 
@@ -121,6 +129,8 @@ def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
 
     if transition == "fail":
         assert_failed(daemon, sha256, "corrupt")
+    elif transition == "cancel":
+        assert_failed(daemon, sha256, "cancelled", attempts=0)
     else:
         assert_completed(daemon, sha256)
         assert daemon.exit_status == 0

@@ -96,7 +96,8 @@ class Worker:
         self.ours, theirs = Pipe()
         settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"]}}, source="test")
         self.options = settings.job_options(("txt",))
-        self.thread = threading.Thread(target=Scheduler(theirs, engine, None).serve)
+        self.scheduler = Scheduler(theirs, engine, None)
+        self.thread = threading.Thread(target=self.scheduler.serve)
         self.thread.start()
 
     def give(self, job_id, source, directory=None):
@@ -250,3 +251,44 @@ def test_released_while_it_is_being_prepared(worker, tmp_path):
     worker.ours.send(Release("a"))
 
     assert isinstance(worker.until(Released, Finished)[-1], Released)
+
+
+def test_released_when_it_had_just_been_prepared(worker, tmp_path, wait_until):
+    """A thread that has said its last word cannot give the job back; the loop does."""
+    first, second = threading.Event(), threading.Event()
+    worker.engine.gate = first
+    worker.give("other", tone(tmp_path / "other.wav", seconds=60.0))
+    assert worker.engine.reached.wait(30)
+    worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))  # heard of after the first step
+    worker.engine.gate = second
+    first.set()
+    wait_until(lambda: worker.scheduler._prepared, what="the end of the preparation")
+    worker.ours.send(Release("a"))
+    second.set()
+    said = worker.until(Finished, Released, count=2)
+
+    assert [type(message) for message in said if getattr(message, "job_id", "") == "a"][-1] is Released
+
+
+def test_a_job_that_is_taken_away_harms_no_other(worker, tmp_path):
+    """The others of its batches come out as if it had never been there, and none of their windows is decoded twice."""
+    lengths = {"b": 97.0, "c": 61.0}
+    sources = {name: tone(tmp_path / f"{name}.wav", seconds, frequency=seconds) for name, seconds in lengths.items()}
+    for name, source in sources.items():
+        worker.give(f"{name} alone", source, tmp_path / f"{name} alone")
+    worker.until(Finished, count=2)
+    windows = len(worker.engine.heard)
+    worker.engine.heard.clear()
+    worker.engine.reached.clear()
+    worker.engine.gate.clear()
+    worker.engine.pause_at = 4
+    for name, source in {"a": tone(tmp_path / "a.wav", 600.0), **sources}.items():
+        worker.give(name, source)
+    assert worker.engine.reached.wait(30)
+    worker.ours.send(Release("a"))
+    worker.engine.gate.set()
+    said = worker.until(Finished, Released, count=3)
+
+    assert sorted(message.job_id for message in said if isinstance(message, Finished)) == ["b", "c"]
+    assert len(worker.engine.heard) <= windows + 4
+    assert all(worker.text(name) == worker.text(f"{name} alone") for name in lengths)

@@ -219,5 +219,7 @@ def originals(root: Path) -> dict[str, list[str]]:
 
 def _digests(paths: Iterable[Path]) -> list[str]:
     return sorted(
-        hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file() and path.name[0] != "."
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+        if path.is_file() and path.name[0] != "." and path.suffix != ".cancel"
     )

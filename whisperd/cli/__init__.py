@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     retry = commands.add_parser("retry", parents=[place], help="move files from failed/ back into the inbox")
     retry.add_argument("names", nargs="+", metavar="NAME", help="as under failed/, such as alice/interview.mp3")
 
+    cancel = commands.add_parser(
+        "cancel", parents=[place], help="end jobs, or take uploads out of the inbox; the originals go to failed/"
+    )
+    cancel.add_argument("names", nargs="+", metavar="NAME", help="as under inbox/, such as alice/interview.mp3")
+
     models = commands.add_parser("models", help="the weights on this machine")
     verbs = models.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("list", parents=[place], help="what is here and what can be fetched")

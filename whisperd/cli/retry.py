@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from whisperd import config
 from whisperd.errors import EXIT_FAILED, EXIT_OK
+from whisperd.intake.requests import SUFFIX
 from whisperd.job import printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, move
@@ -27,6 +30,10 @@ def main(arguments: argparse.Namespace) -> int:
             if ".." in folders or not file:
                 raise FileNotFoundError(2, "no such file in failed/")
             with Folder(layout.failed, folders) as failed, Folder(layout.inbox, folders, create=True) as inbox:
+                if not failed.exists(file):
+                    raise FileNotFoundError(2, "no such file in failed/")
+                with contextlib.suppress(FileNotFoundError):  # a request of yesterday must not end it again
+                    os.unlink(file + SUFFIX, dir_fd=inbox.fd)
                 move(failed, file, inbox, file)
         except OSError as error:
             reason = {

@@ -60,6 +60,16 @@ class Duplicates:
         self._held.append(job)
         return True
 
+    def drop(self, job_id: str) -> None:
+        """Forget a job that is held here; one that is not is fine."""
+        if self._held and self._held[0].id == job_id:
+            self._hashing = None
+        self._held = collections.deque(job for job in self._held if job.id != job_id)
+
+    def __iter__(self) -> Iterator[Job]:
+        """The jobs that are held here."""
+        return iter(tuple(self._held))
+
     def remember(self, job: Job, result: Result) -> None:
         """A job has been transcribed; who comes later can be compared with it."""
         if self._is_on and result.duplicate_of is None:

@@ -39,6 +39,12 @@ class Running:
     transcribing_since: float | None = None
     shown_at: float = float("-inf")
     shown: Progress | None = None
+    cancelled: Failure | None = None  # its end, whatever its worker says
+
+    @property
+    def reason(self) -> str | None:
+        """Why it goes on no more."""
+        return self.cancelled.message if self.cancelled is not None else None
 
 
 @dataclass(slots=True)
@@ -111,6 +117,26 @@ class Jobs:
         """Fail a job that was claimed in the knowledge that no worker can do it."""
         self._end(job, failure, now)
 
+    def called(self, name: str) -> list[Job]:
+        """The jobs that can be cancelled and are of this name, or write under it."""
+        waiting = (*self.queue, *(job for _, _, job in self._delayed), *self.duplicates)
+        running = (each.job for each in self.running.values() if each.cancelled is None)
+        return [job for job in (*waiting, *running) if name in {job.name, job.place}]
+
+    def cancel(self, job: Job, failure: Failure, now: float) -> bool:
+        """Bring a job to an end; False while a worker has it, which must be asked for it."""
+        if running := self.running.get(job.id):
+            running.cancelled = failure
+            self._show(job, running.progress, reason=running.reason)
+            return False
+        self.queue.remove(job.id)
+        self._positions.pop(job.id, None)
+        self._delayed = [entry for entry in self._delayed if entry[2].id != job.id]
+        heapq.heapify(self._delayed)
+        self.duplicates.drop(job.id)
+        self._end(job, failure, now)
+        return True
+
     def next(self) -> Job | None:
         """The job to run next, if one may run now.
 
@@ -153,7 +179,8 @@ class Jobs:
 
     def finished(self, job_id: str, result: Result, now: float) -> None:
         """A worker has rendered everything; it counts if the original is still what the worker read."""
-        self._end(self.running.pop(job_id).job, result, now, unchecked_since=now)
+        if not self._was_cancelled(job_id, now):
+            self._end(self.running.pop(job_id).job, result, now, unchecked_since=now)
 
     def attempt_failed(self, job_id: str, failure: Failure, now: float, *, shared: bool = False) -> None:
         """An attempt failed: again, or the end.
@@ -161,6 +188,8 @@ class Jobs:
         A worker that died with several jobs leaves as many suspects: it costs none of them an attempt, and each runs
         alone next time, so that only the guilty one is blamed.
         """
+        if self._was_cancelled(job_id, now):
+            return
         job = self.running.pop(job_id).job
         if shared:
             job = self._noted(job.suspected())
@@ -184,8 +213,10 @@ class Jobs:
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
         self._show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
 
-    def released(self, job_id: str) -> None:
+    def released(self, job_id: str, now: float) -> None:
         """A worker gave the job back, or was ended so that it did."""
+        if self._was_cancelled(job_id, now):
+            return
         job = self._noted(self.running.pop(job_id).job.given_back())
         self._emit(events.JobReleased(job))
         self._show(job, Progress(), sync=True)
@@ -204,7 +235,7 @@ class Jobs:
         for running in self.running.values():
             if now - running.shown_at >= SHOW_SECONDS and running.progress != running.shown:
                 running.shown_at, running.shown = now, running.progress
-                self._show(running.job, running.progress)
+                self._show(running.job, running.progress, reason=running.reason)
         if now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now
             self._show_positions()
@@ -227,6 +258,13 @@ class Jobs:
         )
         shown = f" ({running})" if running else ""
         return f"{len(self.running)} running{shown}, {self.waiting} queued, {self.completed} done, {self.failed} failed"
+
+    def _was_cancelled(self, job_id: str, now: float) -> bool:
+        """Whether its worker was to let go of a job, which thereby ends."""
+        if (failure := self.running[job_id].cancelled) is None:
+            return False
+        self._end(self.running.pop(job_id).job, failure, now)
+        return True
 
     def _end(self, job: Job, outcome: Result | Failure, now: float, *, unchecked_since: float | None = None) -> None:
         ending = self._endings[job.id] = Ending(job, outcome, now, unchecked_since=unchecked_since)

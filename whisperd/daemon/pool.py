@@ -10,7 +10,7 @@ from whisperd import events
 from whisperd.daemon.child import Child, State, death_of
 from whisperd.errors import BootError
 from whisperd.job import Failure
-from whisperd.messages import BootFailed, Failed, Finished, Heartbeat, Ready, Released
+from whisperd.messages import BootFailed, Failed, Finished, Heartbeat, Ready, Release, Released
 
 if TYPE_CHECKING:
     from whisperd.messages import FromWorker, Work
@@ -126,6 +126,14 @@ class Pool:
         for child in self._children.values():
             if child.state is not State.ENDING and not child.works:
                 child.quit()
+
+    def cancel(self, job_id: str, reason: Failure, now: float) -> None:
+        """Take one job from its worker without harm to others: where it has any, it is asked, and not forced."""
+        for child in self.busy():
+            if job_id in child.works and len(child.works) == 1:
+                child.doom([job_id], reason, now)
+            elif job_id in child.works:
+                child.send(Release(job_id))
 
     def release_all(self) -> None:
         """Ask the busy ones to give their jobs back."""

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from whisperd import events
+from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool, PoolOptions
 from whisperd.daemon.signals import Signals
@@ -62,6 +63,7 @@ class Supervisor:
         )
         self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
         self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
+        self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
         self._ready = False
         self._paused_until: float | None = None
         self._stop_at: float | None = None  # when running jobs are released
@@ -82,13 +84,15 @@ class Supervisor:
             self._notifier.extend(self._config.pool.boot_seconds)
             self._pool.tick(now)  # the model loads while the spool is read
             try:
-                self._jobs.restore(recover(self._store, max_attempts=self._config.pool.max_attempts), now)
+                recovery = recover(self._store, max_attempts=self._config.pool.max_attempts)
+                self._cancels.restore(recovery)
+                self._jobs.restore(recovery, now)
                 self._watch()
                 self._loop()
             finally:
                 self._inbox.stop()
                 for job_id in self._pool.kill_all():
-                    self._jobs.released(job_id)
+                    self._jobs.released(job_id, time.monotonic())
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
 
     def _watch(self) -> None:
@@ -109,6 +113,7 @@ class Supervisor:
             waitables = []
             if self._stop_at is None:
                 self._inbox.tick(now)
+                self._cancels.tick(self._inbox, self._config.output.formats, now)
                 waitables = self._inbox.waitables()
                 more = self._claim(now)
                 self._assign(now)
@@ -172,7 +177,7 @@ class Supervisor:
             self._pool.release_all()
         if self._kill_at is not None and now >= self._kill_at:
             for job_id in self._pool.kill_all():
-                self._jobs.released(job_id)
+                self._jobs.released(job_id, now)
 
     def _reconfigure(self) -> None:
         """Apply a new configuration, or refuse it whole."""
@@ -208,11 +213,11 @@ class Supervisor:
                 self._jobs.finished(job_id, result, now)
             case Failed(job_id, failure, shared):
                 if self._kill_at is not None:
-                    self._jobs.released(job_id)  # it died because it was told to
+                    self._jobs.released(job_id, now)  # it died because it was told to
                 else:
                     self._jobs.attempt_failed(job_id, failure, now, shared=shared)
             case Released(job_id):
-                self._jobs.released(job_id)
+                self._jobs.released(job_id, now)
 
     def _claim(self, now: float) -> bool:
         """Take settled uploads while there is room; True if there may be more to take at once."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whisperd import events
@@ -16,11 +14,14 @@ from whisperd.fair import FairQueue, top_folder
 from whisperd.intake.complete import Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
-from whisperd.intake.scan import Found, look
+from whisperd.intake.requests import Requests
+from whisperd.intake.scan import Found, look, remove
 from whisperd.intake.settle import NEVER, Settle, Settling
 from whisperd.intake.sight import Sight
+from whisperd.intake.upload import Upload
 from whisperd.intake.waiting import Notes, Waiting
 from whisperd.intake.walk import Walker
+from whisperd.job import Signature
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whisperd.intake.options import IntakeOptions
-    from whisperd.job import Failure, Signature
 
 HINTS_PER_TURN = 1000
 DUE_PER_TURN = 2000
@@ -36,16 +36,6 @@ LOOKS_PER_TURN = 200
 TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen
 FOLDER_SHARE = 100
 STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A complete upload, ready to be claimed; with a `failure`, to be claimed and failed."""
-
-    name: str
-    signature: Signature
-    first_seen: float
-    failure: Failure | None = None
 
 
 class Inbox:
@@ -65,6 +55,7 @@ class Inbox:
         self._waiting = Waiting(notes, self._describe)
         self._sight = Sight(path, emitter)
         self._refused: dict[str, str] = {}
+        self.requests = Requests(path)
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
         self._settle = Settle(0.0)
@@ -132,9 +123,8 @@ class Inbox:
         if self._walker.is_busy or self._hints:
             return now
         due = self._settle.next_due()
-        return min(
-            self._rescan_at, self._notes_at, self._sight.next_at(now), due if due is not None else self._rescan_at
-        )
+        due = due if due is not None else self._rescan_at
+        return min(self._rescan_at, self._notes_at, self._sight.next_at(now), self.requests.next_at(), due)
 
     def take(self, now: float) -> Upload | None:
         """The next upload to claim: folders in turn, first come first served within one."""
@@ -174,8 +164,21 @@ class Inbox:
     def claimed(self, name: str) -> None:
         """The file is no longer in the inbox, and nothing is held against its name."""
         self._forget(name)
-        if self._options.done_marker:
-            self._remove_marker(name)
+        if self._options.done_marker:  # it must not vouch for the next upload of this name
+            with contextlib.suppress(OSError):
+                remove(self._path, name + self._options.done_marker)
+
+    def seize(self, name: str, now: float) -> Upload | str | None:
+        """An upload that is to be cancelled, complete or not; or why it cannot be had yet; None where there is none."""
+        known = self._settle.get(name)
+        needed = self._sight.slowed(self._options).settle_seconds
+        is_quiet = known is not None and now - known.quiet_since >= needed
+        reached = self.requests.reach(name, self._leases, is_quiet=is_quiet)
+        if not isinstance(reached, Signature):
+            return reached
+        self._untrack(name)
+        self._quiet.remove(name)
+        return Upload(name, reached, known.first_seen if known is not None else now)
 
     def _look_around(self, now: float) -> None:
         """Take what the watch tells, and see to it that it tells."""
@@ -228,7 +231,9 @@ class Inbox:
         for name in [name for name in self._refused if name not in self._settle and name not in self._met]:
             self._look_again(name, now)
 
-    def _see(self, found: Found, now: float) -> None:
+    def _see(self, seen: Found, now: float) -> None:
+        if (found := self.requests.sift(seen, now)) is None:
+            return
         name = found.name
         if found.signature is None:
             if name in self._settle:
@@ -325,10 +330,5 @@ class Inbox:
         self._untrack(name)
         self._quiet.remove(name)
         self._refused.pop(name, None)
+        self.requests.forget(name)
         self._waiting.over(name)
-
-    def _remove_marker(self, name: str) -> None:
-        """The marker has done its work; it must not vouch for the next upload of this name."""
-        folders, file = names.split(name)
-        with contextlib.suppress(OSError), Folder(self._path, folders) as folder:
-            os.unlink(file + self._options.done_marker, dir_fd=folder.fd)

@@ -111,6 +111,17 @@ def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:
     return None if stat.S_ISDIR(status.st_mode) else found(name, status)
 
 
+def remove(inbox: Path, name: str) -> None:
+    """Remove a file that has done its work: a marker, a request.
+
+    Raises:
+        OSError: it is gone already, or cannot be removed.
+    """
+    folders, file = names.split(name)
+    with Folder(inbox, folders) as folder:
+        os.unlink(file, dir_fd=folder.fd)
+
+
 def found(name: str, status: os.stat_result) -> Found:
     """What stat(2) makes of an entry that is no folder."""
     kind = status.st_mode

@@ -34,6 +34,12 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             speed = f", x{result.speed:.1f}" if result.speed else ""
             length = f"{result.duration_seconds:.1f} s of audio in {result.processing_seconds:.1f} s{speed}"
             return logging.INFO, "finish", f"{_name(job)}: completed, {length}, language {result.language}"
+        case events.JobFailed(job, failure) if failure.code == "cancelled":
+            return (
+                logging.INFO,
+                "cancel",
+                f"{_name(job)}: {failure.message}; the file is in failed/{printable(job.place)}",
+            )
         case events.JobFailed(job, failure):
             return (
                 logging.WARNING,

@@ -148,6 +148,11 @@ class Store:
         self._clear(job)
         return job
 
+    def condemn(self, job: Job, failure: Failure) -> None:
+        """Decide that a job fails, durably; `fail` follows when its worker has let go of it, or after a restart."""
+        with Folder(self.layout.job_directory(job.id)) as own:
+            records.save(own, records.FAILURE, failure)
+
     def fail(self, job: Job, failure: Failure) -> Job:
         """Say why in the sidecar and move the original to failed/; may be repeated from any point it was cut off at."""
         with Folder(self.layout.job_directory(job.id)) as own:

@@ -128,6 +128,8 @@ class Scheduler:
     def _take_prepared(self) -> None:
         while self._prepared:
             task, outcome = self._prepared.popleft()
+            if task.released:  # asked for after its thread's last report
+                outcome = Withdrawn()
             if isinstance(outcome, BaseException):
                 self._fail(task, outcome)
             else:

@@ -1,0 +1,114 @@
+"""Obeys the files that ask to cancel: `X.cancel` ends the jobs called X, and the upload X if it still lies in the inbox.
+
+The order makes it hold across a crash: what is claimed or under way is condemned on disk, then the request is removed, then
+the jobs end. Before the first step nothing has happened; after any other the next daemon goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from whisperd import events
+from whisperd.errors import SpoolError
+from whisperd.intake.requests import KEPT_SECONDS
+from whisperd.intake.upload import Upload
+from whisperd.job import Failure, Phase, printable, utc_now
+from whisperd.spool import names
+from whisperd.spool.durable import Folder, failpoint
+
+if TYPE_CHECKING:
+    from whisperd.daemon.jobs import Jobs
+    from whisperd.daemon.pool import Pool
+    from whisperd.intake.inbox import Inbox
+    from whisperd.intake.requests import Request
+    from whisperd.job import Job
+    from whisperd.spool.recover import Recovery
+    from whisperd.spool.store import Store
+
+CODE = "cancelled"
+
+
+class Cancels:
+    """One pass over the requests at each turn of the loop."""
+
+    def __init__(self, store: Store, jobs: Jobs, pool: Pool, emitter: events.Emitter) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._pool = pool
+        self._emit = emitter.emit
+        self._ended: set[str] = set()  # before a crash: their requests may still lie there
+
+    def restore(self, recovery: Recovery) -> None:
+        """Take up what an earlier daemon left."""
+        for job, failure in recovery.to_fail:
+            if failure.code == CODE:
+                self._ended |= {job.name, job.place}
+
+    def tick(self, inbox: Inbox, formats: tuple[str, ...], now: float) -> None:
+        """Obey what can be obeyed, and explain the rest."""
+        for request in inbox.requests.due(now):
+            try:
+                self._answer(request, inbox, formats, now)
+            except (OSError, SpoolError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
+
+    def _answer(self, request: Request, inbox: Inbox, formats: tuple[str, ...], now: float) -> None:
+        failure = self._failure(request)
+        if failure is None:
+            inbox.requests.forget(request.name)
+            return
+        condemned: list[Job] = []
+        try:
+            for job in self._jobs.called(request.target):
+                self._condemn(job, failure)
+                condemned.append(job)
+            upload = inbox.seize(request.target, now)
+            if isinstance(upload, Upload):
+                condemned.append(self._claimed(upload, failure, inbox, formats, now))
+            if isinstance(upload, str):
+                inbox.refuse(request.name, upload, now)
+            elif condemned or request.target in self._ended or now - request.since >= KEPT_SECONDS:
+                self._ended.discard(request.target)
+                inbox.requests.close(request)
+                failpoint("cancel.after_request")
+            else:
+                known = f"nothing called {printable(request.target)} waits or is under way"
+                inbox.refuse(request.name, f"{known}; this request is removed after {KEPT_SECONDS:.0f} s", now)
+        finally:  # whatever has become of the request
+            for job in condemned:
+                if not self._jobs.cancel(job, failure, now):
+                    self._pool.cancel(job.id, failure, now)
+
+    def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, formats: tuple[str, ...], now: float) -> Job:
+        created_at = utc_now(now - upload.first_seen)
+        try:
+            job = self._store.claim(upload.name, upload.signature, formats, created_at=created_at)
+        except SpoolError:
+            inbox.see_again(upload.name, now)
+            raise
+        failpoint("cancel.after_claim")
+        self._condemn(job, failure)
+        inbox.claimed(upload.name)
+        self._emit(events.JobClaimed(job, now - upload.first_seen))
+        return job
+
+    def _condemn(self, job: Job, failure: Failure) -> None:
+        self._store.condemn(job, failure)
+        failpoint("cancel.after_record")
+
+    def _failure(self, request: Request) -> Failure | None:
+        """What the sidecar will say; None if the request is gone."""
+        folders, file = names.split(request.name)
+        try:
+            with Folder(self._store.layout.inbox, folders) as folder:
+                owner = os.stat(file, dir_fd=folder.fd, follow_symlinks=False).st_uid
+        except OSError:
+            return None
+        return Failure(
+            CODE,
+            f"cancelled by {printable(request.name)}, a file of user {owner}",
+            "`whisperd retry`, or moving it from failed/ back into the inbox, has it transcribed after all",
+            stage=Phase.QUEUED,
+        )

@@ -1,0 +1,110 @@
+"""Control by files: `X.cancel` in the inbox, beside the upload X or where it was, asks that X be cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from whisperd.intake.scan import Found, remove
+from whisperd.job import Signature
+from whisperd.spool import names
+from whisperd.spool.durable import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from whisperd.intake.lease import Leases
+
+SUFFIX = ".cancel"
+BYTES_MAX = 4096  # a request is removed once it is obeyed: a recording that was renamed must not be taken for one
+LOOK_SECONDS = 0.5
+DUE_PER_TURN = 100
+KEPT_SECONDS = 60.0  # a request for nothing known is explained for so long, then removed
+TOO_LARGE = f"its name asks to cancel something, but it has more than {BYTES_MAX} bytes; give it another name"
+
+
+@dataclass(slots=True)
+class Request:
+    """One file that asks for something."""
+
+    name: str
+    target: str  # the name of the upload
+    since: float
+    look_at: float
+
+
+def target(name: str) -> str | None:
+    """What a file of this name asks to cancel; None where it asks for nothing."""
+    wanted = name.removesuffix(SUFFIX)
+    return wanted if wanted != name and names.split(wanted)[1] else None
+
+
+class Requests:
+    """The requests that are in the inbox."""
+
+    def __init__(self, inbox: Path) -> None:
+        self._inbox = inbox
+        self._known: dict[str, Request] = {}
+
+    def sift(self, found: Found, now: float) -> Found | None:
+        """Take note of a request; anything else in the inbox is given back."""
+        wanted = target(found.name)
+        if wanted is None or found.signature is None:
+            return found
+        if found.signature.size > BYTES_MAX:
+            return Found(found.name, None, TOO_LARGE)
+        self._known.setdefault(found.name, Request(found.name, wanted, now, now))
+        return None
+
+    def forget(self, name: str) -> None:
+        """It is gone."""
+        self._known.pop(name, None)
+
+    def close(self, request: Request) -> None:
+        """It has been obeyed, or never will be: it goes.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            remove(self._inbox, request.name)
+        self.forget(request.name)
+
+    def due(self, now: float) -> Iterator[Request]:
+        """Those that may be obeyed by now; each is due again a little later, until it is forgotten."""
+        for request in [request for request in self._known.values() if request.look_at <= now][:DUE_PER_TURN]:
+            request.look_at = now + LOOK_SECONDS
+            yield request
+
+    def next_at(self) -> float:
+        """When one is due."""
+        return min((request.look_at for request in self._known.values()), default=float("inf"))
+
+    def reach(self, name: str, leases: Leases, *, is_quiet: bool) -> Signature | str | None:
+        """What an upload is now, if it may be taken away as it is; or why not yet; None where there is none.
+
+        It need not be complete, but nobody may be writing to it: what he goes on to write would change a failed original.
+        """
+        folders, file = names.split(name)
+        try:
+            with Folder(self._inbox, folders) as folder:
+                fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+                try:
+                    writer = leases.has_writer(folder, fd)
+                    status = os.fstat(fd)
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EPERM}:
+                return "permission denied: whisperd cannot read what is to be cancelled"
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if writer or (writer is None and not is_quiet):
+            return "cancelled once nobody writes to it any more"
+        return Signature.of(status)
