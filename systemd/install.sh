@@ -12,6 +12,10 @@ units=/usr/local/lib/systemd/system
 sysusers=/usr/local/lib/sysusers.d
 tmpfiles=/usr/local/lib/tmpfiles.d
 etc=/etc/whisperd
+command=/usr/local/bin/whisperd
+manuals=/usr/local/share/man
+bash_completion=/usr/local/share/bash-completion/completions/whisperd
+zsh_completion=/usr/local/share/zsh/site-functions/_whisperd
 library=/var/lib/whisperd
 cache=/var/cache/whisperd
 
@@ -82,6 +86,7 @@ install_all() {
   systemd-sysusers whisperd.conf
   check_program
   install_units
+  install_help || say 'no man page, or no shell completion'
   if [ -n "$instance" ]; then
     set_up "whisperd@$instance.service" "$instance" "/var/spool/whisperd-$instance"
   else
@@ -144,6 +149,16 @@ install_units() {
   done
 }
 
+# What a person at a terminal needs; nothing here is worth failing for.
+install_help() {
+  if [ ! -e "$command" ] || [ -L "$command" ]; then ln -sfn "$prefix/bin/whisperd" "$command"; fi
+  mkdir -p "$manuals/man1" "$manuals/man5" "$(dirname "$bash_completion")" "$(dirname "$zsh_completion")"
+  "$prefix/bin/python" -m whisperd.cli.man 1 >"$manuals/man1/whisperd.1"
+  "$prefix/bin/python" -m whisperd.cli.man 5 >"$manuals/man5/whisperd.yaml.5"
+  "$prefix/bin/whisperd" completion bash >"$bash_completion"
+  "$prefix/bin/whisperd" completion zsh >"$zsh_completion"
+}
+
 # set_up SERVICE NAME SPOOL: its configuration and its directories, then start it.
 set_up() {
   local service=$1 name=$2 spool=$3 config=$etc/$2.yaml
@@ -189,7 +204,9 @@ uninstall() {
   prefix=${installed:-$prefix}
   if [ -e "$prefix/.made-by-install.sh" ]; then remove "$prefix"; fi
   remove "$units"/whisperd{,@}.service "$units"/whisperd{,@}.service.d "$cache"
-  remove "$sysusers/whisperd.conf"
+  remove "$sysusers/whisperd.conf" "$manuals/man1/whisperd.1" "$manuals/man5/whisperd.yaml.5"
+  remove "$bash_completion" "$zsh_completion"
+  if [ "$(readlink "$command")" = "$prefix/bin/whisperd" ]; then remove "$command"; fi
   each_spool remove_tmpfiles
   if running; then
     systemctl daemon-reload

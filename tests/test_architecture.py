@@ -219,7 +219,7 @@ RULES = {
         MappingProxyType(
             {
                 "spool.durable": "is the one place",
-                "spool.layout": "the lock file, which has no content, and the probe for one filesystem",
+                "spool.layout": "the lock file, whose content is only for show, and the probe for one filesystem",
                 "speech.media": "streams decoded audio into the job's directory",
                 "worker.main": "tells the kernel through /proc whom to kill when memory runs out",
                 "worker.journal": "appends, each line with its checksum; a torn end is cut off when it is read",

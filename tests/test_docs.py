@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from support.spool import FAILURE, Spool
 
 from whisperd import cli, config, errors
+from whisperd.cli import report
+from whisperd.daemon import cancel
+from whisperd.intake.ignore import Ignore
 from whisperd.spool import sidecar
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +34,75 @@ def commands(parser, prefix=()):
 def test_every_command_is_described(words):
     """A command that the README does not name does not exist for its reader."""
     assert f"`whisperd {' '.join(words)}" in README
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (parser.prog, option)
+        for parser in cli.parsers(cli.parser())
+        for action in parser._actions
+        for option in action.option_strings
+        if option.startswith("--")
+    ],
+)
+def test_every_option_is_described(words, option):
+    """In the row of its command, or where it is said which commands take it."""
+    section = README.split("## Commands")[1].split("\n### ")[0]
+    rows = [line for line in section.splitlines() if line.startswith(f"| `{words}")]
+    prose = [line for line in section.splitlines() if not line.startswith("| `whisperd ")]
+
+    assert any(re.search(rf"{option}\b", line) for line in (*rows, *prose))
+
+
+def job_error_codes():
+    """What `error.code` of a status file can be, as the source names it: `code=`, the first of a Failure, a JobError's own."""
+    kinds = [errors.JobError, *errors.JobError.__subclasses__()]
+    kinds += [below for kind in kinds for below in kind.__subclasses__()]
+    yield from (kind.code for kind in kinds if kind not in {errors.JobError, errors.InputError})
+    for path in (ROOT / "whisperd").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                first = node.args[:1] if ast.unparse(node.func) in {"Failure", "cls"} else []
+                for value in (*first, *(keyword.value for keyword in node.keywords if keyword.arg == "code")):
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        yield value.value
+
+
+@pytest.mark.parametrize("code", sorted({*job_error_codes(), cancel.CODE}))
+def test_every_error_code_is_described(code):
+    """A program that reads a status file finds its meaning, or at least its name."""
+    section = README.split("Error codes:")[1].split("\n## ")[0]
+
+    assert f"`{code}`" in section
+
+
+def test_no_error_code_is_described_that_does_not_exist():
+    """Each stands in the source as a word of its own."""
+    section = README.split("Error codes:")[1].split("\n## ")[0]
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "whisperd").rglob("*.py"))
+
+    assert [code for code in re.findall(r"`([a-z_]+)`", section) if f'"{code}"' not in source] == []
+
+
+def fields_of(value):
+    for key, below in value.items():
+        yield key
+        yield from fields_of(below) if isinstance(below, dict) else ()
+        if isinstance(below, list) and below:
+            yield from fields_of(below[0])
+
+
+def test_every_field_of_the_report_for_programs_is_described(tmp_path):
+    """`status --json` of a spool with one of each; nothing is described that is not there."""
+    spool = Spool(tmp_path / "spool")
+    spool.take("a.mp3")
+    spool.store.fail(spool.take("b.mp3"), FAILURE)
+    spool.upload("c.mp3")
+    found = set(fields_of(report.gather(spool.layout, Ignore(), wanted_bytes=0)))
+    section = README.split("`whisperd status --json` is")[1].split("\n\n## ")[0].split("\n\nModels")[0]
+
+    assert {field for field in re.findall(r"`([a-z_0-9]+)`", section) if field != "root"} | {"root"} == found
 
 
 def keys(model, prefix=""):

@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from support.daemon import QUICK, Daemon, tone
+
+from whisperd import config
+from whisperd.cli.check_spool import examine_spool
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 
@@ -73,7 +77,72 @@ def test_check_reports_a_nearly_full_disk(spool):
     settings = {**QUICK, "intake": {"min_free": "1000T"}}
     (spool.parent / "spool.yaml").write_text(yaml.safe_dump({"root": str(spool), **settings}))
 
-    assert "warning  " in whisperd(spool, "check")
+    said = whisperd(spool, "check", code=1)
+
+    assert "warning  " in said
+    assert "-> make room, or lower intake.min_free" in said
+
+
+def found(spool, **settings):
+    """What the doctor finds in a spool, without what is well: (level, text, hint)."""
+    findings = examine_spool(config.validate({"root": str(spool), **QUICK, **settings}, source="test"))
+    return [(finding.level, finding.text, finding.hint) for finding in findings if finding.level != "ok"]
+
+
+def test_check_sees_that_people_cannot_upload(spool, monkeypatch):
+    """The inbox's group has members, and the inbox is closed to them, or not setgid; a group of one needs nothing."""
+    assert found(spool) == []
+    monkeypatch.setattr("grp.getgrgid", lambda gid: SimpleNamespace(gr_name="whisperd", gr_mem=["alice"]))
+    ((level, text, hint),) = found(spool)
+    subprocess.run(hint, shell=True, check=True)
+
+    assert (level, "whisperd" in text, hint) == ("warning", True, f"chmod g+rwxs {spool}/inbox")
+    assert found(spool) == []
+
+
+def test_check_sees_jobs_that_nobody_works_on(spool):
+    """A daemon died, and nobody has started another."""
+    (spool / ".work/20260101T000000000000-aaaaaa").mkdir()
+
+    ((_, text, hint),) = found(spool)
+    assert "1 jobs are unfinished" in text
+    assert "systemctl start whisperd" in hint
+
+
+def test_check_sees_the_limit_of_watches(spool, monkeypatch):
+    """Before it is reached, with a command that raises it far enough."""
+    limit = spool.parent / "max_user_watches"
+    limit.write_text("8\n")
+    monkeypatch.setattr("whisperd.cli.check_spool.WATCHES", limit)
+    for name in "abcd":
+        (spool / "inbox" / name).mkdir()
+
+    ((_, text, hint),) = found(spool)
+    assert text.startswith("5 folders in the inbox, and no more than 8")
+    assert hint == "sysctl -w fs.inotify.max_user_watches=524288"
+
+
+def test_check_by_another_user_says_as_whom_to_look(spool):
+    """Who may not look into .work is told the command, and sees no traceback; uploads that cannot be read are named."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become another user")
+    code = "import os, sys, whisperd.cli.check; os.setgid(65534); os.setuid(65534); sys.exit(whisperd.cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "check", "--config", f"{spool}.yaml"]
+    for folder in [*spool.parents][:3]:
+        folder.chmod(0o755)
+    (spool / ".work").chmod(0o700)
+    (spool / ".work/.lock").touch(0o600)
+    elsewhere = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    subprocess.run(
+        ["chown", "-R", "65534:65534", spool / ".work", *(spool / n for n in ("outbox", "done", "failed"))], check=True
+    )
+    (spool / "inbox/a.wav").touch(0o600)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+    assert elsewhere.returncode == 1, elsewhere.stderr
+    assert "-> sudo -u root whisperd check" in elsewhere.stdout
+    assert "cannot be read, or not be moved out" in refused.stdout
+    assert f"-> chmod -R g+rwX {spool}/inbox" in refused.stdout
 
 
 def test_a_wrong_configuration_starts_nothing(spool):

@@ -22,6 +22,16 @@ class TestInstall:
         assert lab.host_path(service.config).read_text() == before
         assert service.state("ActiveState") == "active"
 
+    def test_for_people_at_a_terminal(self, lab, service):
+        """The command is on the path, with its completion and its man pages."""
+        service.install()
+
+        assert lab.run("whisperd", "status").stdout.startswith("whisperd ")
+        assert ".TH" in lab.host_path("/usr/local/share/man/man1/whisperd.1").read_text()
+        assert "pool.workers" in lab.host_path("/usr/local/share/man/man5/whisperd.yaml.5").read_text()
+        assert "_shtab" in lab.host_path("/usr/local/share/bash-completion/completions/whisperd").read_text()
+        assert "#compdef" in lab.host_path("/usr/local/share/zsh/site-functions/_whisperd").read_text()
+
     def test_sample_configuration(self, lab):
         """Where there is no configuration, the commented sample is put, with the instance's own spool in it."""
         service = Service(lab, "meetings")
@@ -93,6 +103,7 @@ class TestInstall:
         assert service.places("talk.wav") == [".work"]
         assert lab.host_path(service.config).exists()
         assert lab.host_path(PREFIX / "bin/whisperd").exists()
+        assert lab.run("find", "/usr/local", "/etc/systemd", "-name", "*whisperd*").stdout == ""
         assert lab.run("find", "/usr/local/lib", "/etc/systemd", "-name", "*whisperd*").stdout == ""
 
     def test_purge(self, lab, service):

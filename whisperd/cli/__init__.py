@@ -10,9 +10,13 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import whisperd
 from whisperd.errors import EXIT_FAILED, EXIT_OK, WhisperdError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PEERS = ("openai-whisper", "faster-whisper", "whisper.cpp")  # what `bench` knows
 
@@ -48,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", parents=[place], help="what runs, what waits, what failed")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
 
     retry = commands.add_parser("retry", parents=[place], help="move files from failed/ back into the inbox")
     retry.add_argument("names", nargs="+", metavar="NAME", help="as under failed/, such as alice/interview.mp3")
@@ -69,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     bring.add_argument("name", metavar="NAME", help="what to call it here")
     verify = verbs.add_parser("verify", parents=[place], help="check weights by their SHA-256")
     verify.add_argument("name", metavar="NAME")
+
+    completion = commands.add_parser("completion", help="print what makes a shell complete commands and options")
+    completion.add_argument("shell", choices=("bash", "zsh"))
 
     transcribe = commands.add_parser(
         "transcribe", parents=[place], help="transcribe files here and now, without the daemon"
@@ -101,6 +109,16 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--beam-size", type=int, metavar="N", help="(default: as configured)")
     bench.add_argument("--json", action="store_true", help="for programs")
     return top
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of all its commands, each with its help as description."""
+    yield parser
+    for action in parser._actions:  # noqa: SLF001  # argparse has no other way to list them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for help_, below in zip(action._choices_actions, action.choices.values(), strict=True):  # noqa: SLF001
+                below.description = below.description or help_.help
+                yield from parsers(below)
 
 
 def _peers(text: str) -> tuple[str, ...]:

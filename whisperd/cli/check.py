@@ -6,48 +6,51 @@ import importlib.util
 import os
 import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd import config
+from whisperd.cli.check_spool import examine_spool
+from whisperd.cli.finding import Finding
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.ct2_files import find_ct2
 from whisperd.engine.weights.find import find
-from whisperd.errors import EXIT_BOOT, EXIT_OK, BootError
+from whisperd.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
 from whisperd.speech.media import find_ffmpeg
-from whisperd.spool.layout import Layout
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from pathlib import Path
 
     from whisperd.config import Config
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: `ok`, `warning` or `error`."""
-
-    level: str
-    text: str
-    hint: str = ""
+DEVICE = """
+import sys
+from whisperd.engine.batched.compute import resolve_compute_type
+from whisperd.engine.device import find_device
+from whisperd.errors import BootError
+try:
+    device = find_device(sys.argv[1])
+    is_batched = sys.argv[2] == "batched"  # others choose for themselves
+    print(device, f"in {str(resolve_compute_type(device, sys.argv[3])).removeprefix('torch.')}" if is_batched else "")
+except BootError as error:
+    sys.exit(str(error))
+"""
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the findings; exit 3 if the daemon would not start."""
+    """Print the findings; exit 3 if the daemon would not start, 1 if there is something else to mend."""
     settings = config.load(arguments.config, root=arguments.root)
     findings = [Finding("ok", "configuration is valid"), *examine(settings)]
     for finding in findings:
         hint = f"\n         -> {finding.hint}" if finding.hint else ""
         print(f"{finding.level:7}  {finding.text}{hint}")
-    return EXIT_BOOT if any(finding.level == "error" for finding in findings) else EXIT_OK
+    levels = {finding.level for finding in findings}
+    return EXIT_BOOT if "error" in levels else EXIT_FAILED if "warning" in levels else EXIT_OK
 
 
 def examine(settings: Config) -> Iterator[Finding]:
     """Look at everything that the daemon will need."""
-    yield from _spool(settings)
+    yield from examine_spool(settings)
     yield _ffmpeg(settings)
     if settings.engine != "scripted":
         yield _model(settings)
@@ -55,58 +58,6 @@ def examine(settings: Config) -> Iterator[Finding]:
     cores, wanted = len(os.sched_getaffinity(0)), settings.pool.workers * settings.engine_options().threads
     if wanted > cores:
         yield Finding("warning", f"{wanted} threads in all on {cores} cores", "lower pool.workers or pool.threads")
-
-
-def _spool(settings: Config) -> Iterator[Finding]:
-    layout = Layout(settings.root)
-    if not layout.root.is_dir():
-        parent = next(parent for parent in layout.root.parents if parent.is_dir())
-        if _can_create_in(parent):
-            yield Finding("ok", f"root {layout.root} does not exist yet, it will be made")
-        else:
-            yield Finding(
-                "error",
-                f"root {layout.root} does not exist and cannot be made",
-                f"create it, writable for uid {os.geteuid()}",
-            )
-        return
-    if layout.is_locked():
-        yield Finding("ok", f"root {layout.root}: a whisperd is at work there")
-        return
-    missing = [
-        path.name
-        for path in (layout.inbox, layout.outbox, layout.done, layout.failed, layout.work)
-        if not path.is_dir()
-    ]
-    if missing:
-        level = "ok" if os.access(layout.root, os.W_OK | os.X_OK) else "error"
-        yield Finding(
-            level,
-            f"root {layout.root}: {', '.join(missing)} will be made",
-            "" if level == "ok" else f"make it writable for uid {os.geteuid()}",
-        )
-    else:
-        try:
-            layout.check()
-        except BootError as error:
-            yield Finding("error", error.message, error.hint)
-        else:
-            yield Finding("ok", f"root {layout.root}: writable, on one filesystem")
-    free, wanted = layout.free_bytes(), settings.intake.min_free
-    yield Finding(
-        "ok" if free >= wanted else "warning",
-        f"{free >> 20} MB free, {wanted >> 20} MB wanted",
-        "" if free >= wanted else "make room, or lower intake.min_free: until then nothing is taken",
-    )
-
-
-def _can_create_in(folder: Path) -> bool:
-    """Tried, since access(2) calls even /proc writable for root."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=".whisperd-", dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def _ffmpeg(settings: Config) -> Finding:
@@ -140,17 +91,11 @@ def _ct2_model(settings: Config) -> Finding:
 
 
 def _device(settings: Config) -> Finding:
-    if not settings.device.startswith("cuda"):
-        return Finding("ok", f"device: {settings.device}")
     # in a process of its own: torch takes seconds to load, and a broken driver can take the process with it
-    code = "import torch; print(torch.cuda.device_count())"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
-    count = int(done.stdout) if done.returncode == 0 and done.stdout.strip().isdigit() else 0
-    index = int(settings.device.partition(":")[2] or 0)
-    if index < count:
-        return Finding("ok", f"device: {settings.device}, {count} found")
-    return Finding(
-        "error",
-        f"device {settings.device}: torch finds {count} CUDA device(s)",
-        "check the driver with nvidia-smi, or set device: cpu",
-    )
+    command = [sys.executable, "-P", "-c", DEVICE, settings.device, settings.decoding, settings.compute_type]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stdout.strip().splitlines()
+    if done.returncode == 0 and said:
+        return Finding("ok", f"device: {said[-1]}")
+    why = "\n".join(done.stderr.strip().splitlines()[-1:]) or f"torch ended with status {done.returncode}"
+    return Finding("error", f"device {settings.device}: {why}", "check the driver with nvidia-smi, or set device: cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import whisperd
 from whisperd.errors import BootError, SpoolLocked
 from whisperd.spool.durable import Folder, make_directory
 
@@ -127,6 +129,9 @@ class Layout:
                     f"another whisperd is at work in {self.root}",
                     hint="stop it first, or give this one another root",
                 ) from error
+            with contextlib.suppress(OSError):  # for those who ask; a full disk is no reason not to start
+                os.truncate(fd, 0)
+                os.pwrite(fd, whisperd.__version__.encode(), 0)
             yield
         finally:
             os.close(fd)
@@ -143,6 +148,12 @@ class Layout:
             os.close(fd)
         kind: int = struct.unpack_from("h", answer)[0]
         return kind != fcntl.F_UNLCK
+
+    def owner_version(self) -> str | None:
+        """Which whisperd is at work here, or was last."""
+        with contextlib.suppress(FileNotFoundError), Folder(self.work) as work:
+            return work.read(LOCK, 100).decode("ascii", "replace").strip() or None
+        return None
 
     def empty_staging(self) -> None:
         """Remove what a killed daemon left half-written."""

@@ -1,0 +1,152 @@
+"""What `whisperd check` finds in the spool: can the daemon work there, can people, and does anything wait for somebody?"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import whisperd
+from whisperd.cli.finding import Finding
+from whisperd.errors import BootError
+from whisperd.intake.ignore import Ignore
+from whisperd.intake.scan import scan
+from whisperd.intake.watch import Watch
+from whisperd.spool.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whisperd.config import Config
+
+WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+WATCHES_USUAL = 524_288
+
+
+def examine_spool(settings: Config) -> Iterator[Finding]:
+    """All findings; where the root is missing there is only that one."""
+    layout = Layout(settings.root)
+    if not layout.root.is_dir():
+        yield _missing_root(layout)
+        return
+    rooms = (layout.inbox, layout.outbox, layout.done, layout.failed, layout.work)
+    missing = [path.name for path in rooms if not path.is_dir()]
+    try:
+        is_locked = layout.is_locked()
+    except PermissionError:
+        owner = pwd.getpwuid(layout.work.stat().st_uid).pw_name
+        hint = f"sudo -u {owner} whisperd check"
+        yield Finding("warning", f"root {layout.root}: belongs to {owner}, as whom this should be looked at", hint)
+        return
+    if is_locked:
+        yield _daemon(layout)
+    elif missing:
+        can = os.access(layout.root, os.W_OK | os.X_OK)
+        hint = "" if can else f"chown {os.geteuid()} {_quoted(layout.root)}"
+        yield Finding("ok" if can else "error", f"root {layout.root}: {', '.join(missing)} will be made", hint)
+    else:
+        yield _folders(layout)
+    yield _room(layout, settings)
+    if not missing:
+        yield from _unfinished(layout, is_locked=is_locked)
+        yield from _people(layout)
+        yield from _refused(layout, settings)
+        yield _watches(layout)
+
+
+def _missing_root(layout: Layout) -> Finding:
+    parent = next(parent for parent in layout.root.parents if parent.is_dir())
+    try:  # tried, since access(2) calls even /proc writable for root
+        with tempfile.TemporaryDirectory(prefix=".whisperd-", dir=parent):
+            return Finding("ok", f"root {layout.root} does not exist yet, it will be made")
+    except OSError:
+        hint = f"create it, writable for uid {os.geteuid()}: install -d -o {os.geteuid()} {_quoted(layout.root)}"
+        return Finding("error", f"root {layout.root} does not exist and cannot be made", hint)
+
+
+def _daemon(layout: Layout) -> Finding:
+    version = layout.owner_version()
+    if version not in {None, whisperd.__version__}:
+        text = f"root {layout.root}: the whisperd at work there is {version}, this one is {whisperd.__version__}"
+        return Finding("warning", text, "systemctl restart whisperd")
+    return Finding("ok", f"root {layout.root}: a whisperd is at work there")
+
+
+def _folders(layout: Layout) -> Finding:
+    try:
+        layout.check()
+    except BootError as error:
+        return Finding("error", error.message, error.hint)
+    return Finding("ok", f"root {layout.root}: writable, on one filesystem")
+
+
+def _room(layout: Layout, settings: Config) -> Finding:
+    free, wanted = layout.free_bytes(), settings.intake.min_free
+    text = f"{free >> 20} MB free, {wanted >> 20} MB wanted"
+    if free >= wanted:
+        return Finding("ok", text)
+    hint = f"make room, or lower intake.min_free; until then nothing is taken: du -xh -d1 {_quoted(layout.root)}"
+    return Finding("warning", text, hint)
+
+
+def _unfinished(layout: Layout, *, is_locked: bool) -> Iterator[Finding]:
+    jobs = [entry for entry in os.listdir(layout.work) if not entry.startswith(".")]
+    if jobs and not is_locked:
+        yield Finding(
+            "warning",
+            f"{len(jobs)} jobs are unfinished, and no whisperd is at work",
+            "they go on with the next start: systemctl start whisperd",
+        )
+
+
+def _people(layout: Layout) -> Iterator[Finding]:
+    """Whether the members of the inbox's group can use it; a group of nobody but its owner needs nothing."""
+    status = layout.inbox.stat()
+    try:
+        group, owner = grp.getgrgid(status.st_gid), pwd.getpwuid(status.st_uid)
+    except KeyError:  # a number without a name has no members
+        return
+    if not set(group.gr_mem) - {owner.pw_name}:
+        return
+    wanted = stat.S_IRWXG | stat.S_ISGID
+    if status.st_mode & wanted == wanted:
+        yield Finding("ok", f"the group {group.gr_name} may upload into the inbox")
+    else:
+        text = f"the group {group.gr_name} has members who cannot use the inbox, or whose uploads will not be its own"
+        yield Finding("warning", text, f"chmod g+rwxs {_quoted(layout.inbox)}")
+
+
+def _refused(layout: Layout, settings: Config) -> Iterator[Finding]:
+    """Uploads that the daemon will not be able to take, as far as this user is the daemon's."""
+    for found in scan(layout.inbox, Ignore(settings.intake.ignore)):
+        folder = layout.inbox / Path(found.name).parent
+        if found.signature is not None and not (
+            os.access(layout.inbox / found.name, os.R_OK) and os.access(folder, os.W_OK | os.X_OK)
+        ):
+            hint = f"chmod -R g+rwX {_quoted(layout.inbox)}"
+            yield Finding("warning", "uploads in the inbox cannot be read, or not be moved out of their folder", hint)
+            return
+
+
+def _watches(layout: Layout) -> Finding:
+    try:
+        Watch(layout.inbox).close()
+    except OSError as error:
+        text = f"the inbox cannot be watched, it will be polled: {error.strerror}"
+        return Finding("warning", text, "sysctl -w fs.inotify.max_user_instances=1024")
+    folders = 1 + sum(len(below) for _, below, _ in os.walk(layout.inbox))
+    limit = int(WATCHES.read_bytes())
+    if 2 * folders > limit:
+        text = f"{folders} folders in the inbox, and no more than {limit} can be watched by all programs of a user"
+        wanted = max(WATCHES_USUAL, 4 * folders)
+        return Finding("warning", text, f"sysctl -w fs.inotify.max_user_watches={wanted}")
+    return Finding("ok", f"{folders} folders in the inbox to watch, {limit} can be")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,26 @@
+"""`whisperd completion SHELL`: what makes the shell complete whisperd's commands and options; costs nothing at start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import shtab
+
+from whisperd import cli
+from whisperd.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    import argparse
+
+FILES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "DIRECTORY": shtab.DIRECTORY}
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the script."""
+    top = cli.parser()
+    for parser in cli.parsers(top):
+        for action in parser._actions:  # noqa: SLF001  # argparse has no other way to list them
+            if isinstance(action.metavar, str) and action.metavar in FILES:
+                action.complete = FILES[action.metavar]  # type: ignore[attr-defined]
+    print(shtab.complete(top, arguments.shell))
+    return EXIT_OK

@@ -1,0 +1,149 @@
+"""What there is to know about a spool, read off the disk: true with or without a daemon, and for whoever may read it.
+
+`gather` returns what `whisperd status --json` prints; the README describes it, and a test holds the two together. Sidecars
+lie where people can write, so nothing in them is believed to be of the right type or fit for a terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from whisperd.intake.scan import scan
+from whisperd.job import Status, printable
+from whisperd.spool import names, records, sidecar
+from whisperd.spool.durable import Folder
+from whisperd.spool.notes import sidecars
+from whisperd.spool.store import NOTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from whisperd.intake.ignore import Ignore
+    from whisperd.spool.layout import Layout
+
+SCHEMA = 1
+NOTES_READ = 1000  # of a hundred thousand waiting files nobody reads every reason
+JOB_TEXTS = ("id", "name", "status", "phase", "reason", "started_at")
+JOB_NUMBERS = (
+    "progress",
+    "duration_seconds",
+    "processed_seconds",
+    "speed",
+    "eta_seconds",
+    "queue_position",
+    "attempts",
+)
+
+
+def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, Any]:
+    """Everything there is to know.
+
+    Raises:
+        OSError: the spool cannot be read.
+    """
+    disk = shutil.disk_usage(layout.root)
+    found = sorted(scan(layout.inbox, ignore), key=lambda found: found.name)
+    failed = [_explained(layout, name) for name in _files(layout.failed)]
+    running, version = _daemon(layout)
+    return {
+        "schema": SCHEMA,
+        "root": printable(str(layout.root)),
+        "daemon_running": running,
+        "daemon_version": version,
+        "disk": {"free_bytes": disk.free, "total_bytes": disk.total, "wanted_bytes": wanted_bytes},
+        "jobs": sorted(
+            _jobs(layout), key=lambda job: (job["status"] != Status.IN_PROGRESS, job["queue_position"] or 0, job["id"])
+        ),
+        "inbox": [
+            {
+                "name": printable(upload.name),
+                "size_bytes": upload.signature and upload.signature.size,
+                "reason": upload.refusal or (_note(layout, upload.name) if number < NOTES_READ else None),
+            }
+            for number, upload in enumerate(found)
+        ],
+        "done": sum(1 for _ in _files(layout.done)),
+        "failed": sorted(failed, key=lambda failure: failure["finished_at"] or "", reverse=True),
+    }
+
+
+def _daemon(layout: Layout) -> tuple[bool | None, str | None]:
+    """Whether one is at work and of which version; None where this user may not know."""
+    try:
+        is_running = layout.is_locked()
+        return is_running, layout.owner_version() if is_running else None
+    except PermissionError:
+        return None, None
+
+
+def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
+    try:
+        directories = sorted(os.listdir(layout.work))
+    except PermissionError:  # .work is private: whoever is not the daemon's user reads what the sidecars say
+        for folders, file in sidecars(layout):
+            document = _read(layout, folders, file)
+            if document and document["id"] and document["status"] in {Status.PENDING, Status.IN_PROGRESS}:
+                yield _job(document, names.join(folders, file))
+        return
+    for job_id in directories:
+        with contextlib.suppress(OSError), Folder(layout.work, (job_id,)) as own:
+            if (job := records.load_job(own)) is not None:
+                folders, file = names.split(job.place)
+                blank = {"id": job.id, "name": printable(job.name), "status": Status.PENDING, "phase": "queued"}
+                document = _read(layout, folders, names.sidecar(file)) or blank
+                yield _job(document, names.join(folders, names.sidecar(file)))
+
+
+def _job(document: dict[str, Any], path: str) -> dict[str, Any]:
+    job = {key: _text(document, key) for key in JOB_TEXTS} | {key: _number(document, key) for key in JOB_NUMBERS}
+    return job | {"id": job["id"] or "", "status_file": printable(f"outbox/{path}")}
+
+
+def _note(layout: Layout, name: str) -> str | None:
+    """Why the daemon, when it last looked, did not take a file; where an earlier upload has its name, under a number."""
+    folders, file = names.split(name)
+    for number in range(1, NOTES_MAX + 1):
+        document = _read(layout, folders, names.sidecar(names.numbered(file, number)))
+        if document is None:
+            return None
+        if document["id"] is None and document.get("source") == printable(f"inbox/{name}"):
+            return _text(document, "reason")
+    return None
+
+
+def _explained(layout: Layout, name: str) -> dict[str, Any]:
+    folders, file = names.split(name)
+    document = _read(layout, folders, names.sidecar(file)) or {}
+    error = document.get("error")
+    error = error if isinstance(error, dict) else {}
+    why = {key: _text(error, key) for key in ("code", "message", "hint")}
+    return {"name": printable(name), **why, "finished_at": _text(document, "finished_at")}
+
+
+def _read(layout: Layout, folders: tuple[str, ...], file: str) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
+        return sidecar.decode(outbox.read(file))
+    return None
+
+
+def _text(document: dict[str, Any], key: str) -> str | None:
+    """A text as a terminal may show it; names in sidecars have their backslashes doubled already."""
+    value = document.get(key)
+    return printable(value).replace("\\\\", "\\") if isinstance(value, str) else None
+
+
+def _number(document: dict[str, Any], key: str) -> float | None:
+    value = document.get(key)
+    return value if isinstance(value, int | float) and abs(value) < 1e15 else None  # noqa: PLR2004  # inf has no digits
+
+
+def _files(top: Path) -> list[str]:
+    found = []
+    for folder, _, files in os.walk(top):
+        relative = os.path.relpath(folder, top)
+        found += [file if relative == "." else f"{relative}/{file}" for file in files]
+    return sorted(found)

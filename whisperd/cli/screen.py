@@ -1,0 +1,137 @@
+"""A spool as a person likes to see it: a table where there is room for one, a list in a narrow terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WIDE = 80  # columns from which on a table is easier to read than a list
+BAR = 16
+SHOWN = {"in_progress": 50, "queued": 20, "inbox": 20, "failed": 10}
+
+
+class Row(NamedTuple):
+    """One entry."""
+
+    name: str
+    state: Text
+    note: Text
+    bar: RenderableType = ""
+    speed: str = ""
+    left: str = ""
+
+
+def render(report: dict[str, Any], *, width: int, height: int | None = None) -> Group:
+    """All of a report; as much of it as fits where a `height` in lines is given."""
+    shown = SHOWN if height is None else {part: max(1, min(limit, height // 4)) for part, limit in SHOWN.items()}
+    running = [job for job in report["jobs"] if job["status"] == "in_progress"]
+    queued = [job for job in report["jobs"] if job["status"] != "in_progress"]
+    parts = {"in_progress": running, "queued": queued, "inbox": report["inbox"], "failed": report["failed"]}
+    more = [f"{len(all_) - shown[part]} {WORDS[part]}" for part, all_ in parts.items() if len(all_) > shown[part]]
+    rows = [row(each, report) for part, row in ROWS.items() for each in parts[part][: shown[part]]]
+    body: list[RenderableType] = [*_head(report, running, queued)]
+    if rows:
+        body += [_table(rows)] if width >= WIDE else _list(rows)
+    if more:
+        body.append(Text(f"... and {', '.join(more)}", style="dim"))
+    return Group(*body)
+
+
+def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iterator[Text]:
+    state = {True: "running", False: "not running", None: "running or not, this user may not know,"}
+    color = {True: "bold green", False: "bold red", None: "bold"}
+    version = f" {report['daemon_version']}" if report["daemon_version"] else ""
+    yield Text.assemble(
+        f"whisperd{version} is ",
+        (state[report["daemon_running"]], color[report["daemon_running"]]),
+        f" in {report['root']}: {len(running)} in progress, {len(queued)} queued, "
+        f"{len(report['inbox'])} in the inbox, {report['done']} done, {len(report['failed'])} failed",
+    )
+    disk = report["disk"]
+    room = f"{_size(disk['free_bytes'])} of {_size(disk['total_bytes'])} free"
+    if disk["free_bytes"] < disk["wanted_bytes"]:
+        yield Text(f"{room}, {_size(disk['wanted_bytes'])} wanted: nothing is taken", style="bold red")
+    else:
+        yield Text(room, style="dim")
+
+
+def _running(job: dict[str, Any], report: dict[str, Any]) -> Row:
+    bar = Table.grid(padding=(0, 1))
+    percent = min(100.0, max(0.0, job["progress"] or 0.0))
+    bar.add_row(ProgressBar(total=100.0, completed=percent, width=BAR), f"{percent:3.0f} %")
+    speed = f"x{job['speed']:.1f}" if job["speed"] else ""
+    left = clock(job["eta_seconds"]) if job["eta_seconds"] is not None else ""
+    note = job["reason"] or ("" if report["daemon_running"] is not False else "it goes on at the next start")
+    return Row(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
+
+
+def _queued(job: dict[str, Any], _: dict[str, Any]) -> Row:
+    position = f"{job['queue_position']:.0f}. in the queue" if job["queue_position"] else ""
+    return Row(_name(job), Text(job["phase"] or ""), Text(job["reason"] or position))
+
+
+def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Row:
+    return Row(upload["name"], Text("in the inbox", style="yellow"), Text(upload["reason"] or ""))
+
+
+def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Row:
+    note = Text(failure["message"] or "its status file is gone")
+    if failure["hint"]:
+        note.append(f"\n-> {failure['hint']}", style="dim")
+    return Row(failure["name"], Text("failed", style="red"), note)
+
+
+ROWS = {"in_progress": _running, "queued": _queued, "inbox": _upload, "failed": _failed}
+WORDS = {
+    "in_progress": "more in progress",
+    "queued": "more queued",
+    "inbox": "more in the inbox",
+    "failed": "more failed",
+}
+
+
+def _name(job: dict[str, Any]) -> str:
+    """What to call it in commands: the status file's number is part of it."""
+    return str(job["status_file"]).removeprefix("outbox/").removesuffix(".status.json")
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("NAME", overflow="fold", ratio=2)
+    for title in ("STATE", "PROGRESS", "SPEED", "LEFT"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("NOTE", overflow="fold", ratio=3)
+    for row in rows:
+        table.add_row(Text(row.name), row.state, row.bar, Text(row.speed), Text(row.left), row.note)
+    return table
+
+
+def _list(rows: list[Row]) -> Iterator[RenderableType]:
+    for row in rows:
+        yield Text(row.name, style="bold", overflow="fold")
+        left = f"{row.left} left" if row.left else ""
+        facts = Text(" ").join(filter(None, (row.state, Text(row.speed), Text(left))))
+        yield from (Padding(each, (0, 0, 0, 2)) for each in (row.bar, facts, row.note) if each)
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`, `2:03`."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _size(size: float) -> str:
+    for unit in ("MB", "GB"):
+        size /= 1000 if unit != "MB" else 1_000_000
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}"
+    return f"{size / 1000:.1f} TB"
