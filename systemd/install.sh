@@ -151,7 +151,7 @@ install_units() {
 
 # What a person at a terminal needs; nothing here is worth failing for.
 install_help() {
-  if [ ! -e "$command" ] || [ -L "$command" ]; then ln -sfn "$prefix/bin/whisperd" "$command"; fi
+  if [ ! -e "$command" ]; then ln -sfn "$prefix/bin/whisperd" "$command"; fi
   mkdir -p "$manuals/man1" "$manuals/man5" "$(dirname "$bash_completion")" "$(dirname "$zsh_completion")"
   "$prefix/bin/python" -m whisperd.cli.man 1 >"$manuals/man1/whisperd.1"
   "$prefix/bin/python" -m whisperd.cli.man 5 >"$manuals/man5/whisperd.yaml.5"
