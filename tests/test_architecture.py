@@ -33,13 +33,15 @@ ARROWS = {
     "job": {"errors"},
     "events": {"errors", "job"},
     "sections": {"options"},
-    "config": {"errors", "options", "sections"},
+    "sections_service": {"sections"},
+    "config": {"errors", "options", "sections", "sections_service"},
     "messages": {"errors", "job", "options", "transcript"},
     # the supervisor's side
     "intake": VALUES | {"spool.durable", "spool.layout", "spool.names"},
     "spool": VALUES,
     "observe": VALUES,
-    "daemon": VALUES | {"intake", "spool", "messages", "observe"},
+    "notices": VALUES | {"spool.durable", "spool.layout", "spool.names"},
+    "daemon": VALUES | {"intake", "spool", "messages", "observe", "notices"},
     # the worker's side
     "engine": SPEECH_VALUES,
     "engine.weights": SPEECH_VALUES | {"engine", "spool.durable"},

@@ -1,4 +1,4 @@
-"""The schema of whisperd.yaml (its sections: `whisperd.sections`), and the only home of defaults.
+"""The schema of whisperd.yaml (its sections: `whisperd.sections` and `sections_service`), and the only home of defaults.
 
 Unknown keys, wrong types and bad ranges are all reported at once, each with its dotted key.
 """
@@ -25,6 +25,7 @@ from whisperd.sections import (
     Vad,
     default_models_directory,
 )
+from whisperd.sections_service import Notices
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 
@@ -69,6 +70,7 @@ class Config(Section):
     vad: Vad = Vad()
     transcription: Transcription = Transcription()
     output: Output = Output()
+    notices: Notices = Notices()
 
     @field_validator("transcription")
     @classmethod

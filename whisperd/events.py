@@ -164,6 +164,38 @@ class WorkerStopped(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoticeDelivered(Event):
+    """Somebody has been told of a job's end; `said` is what the command printed."""
+
+    channel: str
+    job_id: str
+    name: str
+    seconds: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeDelayed(Event):
+    """Somebody could not be told of a job's end; it is tried again."""
+
+    channel: str
+    job_id: str
+    name: str
+    reason: str
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeDropped(Event):
+    """Somebody was not told of a job's end, and will not be."""
+
+    channel: str
+    job_id: str
+    name: str
+    reason: str
+
+
 Listener = Callable[[Event], None]
 
 

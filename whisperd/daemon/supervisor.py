@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from whisperd import events
 from whisperd.daemon.cancel import Cancels
+from whisperd.daemon.chores import Chores
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool, PoolOptions
 from whisperd.daemon.signals import Signals
@@ -64,6 +65,7 @@ class Supervisor:
         self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
         self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
+        self._chores = Chores(config, self._store, emitter)
         self._ready = False
         self._paused_until: float | None = None
         self._stop_at: float | None = None  # when running jobs are released
@@ -86,11 +88,13 @@ class Supervisor:
             try:
                 recovery = recover(self._store, max_attempts=self._config.pool.max_attempts)
                 self._cancels.restore(recovery)
+                self._chores.restore()
                 self._jobs.restore(recovery, now)
                 self._watch()
                 self._loop()
             finally:
                 self._inbox.stop()
+                self._chores.close()
                 for job_id in self._pool.kill_all():
                     self._jobs.released(job_id, time.monotonic())
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
@@ -122,17 +126,18 @@ class Supervisor:
                 self._wind_down(now)
             self._jobs.tick(now)
             self._pool.tick(now)
+            self._chores.tick(now, is_stopping=self._stop_at is not None)
             self._notifier.alive(now)
             status_due = self._notifier.status(self._status(), now)
             if self._is_over():
                 return
             wait(
-                [self._signals.fileno(), *self._pool.waitables(), *waitables],
+                [self._signals.fileno(), *self._pool.waitables(), *self._chores.waitables(), *waitables],
                 timeout=0 if more else self._pause(now, status_due),
             )
 
     def _pause(self, now: float, status_due: float | None) -> float:
-        times = [self._pool.next_at(now), self._jobs.next_at(now)]
+        times = [self._pool.next_at(now), self._jobs.next_at(now), self._chores.next_at(now)]
         if status_due is not None:
             times.append(status_due)
         if self._stop_at is None:
@@ -146,8 +151,9 @@ class Supervisor:
 
     def _is_over(self) -> bool:
         if self._stop_at is not None:
-            return self._pool.is_empty()
-        if self._once and self._ready and len(self._jobs) == 0 and self._inbox.is_empty():
+            return self._pool.is_empty() and not self._chores.is_busy()
+        is_idle = len(self._jobs) == 0 and self._inbox.is_empty() and self._chores.is_done()
+        if self._once and self._ready and is_idle:
             self._stop(time.monotonic(), grace_seconds=0.0)
         return False
 
@@ -175,6 +181,7 @@ class Supervisor:
         if now >= self._stop_at and self._kill_at is None:
             self._kill_at = now + RELEASE_SECONDS
             self._pool.release_all()
+            self._chores.close()
         if self._kill_at is not None and now >= self._kill_at:
             for job_id in self._pool.kill_all():
                 self._jobs.released(job_id, now)
@@ -195,6 +202,7 @@ class Supervisor:
             self._inbox.configure(_intake_options(config))
             self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
             self._pool.configure(_pool_options(config), config.engine_options())
+            self._chores.configure(config)
             self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
             _log.info("the new configuration is in use")
         if self._ready:

@@ -14,7 +14,8 @@ def log_event(event: events.Event) -> None:
     """Write an event as one line, at the level that fits: error only where a person must act."""
     level, action, text = _sentence(event)
     job = getattr(event, "job", None)
-    _log.log(level, "%s", text, extra={"action": action, "job": job.id if isinstance(job, Job) else None})
+    job_id = job.id if isinstance(job, Job) else getattr(event, "job_id", None)
+    _log.log(level, "%s", text, extra={"action": action, "job": job_id})
 
 
 def _sentence(event: events.Event) -> tuple[int, str, str]:
@@ -96,6 +97,17 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             )
         case events.WorkerStopped(worker, pid, rung, reason):
             return logging.WARNING, "worker_stop", f"worker {worker} (pid {pid}): {reason}; {rung}"
+        case events.NoticeDelivered(channel, _, name, seconds, said):
+            output = f"; it printed: {said}" if said else ""
+            return logging.INFO, "notice", f"{name}: told {channel} in {seconds:.1f} s{output}"
+        case events.NoticeDelayed(channel, _, name, reason, delay):
+            return (
+                logging.WARNING,
+                "notice_delay",
+                f"{name}: could not tell {channel}, {reason}; again in {delay:.0f} s",
+            )
+        case events.NoticeDropped(channel, _, name, reason):
+            return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
         case _:
             raise TypeError(event)
 

@@ -1,7 +1,7 @@
 """The four transitions of a job, each one rename, each safe to cut off anywhere and to repeat.
 
 Publishing follows one order, the commit protocol: result recorded in `.work` -> outputs renamed into the outbox -> sidecar
-`completed` -> original renamed into done/ -> `.work/<job>` removed. Every prefix of it is recoverable.
+`completed` -> notices written down -> original renamed into done/ -> `.work/<job>` removed. Every prefix of it is recoverable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 OUTPUTS = "outputs"
 NOTES_MAX = 20  # earlier uploads of one name beside which a note still finds room
+# Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
+Announce = Callable[[Job, dict[str, Any], Result | Failure], None]
 IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody put something there since the place was chosen
 
 
@@ -37,6 +40,7 @@ class Store:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.places = Places(layout)
+        self.announce: Announce = lambda *_: None
 
     def claim(self, name: str, seen: Signature, formats: tuple[str, ...], *, created_at: str) -> Job:
         """Take one settled upload out of the inbox.
@@ -137,8 +141,10 @@ class Store:
             while True:
                 try:
                     self._publish(job, result)
-                    self.show(job, result=result, sync=True)
+                    document = self.show(job, result=result, sync=True)
                     failpoint("publish.after_sidecar")
+                    self.announce(job, document, result)
+                    failpoint("publish.after_notice")
                     self._retire(own, job, "done")
                     break
                 except IN_THE_WAY as error:
@@ -160,8 +166,10 @@ class Store:
             failpoint("fail.after_record")
             while True:
                 try:
-                    self.show(job, failure=failure, sync=True)
+                    document = self.show(job, failure=failure, sync=True)
                     failpoint("fail.after_sidecar")
+                    self.announce(job, document, failure)
+                    failpoint("fail.after_notice")
                     self._retire(own, job, "failed")
                     break
                 except IN_THE_WAY as error:
@@ -240,14 +248,15 @@ class Store:
         failure: Failure | None = None,
         reason: str | None = None,
         sync: bool = False,
-    ) -> None:
-        """Write the job's sidecar.
+    ) -> dict[str, Any]:
+        """Write the job's sidecar; returns what it says.
 
         Raises:
             FileExistsError: another job's sidecar, or something that is none, stands under that name.
         """
         document = sidecar.of_job(job, now=utc_now(), progress=progress, result=result, failure=failure, reason=reason)
         self._write_sidecar(job.place, document, sync=sync)
+        return document
 
     def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
         """Write the note on a file that stays in the inbox: a sidecar without an id, until a job's takes its place.

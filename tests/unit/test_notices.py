@@ -1,0 +1,253 @@
+"""Who is told of what, how often, and what a secret must look like; the commands are real, the clock is not."""
+
+import base64
+import json
+import os
+import socket
+import sys
+import time
+
+import pytest
+from support.spool import FAILURE, Spool, result
+
+from whisperd import config, events
+from whisperd.errors import ConfigError
+from whisperd.notices import mail, webhook
+from whisperd.notices.channels import channels
+from whisperd.notices.dispatch import RETRY_SECONDS_MAX, Dispatcher
+
+AGAIN = ("/bin/sh", "-c", "exit 75")
+SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
+
+
+def notices(**changes):
+    return config.validate({"notices": changes}, source="test").notices
+
+
+class Told:
+    """A dispatcher over a spool, with all that it says."""
+
+    def __init__(self, root, **settings):
+        self.spool = Spool(root)
+        self.events = []
+        self.now = 1000.0
+        self.restart(**settings)
+
+    def restart(self, **settings):
+        self.emitter = events.Emitter()
+        self.emitter.subscribe(self.events.append)
+        self.dispatcher = Dispatcher(self.spool.layout, notices(**settings), self.emitter)
+        self.spool.restart()
+        self.spool.store.announce = self.dispatcher.announce
+        self.dispatcher.restore()
+
+    def finish(self, name):
+        job = self.spool.finish(self.spool.take(name))
+        self.emitter.emit(events.JobFinished(job, result()))
+        return job
+
+    def fail(self, name):
+        job = self.spool.store.fail(self.spool.take(name), FAILURE)
+        self.emitter.emit(events.JobFailed(job, FAILURE))
+
+    def files(self):
+        folder = self.spool.layout.work / ".notices"
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def settle(self, wait_until):
+        """Until nothing runs any more, at this instant of the clock."""
+
+        def is_still():
+            self.dispatcher.tick(self.now)
+            return not self.dispatcher.is_running()
+
+        wait_until(is_still)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "spool"
+
+
+def test_without_anybody_to_tell_nothing_is_written(root):
+    """Not even the directory."""
+    told = Told(root)
+    told.finish("a.wav")
+
+    assert told.files() == []
+    assert not (root / ".work/.notices").exists()
+
+
+def test_each_channel_is_told_of_what_it_is_about(root):
+    """One file each; hooks by their kind of end, mail of failures unless it is told otherwise."""
+    told = Told(root, on_completed=["/bin/true"], on_failed=["/bin/true"], mail_to=["root"])
+    job = told.finish("a.wav")
+    told.fail("b.wav")
+
+    assert [name.split(".", 1)[1] for name in told.files()] == ["on_completed.json", "mail.json", "on_failed.json"]
+    assert told.files()[0].startswith(job.id)
+
+
+def test_a_job_that_has_not_reached_its_end_is_not_told(root, wait_until):
+    """Its notice is written before the original leaves `.work`: until then the end may still change."""
+    told = Told(root, on_completed=["/bin/true"])
+    job = told.spool.take("a.wav")
+    told.dispatcher.announce(job, {"status": "completed", "name": "a.wav"}, result())
+    told.restart(on_completed=["/bin/true"])
+    told.settle(wait_until)
+
+    assert told.events == []
+    assert len(told.files()) == 1
+
+
+def test_a_job_that_ends_otherwise_than_announced_is_told_as_it_ended(root, wait_until):
+    """An announcement from before a crash does not survive the other end."""
+    told = Told(root, on_completed=["/bin/true"], on_failed=["/bin/true"])
+    job = told.spool.take("a.wav")
+    told.dispatcher.announce(job, {"status": "completed", "name": "a.wav"}, result())
+    told.emitter.emit(events.JobFailed(told.spool.store.fail(job, FAILURE), FAILURE))
+    told.settle(wait_until)
+
+    (event,) = told.events[1:]
+    assert isinstance(event, events.NoticeDelivered)
+    assert event.channel == "on_failed"
+    assert told.files() == []
+
+
+def test_one_at_a_time_in_each_channel_and_channels_side_by_side(root, wait_until):
+    """A hook needs no lock, and a slow one keeps no webhook waiting."""
+    told = Told(root, on_completed=["/bin/sleep", "100"], on_failed=["/bin/true"])
+    told.finish("a.wav")
+    told.finish("b.wav")
+    told.dispatcher.tick(told.now)
+    sleeping = len(told.dispatcher.waitables())
+    told.fail("c.wav")
+
+    def is_told():
+        told.dispatcher.tick(told.now)
+        return any(isinstance(event, events.NoticeDelivered) for event in told.events)
+
+    wait_until(is_told)
+    assert sleeping == 1
+    assert len(told.dispatcher) == 2
+    told.dispatcher.close()
+    assert not told.dispatcher.is_running()
+    assert len(told.files()) == 2
+
+
+def test_pauses_double_up_to_a_bound_and_end_in_giving_up(root, wait_until, monkeypatch):
+    """Until `keep_seconds` are over; then the notice is dropped, and says so."""
+    told = Told(root, on_completed=AGAIN, retry_seconds=10.0, keep_seconds=100.0)
+    told.finish("a.wav")
+    for _ in range(12):
+        told.settle(wait_until)
+        told.now = told.dispatcher.next_at(told.now)
+    pauses = [event.delay_seconds for event in told.events if isinstance(event, events.NoticeDelayed)]
+    later = time.time() + 101.0
+    monkeypatch.setattr("whisperd.notices.dispatch.time.time", lambda: later)
+    told.settle(wait_until)
+
+    for number, pause in enumerate(pauses):
+        assert pause == pytest.approx(min(RETRY_SECONDS_MAX, 10.0 * 2**number), rel=0.2)
+    assert isinstance(told.events[-1], events.NoticeDropped)
+    assert "given up after 13 tries" in told.events[-1].reason
+    assert (told.files(), len(told.dispatcher)) == ([], 0)
+
+
+def test_a_command_that_is_missing_is_tried_again(root, wait_until):
+    """Somebody will mend it; until then nobody has been told."""
+    told = Told(root, on_completed=["/nowhere/hook"])
+    told.finish("a.wav")
+    told.settle(wait_until)
+
+    assert told.events[-1].reason == "cannot start /nowhere/hook: No such file or directory"
+    assert len(told.files()) == 1
+
+
+def test_a_notice_that_is_damaged_is_dropped_with_a_word(root, wait_until):
+    """It must not be in the way of the others."""
+    told = Told(root, on_completed=["/bin/true"])
+    told.finish("a.wav")
+    told.finish("b.wav")
+    (root / ".work/.notices" / told.files()[0]).write_bytes(b'{"name": ')
+    told.settle(wait_until)
+
+    assert [type(event).__name__ for event in told.events[2:]] == ["NoticeDropped", "NoticeDelivered"]
+    assert told.files() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"webhooks": {"x": {"url": "ftp://host/", "secret": "/s"}}}, "notices.webhooks.x.url"),
+        ({"webhooks": {"x": {"url": "https://me:word@host/", "secret": "/s"}}}, "notices.webhooks.x.url"),
+        ({"webhooks": {"x": {"url": "https://host/\r\nx: y", "secret": "/s"}}}, "notices.webhooks.x.url"),
+        ({"webhooks": {"x": {"url": "https://host/"}}}, "notices.webhooks.x.secret"),
+        ({"webhooks": {"../x": {"url": "https://host/", "secret": "/s"}}}, "notices.webhooks.../x.[key]"),
+        ({"on_failed": ["notify-send", "x"]}, "notices.on_failed"),
+        ({"on_failed": "notify-send x"}, "notices.on_failed"),
+        ({"mail_to": ["a@b\nBcc: c@d"]}, "notices.mail_to.0"),
+        ({"mail_to": ["-OQueueDirectory=/tmp"]}, "notices.mail_to.0"),
+    ],
+)
+def test_what_could_not_be_told_is_refused(settings, key):
+    """At start, with its key, not at the end of the first job."""
+    with pytest.raises(ConfigError) as caught:
+        notices(**settings)
+
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [key]
+
+
+def test_a_sender_is_the_very_program_that_runs():
+    """Not one that is found on PATH or in the current directory."""
+    found = channels(notices(webhooks={"x": {"url": "https://host/", "secret": "cred"}}, mail_to=["root"]))
+
+    assert all(channel.command[:3] == (sys.executable, "-P", "-m") for channel in found.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "secret",
+        "whsec_",
+        "whsec_###",
+        "whsec_" + base64.b64encode(bytes(23)).decode(),
+        SECRET.removeprefix("whsec_"),
+    ],
+)
+def test_a_weak_or_misspelt_secret_is_refused(tmp_path, text):
+    """Rather than signing with what the receiver does not know."""
+    (tmp_path / "secret").write_text(text)
+
+    with pytest.raises(webhook.SecretError, match="24 to 64"):
+        webhook.read_secret(tmp_path / "secret")
+
+
+def test_a_secret_may_be_a_credential_of_the_service(tmp_path, monkeypatch):
+    """systemd.exec(5), LoadCredential=: it comes in a directory that only the service sees."""
+    (tmp_path / "whisperd-webhook").write_text(SECRET)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    assert webhook.read_secret(webhook.Path("whisperd-webhook")) == bytes(32)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(webhook.SecretError, match="LoadCredential="):
+        webhook.read_secret(webhook.Path("whisperd-webhook"))
+
+
+def test_a_receiver_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    """Each step has its time."""
+    monkeypatch.setattr(webhook, "REQUEST_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
+        webhook.post(f"http://127.0.0.1:{silent.getsockname()[1]}/", b"{}", {})
+
+
+def test_no_line_break_gets_into_a_header():
+    """Whatever a status file says."""
+    error = {"message": "bad\r\nBcc: eve@example.org", "hint": ""}
+    document = {"id": "1", "name": "a\nb", "status": "failed", "error": error, "outputs": {}, "original": "x"}
+    message = mail.compose(document, "", ["root"])
+
+    assert message["Bcc"] is None
+    assert message["Subject"] == "a b: failed, bad  Bcc: eve@example.org"
+    assert json.dumps(message.keys()).count("To") == 1

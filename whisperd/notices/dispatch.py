@@ -1,0 +1,198 @@
+"""Brings notices to where they belong, one at a time for each channel, again and again until they arrive.
+
+A notice is on disk before the original of its job leaves `.work`, and until it has been delivered: whatever dies in
+between, the next start finds it. So each arrives at least once, and a repetition has the same id, that of the job.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from whisperd import events
+from whisperd.notices.channels import channels, notice_of
+from whisperd.notices.delivery import Delivery
+from whisperd.notices.queue import Queue
+
+if TYPE_CHECKING:
+    from whisperd.job import Failure, Job, Result
+    from whisperd.notices.queue import Notice
+    from whisperd.sections_service import Notices
+    from whisperd.spool.layout import Layout
+
+RETRY_SECONDS_MAX = 3600.0
+JITTER = 0.2  # notices that failed together do not come back together
+LOOK_SECONDS = 0.2  # how often the output of a running command is drained
+
+
+@dataclass(order=True, slots=True)
+class Waiting:
+    """A notice whose time comes at `at`, monotonic; after `tries` that failed."""
+
+    at: float
+    number: int
+    job_id: str
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class Running:
+    """A notice that is being delivered."""
+
+    waiting: Waiting
+    notice: Notice
+    delivery: Delivery
+    since: float
+
+
+class Dispatcher:
+    """All notices of one spool; lives in the supervisor's loop and never waits for anybody.
+
+    Raises nothing but what `announce` raises: whatever happens to a notice, the job has ended and stays as it is.
+    """
+
+    def __init__(self, layout: Layout, settings: Notices, emitter: events.Emitter) -> None:
+        self._root = layout.root
+        self._queue = Queue(layout)
+        self._emit = emitter.emit
+        self._number = itertools.count()
+        self._announced: dict[str, list[str]] = {}
+        self._waiting: dict[str, list[Waiting]] = {}
+        self._running: dict[str, Running] = {}
+        self.configure(settings)
+        emitter.subscribe(self._heard)
+
+    def __len__(self) -> int:
+        """How many notices have not arrived."""
+        return sum(map(len, self._waiting.values())) + len(self._running)
+
+    def configure(self, settings: Notices) -> None:
+        """Use these channels from now on; what waits for one that is gone is dropped when its time comes."""
+        self._settings = settings
+        self._channels = channels(settings)
+
+    def restore(self) -> None:
+        """Take up what an earlier daemon left; called before any job is brought to its end."""
+        for job_id, channel in self._queue.waiting():
+            self._push(channel, Waiting(0.0, next(self._number), job_id))
+
+    def announce(self, job: Job, document: dict[str, Any], outcome: Result | Failure) -> None:
+        """Write down that a job is about to reach its end; it is told once it has.
+
+        Raises:
+            OSError: no room.
+        """
+        event = document["status"]
+        interested = [name for name, channel in self._channels.items() if event in channel.events]
+        notice = notice_of(job, document, outcome, at=time.time())
+        self._queue.put(job.id, interested, notice, not_for=self._channels.keys() - set(interested))
+        self._announced[job.id] = interested
+
+    def waitables(self) -> list[int]:
+        """What becomes readable when a command ends."""
+        return [running.delivery.pidfd for running in self._running.values()]
+
+    def tick(self, now: float, *, start: bool = True) -> None:
+        """See to the commands that run, and start those whose time has come."""
+        for name, running in tuple(self._running.items()):
+            if running.delivery.look(now):
+                del self._running[name]
+                self._ended(name, running, now)
+        if start:
+            for name, waiting in self._waiting.items():
+                while name not in self._running and waiting and waiting[0].at <= now:
+                    self._start(name, heapq.heappop(waiting), now)
+
+    def next_at(self, now: float) -> float:
+        """When `tick` has something to do again, if no command ends before."""
+        free = [waiting[0].at for name, waiting in self._waiting.items() if waiting and name not in self._running]
+        if self._running:
+            free.append(now + LOOK_SECONDS)
+        return min(free, default=now + 3600.0)
+
+    def is_idle(self) -> bool:
+        """Whether everything has been tried, and nothing runs."""
+        untried = any(each.tries == 0 for waiting in self._waiting.values() for each in waiting)
+        return not self._running and not untried
+
+    def is_running(self) -> bool:
+        """Whether a command runs."""
+        return bool(self._running)
+
+    def close(self) -> None:
+        """End the commands that run; their notices are delivered after the next start."""
+        for running in self._running.values():
+            running.delivery.kill()
+            running.delivery.reap()
+        self._running.clear()
+
+    def _heard(self, event: events.Event) -> None:
+        if isinstance(event, events.JobFinished | events.JobFailed):
+            for channel in self._announced.pop(event.job.id, ()):
+                self._push(channel, Waiting(0.0, next(self._number), event.job.id))
+
+    def _push(self, channel: str, waiting: Waiting) -> None:
+        heapq.heappush(self._waiting.setdefault(channel, []), waiting)
+
+    def _start(self, name: str, waiting: Waiting, now: float) -> None:
+        channel = self._channels.get(name)
+        notice = self._queue.get(waiting.job_id, name)
+        if channel is None or notice is None:
+            reason = "it is not configured any more" if channel is None else "its file is damaged or gone"
+            self._drop(name, waiting.job_id, notice.name if notice else waiting.job_id, reason)
+            return
+        paths = {key: os.path.join(self._root, path) for key, path in notice.paths.items()}
+        document = (json.dumps(notice.sidecar, indent=2) + "\n").encode("ascii")
+        try:
+            delivery = Delivery(
+                channel.command, {**notice.words, **paths}, document, deadline=now + channel.timeout_seconds
+            )
+        except OSError as error:
+            # whoever is to mend it, the command or the machine: nobody has been told yet
+            self._again(name, waiting, notice, f"cannot start {channel.command[0]}: {error.strerror}", now)
+            return
+        self._running[name] = Running(waiting, notice, delivery, now)
+
+    def _ended(self, name: str, running: Running, now: float) -> None:
+        status, said = running.delivery.reap()
+        waiting, notice, channel = running.waiting, running.notice, self._channels.get(name)
+        if status == 0:
+            self._queue.drop(waiting.job_id, name)
+            self._emit(events.NoticeDelivered(name, waiting.job_id, notice.name, now - running.since, said))
+            return
+        reason = _reason(status, said, now - running.since)
+        if channel is not None and channel.is_worth_another_try(status):
+            self._again(name, waiting, notice, reason, now)
+        else:
+            self._drop(name, waiting.job_id, notice.name, reason)
+
+    def _again(self, name: str, waiting: Waiting, notice: Notice, reason: str, now: float) -> None:
+        # the clock on the wall, since pauses go on over restarts; one that jumps gives up early or late, never at once
+        if time.time() - notice.at > self._settings.keep_seconds and waiting.tries:
+            self._drop(name, waiting.job_id, notice.name, f"{reason}; given up after {waiting.tries + 1} tries")
+            return
+        pause = min(RETRY_SECONDS_MAX, self._settings.retry_seconds * 2.0 ** min(waiting.tries, 30))
+        pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # spreads load, keeps no secret
+        self._push(name, Waiting(now + pause, waiting.number, waiting.job_id, waiting.tries + 1))
+        self._emit(events.NoticeDelayed(name, waiting.job_id, notice.name, reason, pause))
+
+    def _drop(self, name: str, job_id: str, shown: str, reason: str) -> None:
+        self._queue.drop(job_id, name)
+        self._emit(events.NoticeDropped(name, job_id, shown, reason))
+
+
+def _reason(status: int | None, said: str, seconds: float) -> str:
+    if status is None:
+        how = f"killed after {seconds:.0f} s"
+    elif status < 0:
+        how = f"killed by {signal.Signals(-status).name}"
+    else:
+        how = f"exit status {status}"
+    return f"{how}: {said}" if said else how
