@@ -16,6 +16,7 @@ from whisperd import cli, config, errors
 from whisperd.cli import report
 from whisperd.daemon import cancel
 from whisperd.intake.ignore import Ignore
+from whisperd.observe import metrics
 from whisperd.spool import sidecar
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +127,17 @@ def test_every_field_of_the_sidecar_is_described(field):
     section = README.split("## The status file")[1].split("\n## ")[0]
 
     assert f"`{field}`" in section
+
+
+def test_the_table_of_metrics_is_what_the_code_has():
+    """Every metric with its type and help text, and no other."""
+    families = metrics.Metrics("/spool", started_at=0.0).registry.collect()
+    section = README.split("## Metrics")[1].split("\n## ")[0]
+    total = {"counter": "_total"}
+
+    assert re.findall(r"^\| `(whisperd_\w+)` \| (\w+) \| (.+) \|$", section, re.MULTILINE) == [
+        (each.name + total.get(each.type, ""), each.type, each.documentation) for each in families
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in dir(errors) if name.startswith("EXIT_")])

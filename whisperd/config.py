@@ -25,7 +25,7 @@ from whisperd.sections import (
     Vad,
     default_models_directory,
 )
-from whisperd.sections_service import Notices
+from whisperd.sections_service import Metrics, Notices, Retention
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 
@@ -71,6 +71,8 @@ class Config(Section):
     transcription: Transcription = Transcription()
     output: Output = Output()
     notices: Notices = Notices()
+    metrics: Metrics = Metrics()
+    retention: Retention = Retention()
 
     @field_validator("transcription")
     @classmethod

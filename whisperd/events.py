@@ -168,6 +168,7 @@ class WorkerStopped(Event):
 class NoticeDelivered(Event):
     """Somebody has been told of a job's end; `said` is what the command printed."""
 
+    kind: str
     channel: str
     job_id: str
     name: str
@@ -179,6 +180,7 @@ class NoticeDelivered(Event):
 class NoticeDelayed(Event):
     """Somebody could not be told of a job's end; it is tried again."""
 
+    kind: str
     channel: str
     job_id: str
     name: str
@@ -190,10 +192,20 @@ class NoticeDelayed(Event):
 class NoticeDropped(Event):
     """Somebody was not told of a job's end, and will not be."""
 
+    kind: str
     channel: str
     job_id: str
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPruned(Event):
+    """The oldest files of a room were removed, to keep it below its size."""
+
+    room: str
+    files: int
+    freed_bytes: int
 
 
 Listener = Callable[[Event], None]

@@ -67,6 +67,7 @@ class Heartbeat:
     phase: Phase
     processed_seconds: float
     duration_seconds: float | None
+    device_bytes: int | None = None  # memory in use on the GPU
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
-from whisperd.sections import Absolute, Positive, Section
+from whisperd.sections import Absolute, Bytes, Positive, Section
 
 Ends = tuple[Literal["completed", "failed"], ...]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -77,3 +77,34 @@ class Notices(Section):
         if not value:
             raise ValueError("names no end; for no mail leave mail_to empty")
         return value
+
+
+class Metrics(Section):
+    """Figures for Prometheus; needs the extra whisperd[metrics]. Changes take effect at the next start."""
+
+    textfile: Absolute | None = Field(
+        None,
+        strict=False,
+        description="a file for the textfile collector of node_exporter, such as /var/lib/whisperd/metrics/whisperd.prom",
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="serve them on this port of 127.0.0.1; the service needs systemd/network.conf for it"
+    )
+    every_seconds: Positive = Field(15.0, description="how often they are brought up to date")
+
+    @field_validator("textfile")
+    @classmethod
+    def _named_as_the_collector_wants_it(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix != ".prom":
+            raise ValueError("must end in .prom, or node_exporter does not read it")
+        return value
+
+
+class Retention(Section):
+    """How much is kept, by size; by age: systemd/retention.conf."""
+
+    done_max: Bytes | None = Field(
+        None, description="originals in done/: above this the oldest are removed, such as 50G"
+    )
+    failed_max: Bytes | None = Field(None, description="the same for failed/")
+    outbox_max: Bytes | None = Field(None, description="the same for transcripts and status files of ended jobs")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from whisperd import config
 from whisperd.cli.check_spool import examine_spool
 from whisperd.cli.finding import Finding
+from whisperd.cli import check_service
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.ct2_files import find_ct2
 from whisperd.engine.weights.find import find
@@ -41,6 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Print the findings; exit 3 if the daemon would not start, 1 if there is something else to mend."""
     settings = config.load(arguments.config, root=arguments.root)
     findings = [Finding("ok", "configuration is valid"), *examine(settings)]
+    findings += [Finding(*line) for line in check_service.examine(settings, arguments.config)]
     for finding in findings:
         hint = f"\n         -> {finding.hint}" if finding.hint else ""
         print(f"{finding.level:7}  {finding.text}{hint}")

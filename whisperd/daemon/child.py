@@ -50,6 +50,8 @@ class Child:
         self.heard_at = now
         self.started_at = now
         self.free_since = now
+        self.device = ""  # what it runs on, once it is ready ...
+        self.device_bytes: int | None = None  # ... and how much memory is in use there, of a GPU
         self.worn = False  # to be replaced once it has no job
         self.dooms: dict[str, Failure] = {}  # jobs that are being taken away from it, and why
         self._rung = 0

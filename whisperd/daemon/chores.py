@@ -1,30 +1,50 @@
-"""What the loop does beside its jobs: it tells others of their ends."""
+"""What the loop does beside its jobs: it tells others of their ends, shows figures, and keeps the spool within bounds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from whisperd.daemon.housekeeper import Housekeeper
+from whisperd.daemon.reporter import Reporter, vitals
 from whisperd.notices.dispatch import Dispatcher
 
 if TYPE_CHECKING:
     from whisperd import events
     from whisperd.config import Config
+    from whisperd.daemon.jobs import Jobs
+    from whisperd.daemon.pool import Pool
+    from whisperd.intake.inbox import Inbox
+    from whisperd.observe.metrics import Vitals
     from whisperd.spool.store import Store
 
 
 class Chores:
     """None of them may hold up or harm a job."""
 
-    def __init__(self, config: Config, store: Store, emitter: events.Emitter) -> None:
+    def __init__(self, config: Config, store: Store, jobs: Jobs, pool: Pool, emitter: events.Emitter) -> None:
+        self._config = config
+        self._layout = store.layout
+        self._jobs = jobs
+        self._pool = pool
+        self._emitter = emitter
         self._notices = Dispatcher(store.layout, config.notices, emitter)
+        self._housekeeper = Housekeeper(store.layout, config.retention, emitter)
+        self._reporter: Reporter | None = None
         store.announce = self._notices.announce
 
     def configure(self, config: Config) -> None:
-        """Use this configuration from now on."""
+        """Use this configuration from now on; where metrics go does not change."""
         self._notices.configure(config.notices)
+        self._housekeeper.configure(config.retention)
 
-    def restore(self) -> None:
-        """Take up what an earlier daemon left; the spool has been read, and no job been brought to its end yet."""
+    def start(self, inbox: Inbox) -> None:
+        """Take up what an earlier daemon left; the spool has been read, and no job been brought to its end yet.
+
+        Raises:
+            BootError: the metrics cannot be shown as configured.
+        """
+        self._inbox = inbox
+        self._reporter = Reporter(self._config.metrics, self._layout, self._emitter, self._vitals)
         self._notices.restore()
 
     def waitables(self) -> list[Any]:
@@ -34,10 +54,15 @@ class Chores:
     def tick(self, now: float, *, is_stopping: bool) -> None:
         """Do a little of each."""
         self._notices.tick(now, start=not is_stopping)
+        if self._reporter is not None:
+            self._reporter.tick(now)
+        if not is_stopping:
+            self._housekeeper.tick(now)
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""
-        return self._notices.next_at(now)
+        reporter_at = self._reporter.next_at() if self._reporter is not None else now
+        return min(self._notices.next_at(now), self._housekeeper.next_at(now), reporter_at)
 
     def is_done(self) -> bool:
         """Whether there is nothing to wait for before the end of `run --once`."""
@@ -47,6 +72,15 @@ class Chores:
         """Whether something runs that may have until the end of the grace time."""
         return self._notices.is_running()
 
-    def close(self) -> None:
-        """End what runs; the next start takes it up."""
+    def hurry(self) -> None:
+        """The grace time is over: end what runs; the next start takes it up."""
         self._notices.close()
+
+    def close(self) -> None:
+        """End everything."""
+        self._notices.close()
+        if self._reporter is not None:
+            self._reporter.close()
+
+    def _vitals(self) -> Vitals:
+        return vitals(self._layout, self._jobs, self._pool, self._inbox, notices=len(self._notices))

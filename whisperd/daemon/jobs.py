@@ -24,6 +24,9 @@ SHOW_SECONDS = 1.0  # a running job's sidecar is written so often
 POSITIONS_SECONDS = 5.0  # the waiting ones' so often
 WRITER_SECONDS = 60.0  # a result waits so long for somebody who still has the original open for writing ...
 WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
+REFRESH_SECONDS = (
+    86_400.0  # all of them so often: systemd-tmpfiles must not take a waiting job's sidecar for an old one
+)
 PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
 
 _log = logging.getLogger(__name__)
@@ -77,6 +80,7 @@ class Jobs:
         self._interruptions: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._positions_at = float("-inf")
+        self._refresh_at = float("inf")
 
     def __len__(self) -> int:
         """How many jobs there are that have not ended."""
@@ -89,6 +93,7 @@ class Jobs:
 
     def restore(self, recovery: Recovery, now: float) -> None:
         """Take up what an earlier daemon left."""
+        self._refresh_at = now + REFRESH_SECONDS
         for job, result in recovery.to_finish:
             self._end(job, result, now)
         for job, failure in recovery.to_fail:
@@ -238,6 +243,9 @@ class Jobs:
                 self._show(running.job, running.progress, reason=running.reason)
         if now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now
+            if now >= self._refresh_at:
+                self._refresh_at = now + REFRESH_SECONDS
+                self._positions.clear()
             self._show_positions()
 
     def next_at(self, now: float) -> float:

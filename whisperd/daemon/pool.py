@@ -56,6 +56,10 @@ class Pool:
         """What becomes readable when a worker speaks or ends."""
         return [thing for child in self._children.values() for thing in (child.connection, child.pidfd)]
 
+    def children(self) -> list[Child]:
+        """All of them."""
+        return list(self._children.values())
+
     def busy(self) -> list[Child]:
         """The workers that have jobs."""
         return [child for child in self._children.values() if child.works]
@@ -162,7 +166,7 @@ class Pool:
             case Ready():
                 self._boot_deaths = 0
                 if child.state is State.BOOTING:
-                    child.state, child.free_since = State.READY, now
+                    child.state, child.free_since, child.device = State.READY, now, message.device
                 self._emit(
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
@@ -170,6 +174,7 @@ class Pool:
             case _ if message.job_id not in child.works:
                 return []  # a late word about a job that was answered for
             case Heartbeat():
+                child.device_bytes = message.device_bytes or child.device_bytes
                 if message.duration_seconds is not None:
                     pace = self._options.deadline_factor * self._options.jobs_per_worker
                     child.allow(message.job_id, self._options.deadline_seconds + pace * message.duration_seconds)

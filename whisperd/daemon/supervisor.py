@@ -65,7 +65,7 @@ class Supervisor:
         self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
         self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
-        self._chores = Chores(config, self._store, emitter)
+        self._chores = Chores(config, self._store, self._jobs, self._pool, emitter)
         self._ready = False
         self._paused_until: float | None = None
         self._stop_at: float | None = None  # when running jobs are released
@@ -88,7 +88,7 @@ class Supervisor:
             try:
                 recovery = recover(self._store, max_attempts=self._config.pool.max_attempts)
                 self._cancels.restore(recovery)
-                self._chores.restore()
+                self._chores.start(self._inbox)
                 self._jobs.restore(recovery, now)
                 self._watch()
                 self._loop()
@@ -181,7 +181,7 @@ class Supervisor:
         if now >= self._stop_at and self._kill_at is None:
             self._kill_at = now + RELEASE_SECONDS
             self._pool.release_all()
-            self._chores.close()
+            self._chores.hurry()
         if self._kill_at is not None and now >= self._kill_at:
             for job_id in self._pool.kill_all():
                 self._jobs.released(job_id, now)

@@ -59,6 +59,7 @@ class Inbox:
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
         self._settle = Settle(0.0)
+        self.scanned_at: float | None = None  # monotonic: when a scan came to its end
         self._generation = 0
         self.configure(options)
 
@@ -224,6 +225,7 @@ class Inbox:
         """A whole scan has ended: what it did not meet is gone."""
         self._sight.report("")
         self._is_scanned = True
+        self.scanned_at = now
         self._sight.prove(now)
         for name, known in self._settle.items():
             if known.generation != self._generation:

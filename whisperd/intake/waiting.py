@@ -18,6 +18,7 @@ NOTE_AFTER_SECONDS = 2.0
 NOTES_PER_TICK = 100
 PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get their turn
 REFRESH_SECONDS = (2.0, 600.0)  # of one note; the more files wait, the less often
+REWRITE_SECONDS = 86_400.0  # though nothing has changed: systemd-tmpfiles must not take it for an old one
 NOTES_AT_EASE = 500  # so many files are refreshed at the fastest rate
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Notes(Protocol):
 class _Note:
     refresh_at: float
     content: int = 0  # hash of what is written
+    written_at: float = 0.0
     place: str | None = None
 
 
@@ -98,10 +100,10 @@ class Waiting:
         if described is None:
             self.over(name)
             return
-        if hash(described) != note.content:
+        if hash(described) != note.content or now - note.written_at >= REWRITE_SECONDS:
             try:
                 note.place = self._notes.explain(name, *described) or note.place
-                note.content = hash(described)
+                note.content, note.written_at = hash(described), now
             except OSError as error:
                 _log.debug("no note on %r: %s", name, error.strerror)
         crowd = len(self._known) / NOTES_AT_EASE

@@ -54,6 +54,11 @@ def channels(settings: Notices) -> dict[str, Channel]:
     return found
 
 
+def kind_of(name: str) -> str:
+    """The kind of a channel by its name, which is known even when the channel is not configured any more."""
+    return "hook" if name.startswith("on_") else name.partition("-")[0]
+
+
 def notice_of(job: Job, document: dict[str, Any], outcome: Result | Failure, *, at: float) -> Notice:
     """What is told of a job's end; paths are as they are on disk, the document shows them escaped."""
     completed = isinstance(outcome, Result)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whisperd import events
-from whisperd.notices.channels import channels, notice_of
+from whisperd.notices.channels import channels, kind_of, notice_of
 from whisperd.notices.delivery import Delivery
 from whisperd.notices.queue import Queue
 
@@ -165,7 +165,9 @@ class Dispatcher:
         waiting, notice, channel = running.waiting, running.notice, self._channels.get(name)
         if status == 0:
             self._queue.drop(waiting.job_id, name)
-            self._emit(events.NoticeDelivered(name, waiting.job_id, notice.name, now - running.since, said))
+            self._emit(
+                events.NoticeDelivered(kind_of(name), name, waiting.job_id, notice.name, now - running.since, said)
+            )
             return
         reason = _reason(status, said, now - running.since)
         if channel is not None and channel.is_worth_another_try(status):
@@ -181,11 +183,11 @@ class Dispatcher:
         pause = min(RETRY_SECONDS_MAX, self._settings.retry_seconds * 2.0 ** min(waiting.tries, 30))
         pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # spreads load, keeps no secret
         self._push(name, Waiting(now + pause, waiting.number, waiting.job_id, waiting.tries + 1))
-        self._emit(events.NoticeDelayed(name, waiting.job_id, notice.name, reason, pause))
+        self._emit(events.NoticeDelayed(kind_of(name), name, waiting.job_id, notice.name, reason, pause))
 
     def _drop(self, name: str, job_id: str, shown: str, reason: str) -> None:
         self._queue.drop(job_id, name)
-        self._emit(events.NoticeDropped(name, job_id, shown, reason))
+        self._emit(events.NoticeDropped(kind_of(name), name, job_id, shown, reason))
 
 
 def _reason(status: int | None, said: str, seconds: float) -> str:

@@ -22,6 +22,7 @@ from whisperd.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.journal import Journal
+from whisperd.worker.memory import device_bytes
 from whisperd.worker.prepare import Prepared, prepare
 from whisperd.worker.recording import Recording, Span
 from whisperd.worker.steps import disk_errors, render
@@ -234,7 +235,8 @@ class Scheduler:
             assert task.prepared is not None
             duration = task.prepared.decoded.duration_seconds
             done = task.recording.processed_seconds
-            self._say(Heartbeat(task.work.job_id, Phase.TRANSCRIBING, done, duration))
+            used = device_bytes(self._engine.info.device)
+            self._say(Heartbeat(task.work.job_id, Phase.TRANSCRIBING, done, duration, used))
 
     def _finish(self, task: Task) -> None:
         assert task.recording is not None

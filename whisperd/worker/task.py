@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from whisperd.errors import WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.worker.memory import device_bytes
 from whisperd.worker.steps import load, render
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class ReleaseRequested(Exception):  # a request, not an error
 class Reporter:
     """The pipeline's heartbeat, and its ear: each report looks whether the job is wanted back."""
 
-    def __init__(self, connection: Connection, job_id: str) -> None:
+    def __init__(self, connection: Connection, job_id: str, device: str) -> None:
         self._connection = connection
+        self._device = device
         self._job_id = job_id
         self._phase = Phase.QUEUED
         self._said_at = float("-inf")
@@ -48,14 +50,15 @@ class Reporter:
         now = time.monotonic()
         if phase is not self._phase or now - self._said_at >= HEARTBEAT_SECONDS:
             self._phase, self._said_at = phase, now
-            self._connection.send(Heartbeat(self._job_id, phase, processed_seconds, duration_seconds))
+            used = device_bytes(self._device)
+            self._connection.send(Heartbeat(self._job_id, phase, processed_seconds, duration_seconds, used))
 
 
 def serve(connection: Connection, engine: Engine) -> None:
     """Do one job after the other until told to end, or until the supervisor has gone (EOFError)."""
     while not isinstance(message := connection.recv(), Quit):
         if isinstance(message, Work):
-            connection.send(_answer(message, engine, Reporter(connection, message.job_id)))
+            connection.send(_answer(message, engine, Reporter(connection, message.job_id, engine.info.device)))
 
 
 def _answer(work: Work, engine: Engine, report: Reporter) -> Finished | Failed | Released:

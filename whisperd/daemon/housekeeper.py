@@ -1,0 +1,68 @@
+"""Sees once an hour to what the configuration lets be kept, a few files at a time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from whisperd import events
+from whisperd.spool.retention import prune
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whisperd.sections_service import Retention
+    from whisperd.spool.layout import Layout
+
+EVERY_SECONDS = 3600.0
+FIRST_SECONDS = 60.0  # after a start there is more urgent work
+STEPS_PER_TICK = 200
+PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get their turn
+
+
+class Housekeeper:
+    """Does nothing where no limit is set."""
+
+    def __init__(self, layout: Layout, settings: Retention, emitter: events.Emitter) -> None:
+        self._layout = layout
+        self._emit = emitter.emit
+        self._settings = settings
+        self._work: Iterator[None] | None = None
+        self._next_at: float | None = None
+
+    def configure(self, settings: Retention) -> None:
+        """Use these limits from the next round on."""
+        self._settings = settings
+
+    def tick(self, now: float) -> None:
+        """Go a little further, or begin a round if it is time."""
+        if self._next_at is None:
+            self._next_at = now + FIRST_SECONDS
+        if now < self._next_at:
+            return
+        if self._work is None:
+            self._work = self._round()
+        for _ in range(STEPS_PER_TICK):
+            try:
+                next(self._work)
+            except StopIteration:
+                self._work, self._next_at = None, now + EVERY_SECONDS
+                return
+        self._next_at = now + PAUSE_SECONDS
+
+    def next_at(self, now: float) -> float:
+        """When `tick` has something to do again."""
+        return now if self._next_at is None else self._next_at
+
+    def _round(self) -> Iterator[None]:
+        settings = self._settings
+        limits = (("done", settings.done_max), ("failed", settings.failed_max), ("outbox", settings.outbox_max))
+        for room, limit in limits:
+            if limit is None:
+                continue
+            files = freed = 0
+            for size in prune(self._layout, room, limit, now=time.time()):
+                files, freed = files + bool(size), freed + size
+                yield
+            if files:
+                self._emit(events.FilesPruned(room, files, freed))

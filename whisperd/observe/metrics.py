@@ -1,0 +1,194 @@
+"""What monitoring sees (the extra `whisperd[metrics]`): a file for node_exporter, or an HTTP endpoint on this machine.
+
+Names and units are those of Prometheus (https://prometheus.io/docs/practices/naming/). No label takes an unbounded number
+of values: no file names, and only so many error codes.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
+
+import whisperd
+from whisperd import events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import Metric
+
+    from whisperd.job import Result
+
+CODES_MAX = 50
+WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+SPEEDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second time series for each, which nobody reads
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerVitals:
+    """One worker process: what it runs on, and the memory that it holds."""
+
+    device: str
+    resident_bytes: int
+    device_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What there is at one instant, as opposed to what has happened."""
+
+    arriving: int
+    queued: int
+    running: int
+    ending: int
+    notices: int
+    free_bytes: int
+    total_bytes: int
+    scanned_at: float | None  # seconds since 1970
+    workers: tuple[WorkerVitals, ...]
+
+
+class Metrics:
+    """All metrics of one spool: a listener to events, and `update` for what is no event.
+
+    Args:
+        spool: the root, a label on everything: several daemons of one machine write to one node_exporter.
+        started_at: when the daemon started, in seconds since 1970.
+    """
+
+    def __init__(self, spool: str, *, started_at: float) -> None:
+        own = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self.registry.register(_Labelled(own, {"spool": spool}))
+        self._codes: set[str] = set()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"whisperd_{name}", text, labels, registry=own)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"whisperd_{name}", text, labels, registry=own)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"whisperd_{name}", text, registry=own, buckets=buckets)
+
+        build = gauge("build_info", "always 1; the labels say what runs", "version", "python")
+        build.labels(whisperd.__version__, platform.python_version()).set(1)
+        gauge("start_time_seconds", "when the daemon started, since 1970").set(started_at)
+        self._jobs = gauge("jobs", "uploads by state: arriving, queued, running, ending", "state")
+        self._ended = counter(
+            "jobs_ended_total", "ended jobs by result: completed, skipped, or an error code", "result"
+        )
+        self._retries = counter("retries_total", "attempts that failed and are made again, by error code", "code")
+        self._audio = counter("audio_seconds_total", "length of the recordings transcribed")
+        self._processing = counter("processing_seconds_total", "time that workers took for them")
+        self._dropped = counter("vad_dropped_seconds_total", "audio in which nobody speaks, not given to the model")
+        self._speed = histogram("speed_ratio", "audio seconds per second of work, per job", SPEEDS)
+        self._settle_wait = histogram("settle_wait_seconds", "from first sight of an upload to its claim", WAIT_SECONDS)
+        self._queue_wait = histogram("queue_wait_seconds", "from the claim to the start of the first try", WAIT_SECONDS)
+        self._restarts = counter("worker_restarts_total", "worker processes that ended without being told to")
+        self._notices = counter(
+            "notices_total", "notices by kind (hook, webhook, mail) and what came of a try: told, delayed, dropped",
+            "kind", "result",
+        )  # fmt: skip
+        self._notices_waiting = gauge("notices_waiting", "notices that have not arrived yet")
+        self._paused = gauge("claims_paused", "1 while nothing is taken for want of room on the disk")
+        self._free = gauge("disk_free_bytes", "room left for the daemon in the filesystem of the spool")
+        self._total = gauge("disk_size_bytes", "size of that filesystem")
+        self._scanned = gauge("last_scan_time_seconds", "when the inbox was last read to its end, since 1970")
+        self._workers = gauge("workers", "worker processes by device", "device")
+        self._resident = gauge("worker_memory_bytes", "main memory of the workers, by device", "device")
+        self._device = gauge("device_memory_bytes", "memory in use on a GPU, by whomever", "device")
+        for state in ("arriving", "queued", "running", "ending"):
+            self._jobs.labels(state)
+        for result in ("completed", "skipped"):
+            self._ended.labels(result)
+
+    def update(self, vitals: Vitals) -> None:
+        """Take over what there is now."""
+        for state in ("arriving", "queued", "running", "ending"):
+            self._jobs.labels(state).set(getattr(vitals, state))
+        self._notices_waiting.set(vitals.notices)
+        self._free.set(vitals.free_bytes)
+        self._total.set(vitals.total_bytes)
+        if vitals.scanned_at is not None:
+            self._scanned.set(vitals.scanned_at)
+        for each in (self._workers, self._resident, self._device):
+            each.clear()
+        for worker in vitals.workers:
+            self._workers.labels(worker.device).inc()
+            self._resident.labels(worker.device).inc(worker.resident_bytes)
+            if worker.device_bytes is not None:
+                self._device.labels(worker.device).set(worker.device_bytes)
+
+    def heard(self, event: events.Event) -> None:
+        """Count what happened."""
+        match event:
+            case events.JobClaimed(_, waited):
+                self._settle_wait.observe(max(0.0, waited))
+            case events.JobStarted(job, _) if job.attempts == 1 and job.started_at is not None:
+                self._queue_wait.observe(max(0.0, _seconds_between(job.claimed_at, job.started_at)))
+            case events.JobFinished(_, result):
+                self._finished(result)
+            case events.JobFailed(_, failure):
+                self._ended.labels(self._code(failure.code)).inc()
+            case events.JobRetried(_, failure):
+                self._retries.labels(self._code(failure.code)).inc()
+            case events.ClaimsPaused():
+                self._paused.set(1)
+            case events.ClaimsResumed():
+                self._paused.set(0)
+            case events.WorkerEnded(expected=False):
+                self._restarts.inc()
+            case events.NoticeDelivered(kind=kind):
+                self._notices.labels(kind, "told").inc()
+            case events.NoticeDelayed(kind=kind):
+                self._notices.labels(kind, "delayed").inc()
+            case events.NoticeDropped(kind=kind):
+                self._notices.labels(kind, "dropped").inc()
+
+    def text(self) -> bytes:
+        """All of it in the text format of Prometheus."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _finished(self, result: Result) -> None:
+        if result.duplicate_of is not None:
+            self._ended.labels("skipped").inc()
+            return
+        self._ended.labels("completed").inc()
+        self._audio.inc(result.duration_seconds)
+        self._processing.inc(result.processing_seconds)
+        self._dropped.inc(max(0.0, float(result.quality.get("dropped_seconds") or 0.0)))
+        if result.speed is not None:
+            self._speed.observe(result.speed)
+
+    def _code(self, code: str) -> str:
+        """An error code as a label; a worker that makes up ever new ones must not fill the database of Prometheus."""
+        if code not in self._codes and len(self._codes) >= CODES_MAX:
+            return "other"
+        self._codes.add(code)
+        return code
+
+
+class _Labelled(Collector):
+    """Everything that another registry has, with more labels."""
+
+    def __init__(self, registry: CollectorRegistry, labels: dict[str, str]) -> None:
+        self._registry = registry
+        self._labels = labels
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample._replace(labels={**sample.labels, **self._labels}) for sample in metric.samples]
+            yield metric
+
+
+def _seconds_between(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

@@ -1,0 +1,85 @@
+"""Keeps a room of the spool below a size: the oldest files go first, never one of a job under way."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from whisperd.job import Status
+from whisperd.spool import names, sidecar
+from whisperd.spool.durable import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whisperd.spool.layout import Layout
+
+FRESH_SECONDS = 3600.0  # what is younger stays: a job may be about to say that it has ended, and a person is looking
+CANDIDATES_MAX = 10_000  # removed at one go, however many there are
+UNDER_WAY = {Status.PENDING, Status.IN_PROGRESS}
+
+Candidate = tuple[int, int, tuple[str, ...], str]  # minus its age, size, folders, name
+
+
+def prune(layout: Layout, room: str, limit_bytes: int, *, now: float) -> Iterator[int]:
+    """Remove the oldest files of `room` until the rest has at most `limit_bytes`, step by step.
+
+    A file is as old as its ctime says: a rename into the room sets that, an upload with an old mtime does not.
+
+    Args:
+        layout: the spool.
+        room: outbox, done or failed.
+        limit_bytes: what may stay.
+        now: seconds since 1970.
+
+    Yields:
+        how many bytes a step has freed, mostly 0.
+    """
+    total = 0
+    oldest: list[Candidate] = []
+    for folders, file, status in _files(layout, room):
+        total += status.st_size
+        if now - status.st_ctime >= FRESH_SECONDS:
+            candidate = (-status.st_ctime_ns, status.st_size, folders, file)
+            if len(oldest) < CANDIDATES_MAX:
+                heapq.heappush(oldest, candidate)
+            else:
+                heapq.heappushpop(oldest, candidate)
+        yield 0
+    for _, size, folders, file in sorted(oldest, reverse=True):
+        if total <= limit_bytes:
+            return
+        removed = False
+        with contextlib.suppress(OSError):  # somebody was faster, or put something else in its place
+            removed = _remove(layout, room, folders, file)
+        total -= size if removed else 0
+        yield size if removed else 0
+
+
+def _files(layout: Layout, room: str) -> Iterator[tuple[tuple[str, ...], str, os.stat_result]]:
+    for top, _, files in os.walk(layout.root / room):
+        relative = os.path.relpath(top, layout.root / room)
+        folders = () if relative == "." else tuple(relative.split("/"))
+        for file in files:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(top, file))
+                if stat.S_ISREG(status.st_mode):
+                    yield folders, file, status
+
+
+def _remove(layout: Layout, room: str, folders: tuple[str, ...], file: str) -> bool:
+    """Remove a file, and the folders that it leaves empty."""
+    with Folder(layout.root / room, folders) as folder:
+        if file.endswith(names.SIDECAR_SUFFIX):
+            document = sidecar.decode(folder.read(file))
+            if document is not None and document["status"] in UNDER_WAY:
+                return False
+        os.unlink(file, dir_fd=folder.fd)
+    with contextlib.suppress(OSError):
+        for depth in range(len(folders), 0, -1):
+            with Folder(layout.root / room, folders[: depth - 1]) as parent:
+                os.rmdir(folders[depth - 1], dir_fd=parent.fd)
+    return True
