@@ -38,7 +38,7 @@ def test_age_takes_what_is_old_and_nothing_of_a_job_under_way(tmp_path):
         daemon.wait(cleaned, within_seconds=15.0, what="the end of what is old")
         early = time.monotonic() < old_at
         after = originals(root)
-        daemon.stop()
+        daemon.kill()
 
     assert not early
     assert len(after[".work"]) == len(before[".work"]) == 1

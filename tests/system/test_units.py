@@ -68,6 +68,20 @@ def test_systemd_understands_every_line_of_the_units(installed, unit):
 
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", UNITS)
+def test_systemd_understands_every_line_of_the_drop_in_for_the_network(installed, unit):
+    """Those that are commented out, too."""
+    (installed / f"{unit}.d").mkdir(exist_ok=True)
+    lines = (SYSTEMD / "network.conf").read_text()
+    (installed / f"{unit}.d/network.conf").write_text(re.sub("^#(?=[A-Z][A-Za-z]+=)", "", lines, flags=re.MULTILINE))
+    result = subprocess.run(
+        ["systemd-analyze", "verify", installed / unit], capture_output=True, text=True, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS)
 def test_the_sandbox_is_tight(installed, unit):
     """The exposure that systemd-analyze computes stays low, with access to GPUs too."""
     command = ["systemd-analyze", "security", "--offline=true", installed / unit]
