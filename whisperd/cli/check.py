@@ -9,9 +9,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from whisperd import config
+from whisperd.cli import check_service
 from whisperd.cli.check_spool import examine_spool
 from whisperd.cli.finding import Finding
-from whisperd.cli import check_service
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.ct2_files import find_ct2
 from whisperd.engine.weights.find import find

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import secrets
 import stat
@@ -16,10 +15,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.errors import ClaimLost
 from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
 from whisperd.spool import names, notes, records, sidecar
-from whisperd.spool.durable import Folder, failpoint, is_transient, move, remove_tree, share, write
+from whisperd.spool.arrival import claim_error, expect, move_beside
+from whisperd.spool.durable import Folder, failpoint, move, remove_tree, share, write
 from whisperd.spool.places import Places
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Store:
         job_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
         try:
             with Folder(self.layout.inbox, folders) as inbox, Folder(self.layout.work) as work:
-                _expect(inbox, file, seen)
+                expect(inbox, file, seen)
                 place = self.places.choose(job_id, name, formats)
                 extension = names.stem_and_extension(file)[1].lower()
                 original = "original" + (extension if extension[1:].isascii() and extension[1:].isalnum() else "")
@@ -81,7 +81,7 @@ class Store:
                     raise
         except OSError as error:
             self.places.drop(job_id)
-            raise _claim_error(error, name) from error
+            raise claim_error(error, name) from error
         except BaseException:
             self.places.drop(job_id)
             raise
@@ -92,7 +92,7 @@ class Store:
         moved = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
         if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(seen):
             return
-        _move_beside(own, original, inbox, file)
+        move_beside(own, original, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
     def _abandon(self, work: Folder, job_id: str, original: str) -> None:
@@ -187,7 +187,7 @@ class Store:
             Folder(self.layout.job_directory(job.id)) as own,
             Folder(self.layout.inbox, folders, create=True) as inbox,
         ):
-            name = _move_beside(own, job.original, inbox, file)
+            name = move_beside(own, job.original, inbox, file)
         failpoint("give_back.after_original")
         self._clear(job)
         return names.join(folders, name)
@@ -315,40 +315,3 @@ class Store:
 
 def _subfolder(store: Store, job: Job, name: str) -> Folder:
     return Folder(store.layout.job_directory(job.id), (name,), create=True)
-
-
-def _move_beside(source: Folder, original: str, target: Folder, file: str) -> str:
-    """Move a file to the first free name like `file`, `file-2`; returns that."""
-    for number in itertools.count(1):
-        name = names.numbered(file, number)
-        with contextlib.suppress(FileExistsError):
-            move(source, original, target, name)
-            return name
-    raise AssertionError
-
-
-def _expect(inbox: Folder, file: str, seen: Signature) -> None:
-    """Open the upload by descriptor: a symlink, a FIFO or another file put in its place is not what had settled."""
-    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inbox.fd)
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if not stat.S_ISREG(status.st_mode) or Signature.of(status) != seen:
-        raise ClaimLost(f"{printable(file)} changed before it was taken")
-
-
-def _claim_error(error: OSError, name: str) -> Exception:
-    shown = printable(name)
-    if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
-        return ClaimLost(f"{shown} went away before it was taken")
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return ClaimRefused(
-            f"permission denied: {shown}",
-            hint="whisperd must be able to read the file (g+r) and to rename it out of its folder (g+wx)",
-        )
-    if error.errno == errno.EXDEV:
-        return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
-    # EMFILE, EIO, whatever it is: the upload is safe where it lies, and one error must not end the daemon
-    hint = "make room" if is_transient(error) else "look into the cause"
-    return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint=f"{hint}; whisperd goes on by itself")
