@@ -133,6 +133,13 @@ class TransitionDelayed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobGone(Event):
+    """Somebody has removed a job's files from `.work`; it is forgotten."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReady(Event):
     """A worker has loaded its model."""
 

@@ -41,6 +41,7 @@ def without_noreplace(monkeypatch):
             return -1
 
     monkeypatch.setattr(durable, "_libc", Libc)
+    monkeypatch.setattr(durable, "_noreplace", {})
 
 
 @pytest.fixture
@@ -297,6 +298,22 @@ def test_a_move_by_link_that_was_cut_off_is_brought_to_its_end(tmp_path, two, wi
 
     assert os.listdir(two[0].fd) == []
     assert (tmp_path / "b" / "y").read_bytes() == b"ours"
+
+
+@pytest.mark.parametrize(
+    ("other", "is_half"),
+    [((b"ours", 5), True), ((b"ours", 6), False), ((b"orus", 5), False), ((b"our", 5), False)],
+    ids=["equal", "other time", "other content", "shorter"],
+)
+def test_where_inodes_tell_nothing_content_and_mtime_do(tmp_path, two, request, other, is_half):
+    """As on sshfs; where one rename moves, an equal file is never more than that, and is left alone."""
+    for path, data, at in ((tmp_path / "a/x", b"ours", 5), (tmp_path / "b/y", *other)):
+        path.write_bytes(data)
+        os.utime(path, (at, at))
+
+    assert not durable.is_half_moved(two[0], "x", two[1], "y")
+    request.getfixturevalue("without_noreplace")
+    assert durable.is_half_moved(two[0], "x", two[1], "y") == is_half
 
 
 def test_a_move_to_another_filesystem_is_refused(tmp_path, folder):

@@ -14,6 +14,7 @@ from whisperd.daemon.retry import Retry, decide
 from whisperd.fair import FairQueue, top_folder
 from whisperd.intake.recheck import State, recheck
 from whisperd.job import Failure, Job, Phase, Progress, Result, printable
+from whisperd.spool.claims import is_gone
 
 if TYPE_CHECKING:
     from whisperd.messages import Heartbeat
@@ -168,6 +169,15 @@ class Jobs:
         self._show(started, Progress(Phase.DECODING))
         return started
 
+    def forget_gone(self, job: Job) -> bool:
+        """Let go of the job at the head of the queue, if somebody has removed its files; whether that is so."""
+        if not self._is_gone(job):
+            return False
+        self.queue.pop()
+        self._positions.pop(job.id, None)
+        self._forget(job)
+        return True
+
     def heard(self, message: Heartbeat, now: float) -> None:
         """A worker says how far it is."""
         running = self.running[message.job_id]
@@ -287,6 +297,10 @@ class Jobs:
             else:
                 job = self._store.fail(ending.job, ending.outcome)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and self._is_gone(ending.job):
+                del self._endings[ending.job.id]
+                self._forget(ending.job)
+                return
             ending.pause = min(PAUSE_SECONDS[1], ending.pause * 2) if ending.pause else PAUSE_SECONDS[0]
             ending.next_at = now + ending.pause
             where = f" ({printable(str(error.filename))})" if error.filename else ""
@@ -320,6 +334,17 @@ class Jobs:
             return True
         ending.unchecked_since = None
         return False
+
+    def _is_gone(self, job: Job) -> bool:
+        try:
+            return is_gone(self._store.layout, job)
+        except OSError:
+            return False
+
+    def _forget(self, job: Job) -> None:
+        self._interruptions.pop(job.id, None)
+        self._store.forget(job)
+        self._emit(events.JobGone(job))
 
     def _noted(self, job: Job) -> Job:
         """Write down what has become of the attempt; where that fails it is true as long as this daemon lives."""

@@ -16,13 +16,15 @@ from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool, PoolOptions
+from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
-from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ClaimLost, ClaimRefused, ConfigError, SpoolFull
+from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ClaimLost, ClaimRefused, ConfigError, SpoolError, SpoolFull
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
 from whisperd.job import utc_now
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
+from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import recover
 from whisperd.spool.store import Store
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
 
     from whisperd.config import Config
     from whisperd.messages import FromWorker
+    from whisperd.spool.recover import Recovery
 
 CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn
 RELEASE_SECONDS = 5.0  # a worker that was asked for its job back has so long to answer
-PAUSE_SECONDS = 5.0  # between looks at a full disk
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class Supervisor:
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
         self._chores = Chores(config, self._store, self._jobs, self._pool, emitter)
         self._ready = False
-        self._paused_until: float | None = None
+        self._room = Room(self._layout, emitter)
         self._stop_at: float | None = None  # when running jobs are released
         self._kill_at: float | None = None
 
@@ -86,7 +88,7 @@ class Supervisor:
             self._notifier.extend(self._config.pool.boot_seconds)
             self._pool.tick(now)  # the model loads while the spool is read
             try:
-                recovery = recover(self._store, max_attempts=self._config.pool.max_attempts)
+                recovery = self._recovery()
                 self._cancels.restore(recovery)
                 self._chores.start(self._inbox)
                 self._jobs.restore(recovery, now)
@@ -98,6 +100,16 @@ class Supervisor:
                 for job_id in self._pool.kill_all():
                     self._jobs.released(job_id, time.monotonic())
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
+
+    def _recovery(self) -> Recovery:
+        try:
+            return recover(self._store, max_attempts=self._config.pool.max_attempts)
+        except OSError as error:  # not to be taken for damage: nothing is decided on what could not be read
+            where = f" ({error.filename})" if error.filename else ""
+            raise SpoolError(
+                f"the spool in {self._layout.root} cannot be read: {error.strerror}{where}",
+                hint="look into the cause; nothing was touched",
+            ) from error
 
     def _watch(self) -> None:
         try:
@@ -229,7 +241,10 @@ class Supervisor:
 
     def _claim(self, now: float) -> bool:
         """Take settled uploads while there is room; True if there may be more to take at once."""
-        if not self._has_room(now):
+        if not self._room.is_there(self._config.intake.min_free, now):
+            self._inbox.hold(self._room.why)
+            return False
+        if not self._settle_claims(now):
             return False
         end = time.monotonic() + CLAIM_SECONDS
         while time.monotonic() < end:
@@ -238,7 +253,7 @@ class Supervisor:
                 return False
             upload = self._inbox.take(now)
             if upload is None:
-                self._resume()
+                self._room.resume()
                 return self._inbox.has_more()
             try:
                 job = self._store.claim(
@@ -253,10 +268,10 @@ class Supervisor:
                 self._inbox.refuse(upload.name, str(error), now)
             except SpoolFull as error:
                 self._inbox.put_back(upload, now)
-                self._pause_claims(error, now)
+                self._room.pause(error, now)
                 return False
             else:
-                self._resume()
+                self._room.resume()
                 self._inbox.claimed(upload.name)
                 self._emitter.emit(events.JobClaimed(job, now - upload.first_seen))
                 if upload.failure is None:
@@ -265,29 +280,18 @@ class Supervisor:
                     self._jobs.reject(job, upload.failure, now)
         return True
 
-    def _has_room(self, now: float) -> bool:
-        if self._paused_until is not None and now < self._paused_until:
-            self._inbox.hold("the disk is nearly full")
+    def _settle_claims(self, now: float) -> bool:
+        """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
+        try:
+            jobs = self._store.settle_claims()
+        except SpoolFull as error:
+            self._room.pause(error, now)
             return False
-        free = self._layout.free_bytes()
-        if free < self._config.intake.min_free:
-            message = f"the disk is nearly full: {free >> 20} MB free, {self._config.intake.min_free >> 20} MB wanted"
-            self._pause_claims(
-                SpoolFull(message, hint="make room, or lower intake.min_free; it goes on by itself"), now
-            )
-            return False
+        for job in jobs:
+            self._inbox.claimed(job.name)
+            self._emitter.emit(events.JobClaimed(job, 0.0))
+            self._jobs.receive(job)
         return True
-
-    def _resume(self) -> None:
-        """Say so only once something has been written: room for nothing is no room."""
-        if self._paused_until is not None:
-            self._paused_until = None
-            self._emitter.emit(events.ClaimsResumed())
-
-    def _pause_claims(self, error: SpoolFull, now: float) -> None:
-        if self._paused_until is None:
-            self._emitter.emit(events.ClaimsPaused(error.message, error.hint))
-        self._paused_until = now + PAUSE_SECONDS
 
     def _assign(self, now: float) -> None:
         if self._jobs.queue:
@@ -296,8 +300,10 @@ class Supervisor:
             try:
                 job = self._jobs.start(job, child.number, now)
             except OSError as error:
-                self._pause_claims(
-                    SpoolFull(f"cannot record the start of a job: {error.strerror}", hint="make room on the disk"), now
+                if isinstance(error, FileNotFoundError) and self._jobs.forget_gone(job):
+                    continue
+                self._room.pause(
+                    SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
                 )
                 return
             directory = self._layout.job_directory(job.id)
@@ -309,7 +315,7 @@ class Supervisor:
         if not self._ready:
             return f"loading the model {self._config.model}"
         waiting = f", {len(self._inbox)} arriving" if len(self._inbox) else ""
-        paused = "; not taking files: disk nearly full" if self._paused_until is not None else ""
+        paused = "; not taking files: disk nearly full" if self._room.is_paused else ""
         stopping = "stopping: " if self._stop_at is not None else ""
         return stopping + self._jobs.summary() + waiting + paused
 

@@ -82,6 +82,12 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 "delay",
                 f"{_name(job)}: its end cannot be written, {message}; again in {delay:.0f} s, nothing is lost",
             )
+        case events.JobGone(job):
+            return (
+                logging.ERROR,
+                "gone",
+                f"{_name(job)}: somebody has removed it from .work/{job.id}; upload it again",
+            )
         case events.WorkerReady(worker, pid, model, device, load):
             return (
                 logging.INFO,

@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
+    from typing import BinaryIO
 
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
 TRANSIENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT})
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # what a `Folder` says of a path that leads nowhere
+
+_BLOCK_BYTES = 1 << 20
+
+_noreplace: dict[int, bool] = {}  # device -> whether renameat2(2) knows RENAME_NOREPLACE there
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _failpoint, _, _failpoint_hits = os.environ.get("WHISPERD_FAILPOINT", "").partition(":")
@@ -166,13 +172,13 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
     if result == 0:
         return
     code = ctypes.get_errno()
-    if code not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+    # the kernel finds out that the new name is taken before the filesystem says that it does not know the flag
+    if code not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP} and (code != errno.EEXIST or _has_noreplace(target)):
         raise OSError(code, os.strerror(code), name, None, new_name)
     try:  # NFS and some FUSE filesystems lack the flag; link(2) is as exclusive
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
     except FileExistsError:
-        ours = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if not os.path.samestat(ours, os.stat(new_name, dir_fd=target, follow_symlinks=False)):
+        if not (_is_same(source, name, target, new_name) or _is_equal(source, name, target, new_name)):
             raise
         os.unlink(name, dir_fd=source)  # an earlier try was cut off between the link and this
     except PermissionError:
@@ -185,7 +191,62 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
             os.unlink(new_name, dir_fd=target)
             raise
     else:
+        failpoint("move.after_link")
         os.unlink(name, dir_fd=source)
+
+
+def _is_same(folder: int, name: str, other: int, other_name: str) -> bool:
+    ours = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return os.path.samestat(ours, os.stat(other_name, dir_fd=other, follow_symlinks=False))
+
+
+def is_half_moved(source: Folder, name: str, target: Folder, new_name: str) -> bool:
+    """Whether both names stand because a `move` by link and unlink was cut off between the two.
+
+    Inode numbers tell, but not on sshfs, which makes them up. There, as wherever moves are made of links, two files with
+    the same size, mtime and content are taken for one: whoever sent both has lost nothing when one of them goes.
+
+    Raises:
+        FileNotFoundError: one of the names does not stand.
+    """
+    if _is_same(source.fd, name, target.fd, new_name):
+        return True
+    return _is_equal(source.fd, name, target.fd, new_name) and not _has_noreplace(target.fd)
+
+
+def _is_equal(folder: int, name: str, other: int, other_name: str) -> bool:
+    one = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    two = os.stat(other_name, dir_fd=other, follow_symlinks=False)
+    if not stat.S_ISREG(one.st_mode) or (one.st_mode, one.st_size, one.st_mtime_ns) != (
+        two.st_mode,
+        two.st_size,
+        two.st_mtime_ns,
+    ):
+        return False
+    with _opened(folder, name) as ours, _opened(other, other_name) as theirs:
+        while block := ours.read(_BLOCK_BYTES):
+            if block != theirs.read(_BLOCK_BYTES):
+                return False
+    return True
+
+
+def _opened(folder: int, name: str) -> BinaryIO:
+    return os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder), "rb")
+
+
+def _has_noreplace(folder: int) -> bool:
+    """Whether `move` is one rename on this filesystem, which is tried once."""
+    device = os.fstat(folder).st_dev
+    if device not in _noreplace:
+        old, new = (f".{secrets.token_hex(8)}.tmp" for _ in range(2))
+        os.close(os.open(old, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        renamed = _libc.renameat2(folder, old.encode(), folder, new.encode(), RENAME_NOREPLACE) == 0
+        code = ctypes.get_errno()
+        os.unlink(new if renamed else old, dir_fd=folder)
+        if not renamed and code not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+            raise OSError(code, os.strerror(code))
+        _noreplace[device] = renamed
+    return _noreplace[device]
 
 
 def remove_tree(folder: Folder, name: str) -> None:
@@ -204,6 +265,12 @@ def make_directory(path: Path) -> None:
         path.mkdir()
     with Folder(path.parent) as parent:
         parent.sync()
+
+
+def remedy(error: OSError) -> str:
+    """What the operator can do about an error of the disk."""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return f"{'make room' if full else 'look into the cause'}; whisperd goes on by itself"
 
 
 def is_transient(error: OSError) -> bool:

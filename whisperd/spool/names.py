@@ -48,6 +48,12 @@ def sidecar(file: str) -> str:
     return fit(file, SIDECAR_SUFFIX)
 
 
+def original(file: str) -> str:
+    """What the upload is called in the directory of its job: with its extension, where that is harmless."""
+    extension = stem_and_extension(file)[1].lower()
+    return "original" + (extension if extension[1:].isascii() and extension[1:].isalnum() else "")
+
+
 def fit(start: str, end: str) -> str:
     """`start + end`, shortened in the middle, and marked by a hash, where it would not fit into a directory entry.
 

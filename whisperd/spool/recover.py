@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from whisperd.job import Failure, Job, Result, Signature, printable, utc_now
-from whisperd.spool import names, records
+from whisperd.spool import claims, notes, records, sidecar
 from whisperd.spool.durable import Folder, remove_tree
 from whisperd.spool.earlier import standing
 
@@ -52,7 +52,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                 if job is None:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
-                _complete_claim(store, own, job)
+                claims.complete(layout, own, job)
                 store.places.hold(job.id, job.place, job.formats)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
@@ -92,26 +92,29 @@ def _directories(work: Folder) -> list[str]:
         )
 
 
-def _complete_claim(store: Store, own: Folder, job: Job) -> None:
-    """Remove the upload's other name, if the claim was a link and an unlink (see `durable.move`) and cut off in between."""
-    folders, file = names.split(job.name)
-    with contextlib.suppress(OSError), Folder(store.layout.inbox, folders) as inbox:
-        claimed = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False)
-        if os.path.samestat(claimed, os.stat(file, dir_fd=inbox.fd, follow_symlinks=False)):
-            os.unlink(file, dir_fd=inbox.fd)
-            inbox.sync()
-
-
 def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job, Failure]:
     """An original whose record is damaged: its name is lost, its bytes are not."""
     status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
     name = f"recovered-{job_id}{original.removeprefix('original')}"
+    once = _retract(store.layout, job_id, name)
     place = store.places.choose(job_id, name, ())
     now = utc_now()
     job = Job(job_id, name, place, original, Signature.of(status), now, now)
     return job, Failure(
         "record_damaged",
-        f"the record of this job was damaged; the file is kept as {printable(name)}",
+        f"the record of this job was damaged; the file{once} is kept as {printable(name)}",
         "check the disk; rename the file and move it back into the inbox to try again",
         retryable=True,
     )
+
+
+def _retract(layout: Layout, job_id: str, new_name: str) -> str:
+    """Remove the sidecar that the job had under its old name, which nobody would bring up to date; returns that, in words."""
+    once = ""
+    for folders, file in notes.sidecars(layout):
+        with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
+            document = sidecar.decode(outbox.read(file))
+            if document and document["id"] == job_id and document["name"] != new_name:
+                once = f", once {document['name']},"
+                os.unlink(file, dir_fd=outbox.fd)
+    return once

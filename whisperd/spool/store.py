@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from whisperd.errors import ClaimLost
 from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
 from whisperd.spool import names, notes, records, sidecar
-from whisperd.spool.arrival import claim_error, expect, move_beside
-from whisperd.spool.durable import Folder, failpoint, move, remove_tree, share, write
+from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
+from whisperd.spool.durable import NOT_THERE, Folder, failpoint, move, remove_tree, share, write
 from whisperd.spool.places import Places
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Store:
         self.layout = layout
         self.places = Places(layout)
         self.announce: Announce = lambda *_: None
+        self._halves = Halves(layout)
 
     def claim(self, name: str, seen: Signature, formats: tuple[str, ...], *, created_at: str) -> Job:
         """Take one settled upload out of the inbox.
@@ -60,15 +61,16 @@ class Store:
         now = utc_now()
         job_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
         try:
-            with Folder(self.layout.inbox, folders) as inbox, Folder(self.layout.work) as work:
+            with Folder(self.layout.inbox, folders) as inbox:
                 expect(inbox, file, seen)
                 place = self.places.choose(job_id, name, formats)
-                extension = names.stem_and_extension(file)[1].lower()
-                original = "original" + (extension if extension[1:].isascii() and extension[1:].isalnum() else "")
+                original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
-                os.mkdir(job_id, 0o700, dir_fd=work.fd)
+                with work_or_full(self.layout) as work:
+                    os.mkdir(job_id, 0o700, dir_fd=work.fd)
                 try:
-                    work.sync()
+                    with Folder(self.layout.work) as work:
+                        work.sync()
                     failpoint("claim.after_directory")
                     with Folder(self.layout.job_directory(job_id)) as own:
                         records.save(own, records.JOB, job)
@@ -77,13 +79,13 @@ class Store:
                         failpoint("claim.after_move")
                         self._keep_or_return(own, original, inbox, file, seen)
                 except BaseException:
-                    self._abandon(work, job_id, original)
+                    self._halves.abandon(job)
                     raise
-        except OSError as error:
-            self.places.drop(job_id)
-            raise claim_error(error, name) from error
-        except BaseException:
-            self.places.drop(job_id)
+        except BaseException as error:
+            if job_id not in self._halves:
+                self.places.drop(job_id)
+            if isinstance(error, OSError):
+                raise reason(error, name) from error
             raise
         return job
 
@@ -95,13 +97,24 @@ class Store:
         move_beside(own, original, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
-    def _abandon(self, work: Folder, job_id: str, original: str) -> None:
-        """Remove the directory of a claim that failed, unless a user's file is in it: then recovery takes it from there."""
-        with contextlib.suppress(OSError):
-            with Folder(self.layout.job_directory(job_id)) as own:
-                if own.exists(original):
-                    return
-            remove_tree(work, job_id)
+    def settle_claims(self) -> list[Job]:
+        """Bring the claims to their end that an I/O error cut off in the middle; the jobs that came of it.
+
+        Raises:
+            SpoolFull: it still cannot be told what became of one; nothing else can be claimed.
+        """
+        jobs = []
+        try:
+            while settled := self._halves.settle():
+                job, is_made = settled
+                if is_made:
+                    jobs.append(job)
+                else:
+                    self.places.drop(job.id)
+        except OSError as error:
+            if not jobs:
+                raise reason(error, self._halves.next_name) from error
+        return jobs
 
     def start(self, job: Job) -> Job:
         """Count an attempt, durably, before a worker sees the job: a file that kills worker and daemon still counts."""
@@ -192,6 +205,12 @@ class Store:
         self._clear(job)
         return names.join(folders, name)
 
+    def forget(self, job: Job) -> None:
+        """Remove what is left of a job that is gone."""
+        with contextlib.suppress(OSError):
+            self._hide(job)
+        self._clear(job)
+
     def _publish(self, job: Job, result: Result) -> None:
         folders, file = names.split(job.place)
         with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
@@ -236,7 +255,8 @@ class Store:
 
     def _clear(self, job: Job) -> None:
         self.places.drop(job.id)
-        with Folder(self.layout.work) as work:
+        # the end is reached: what cannot be removed now goes at the next start
+        with contextlib.suppress(OSError), Folder(self.layout.work) as work:
             remove_tree(work, job.id)
 
     def show(
@@ -306,11 +326,20 @@ class Store:
         return (old is not None and old["id"] == document["id"]) or self.places.is_superseded(place)
 
     def _hide(self, job: Job) -> None:
+        """Remove the job's sidecar.
+
+        Raises:
+            OSError: it stays, and would be wrong if the job went on.
+        """
         folders, file = names.split(job.place)
-        with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
-            document = sidecar.decode(outbox.read(names.sidecar(file)))
-            if document and document["id"] == job.id:
-                os.unlink(names.sidecar(file), dir_fd=outbox.fd)
+        try:
+            with Folder(self.layout.outbox, folders) as outbox:
+                document = sidecar.decode(outbox.read(names.sidecar(file)))
+                if document and document["id"] == job.id:
+                    os.unlink(names.sidecar(file), dir_fd=outbox.fd)
+        except OSError as error:
+            if error.errno not in NOT_THERE:
+                raise
 
 
 def _subfolder(store: Store, job: Job, name: str) -> Folder:

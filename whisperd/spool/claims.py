@@ -1,0 +1,168 @@
+"""What a claim can meet: another file than had settled, no permission, an I/O error when the upload may be moved already."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.job import Signature, printable
+from whisperd.spool import names
+from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
+from whisperd.spool.layout import LOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whisperd.job import Job
+    from whisperd.spool.layout import Layout
+
+
+class Halves:
+    """The claims of one daemon that an I/O error has cut off when the upload may have been in `.work` already.
+
+    Each is held until it can be told which half was reached. Nothing else is claimed before, or the same upload would be
+    taken twice where a move is a link and an unlink.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._jobs: collections.deque[Job] = collections.deque()
+
+    def __contains__(self, job_id: str) -> bool:
+        return any(job.id == job_id for job in self._jobs)
+
+    @property
+    def next_name(self) -> str:
+        """The upload whose claim is the first to be told."""
+        return self._jobs[0].name
+
+    def abandon(self, job: Job) -> None:
+        """Undo a claim that failed: its directory goes, unless a user's file is in it, or may be."""
+        try:
+            with Folder(self._layout.job_directory(job.id)) as own:
+                is_empty = not own.exists(job.original)
+        except FileNotFoundError:
+            return
+        except OSError:
+            is_empty = False
+        if is_empty:
+            with contextlib.suppress(OSError), Folder(self._layout.work) as work:
+                remove_tree(work, job.id)
+        else:
+            self._jobs.append(job)
+
+    def settle(self) -> tuple[Job, bool] | None:
+        """The next claim that could be told, and whether it was made; None when there is no other.
+
+        Raises:
+            OSError: it still cannot be told.
+        """
+        if not self._jobs:
+            return None
+        job = self._jobs[0]
+        with Folder(self._layout.work) as work:
+            is_made = False
+            with contextlib.suppress(FileNotFoundError), Folder(self._layout.work, (job.id,)) as own:
+                is_made = own.exists(job.original)
+                if is_made:
+                    complete(self._layout, own, job)
+            if not is_made:
+                remove_tree(work, job.id)
+        self._jobs.popleft()
+        return job, is_made
+
+
+def complete(layout: Layout, own: Folder, job: Job) -> None:
+    """Remove the upload's other name, if the claim was a link and an unlink (see `durable.move`) and cut off in between.
+
+    Raises:
+        OSError: it cannot be told, or not be removed.
+    """
+    folders, file = names.split(job.name)
+    try:
+        with Folder(layout.inbox, folders) as inbox:
+            if is_half_moved(own, job.original, inbox, file):
+                os.unlink(file, dir_fd=inbox.fd)
+                inbox.sync()
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+
+
+def is_gone(layout: Layout, job: Job) -> bool:
+    """Whether the original was taken out of `.work`, which is there: nobody can do anything for the job any more.
+
+    Raises:
+        OSError: that cannot be told.
+    """
+    with Folder(layout.work) as work:
+        if not work.exists(LOCK):
+            return False  # the whole spool is away, unmounted for one, and may come back
+        try:
+            with Folder(layout.work, (job.id,)) as own:
+                return not own.exists(job.original)
+        except FileNotFoundError:
+            return True
+
+
+@contextlib.contextmanager
+def work_or_full(layout: Layout) -> Iterator[Folder]:
+    """The directory where claims are made, for what must be possible there whatever the upload.
+
+    Raises:
+        SpoolFull: it is not there, or may not be written.
+    """
+    try:
+        with Folder(layout.work) as work:
+            yield work
+    except (FileNotFoundError, PermissionError) as error:
+        hint = "put it back, or give it back to the user that runs whisperd; a restart makes a new one"
+        raise SpoolFull(f"cannot claim anything: {layout.work}: {error.strerror}", hint=hint) from error
+
+
+def expect(inbox: Folder, file: str, seen: Signature) -> None:
+    """Open the upload by descriptor: a symlink, a FIFO or another file put in its place is not what had settled."""
+    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inbox.fd)
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISREG(status.st_mode) or Signature.of(status) != seen:
+        raise ClaimLost(f"{printable(file)} changed before it was taken")
+
+
+def reason(error: OSError, name: str) -> ClaimLost | ClaimRefused | SpoolFull:
+    """What a claim raises in place of what went wrong."""
+    shown = printable(name)
+    if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
+        return ClaimLost(f"{shown} went away before it was taken")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return ClaimRefused(
+            f"permission denied: {shown}",
+            hint="whisperd must be able to read the file (g+r) and to rename it out of its folder (g+wx)",
+        )
+    if error.errno == errno.EXDEV:
+        return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
+    # EMFILE, EIO, whatever it is: the upload is safe where it lies, and one error must not end the daemon
+    return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint=remedy(error))
+
+
+def move_beside(source: Folder, original: str, target: Folder, file: str) -> str:
+    """Move a file to the first free name like `file`, `file-2`; returns that."""
+    for number in itertools.count(1):
+        name = names.numbered(file, number)
+        try:
+            move(source, original, target, name)
+        except FileExistsError:
+            continue
+        except OSError:
+            if source.exists(original):
+                raise  # else it is there, only perhaps not for good after a power cut
+        return name
+    raise AssertionError
