@@ -215,6 +215,16 @@ class FilesPruned(Event):
     freed_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerWorn(Event):
+    """A worker holds more memory after a job than it may: it gets no other one, and is replaced."""
+
+    worker: int
+    pid: int
+    held_bytes: int
+    most_bytes: int
+
+
 Listener = Callable[[Event], None]
 
 

@@ -103,6 +103,9 @@ class Pool(Section):
     deadline_seconds: Positive = Field(600.0, description="a job may take this long ...")
     deadline_factor: Positive = Field(50.0, description="... plus this many times the length of its audio")
     boot_seconds: Positive = Field(600.0, description="a worker must have loaded its model after this long")
+    max_memory: Annotated[Bytes, Field(gt=0)] | None = Field(
+        None, description="a worker that holds more than this after a job is replaced: bytes, or 2G; null: never"
+    )
     stop_grace_seconds: Seconds = Field(
         20.0, description="on stop, running jobs may go on this long before they are released"
     )

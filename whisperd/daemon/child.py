@@ -75,6 +75,14 @@ class Child:
         """Its process id, and that of its group."""
         return self.process.pid
 
+    def resident_bytes(self) -> int:
+        """The memory that it holds (proc(5), /proc/pid/statm); 0 when it is gone."""
+        try:
+            with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
     def send(self, message: ToWorker) -> None:
         """Say something; a worker that is gone is noticed elsewhere."""
         with contextlib.suppress(OSError):

@@ -31,6 +31,7 @@ class PoolOptions:
     deadline_seconds: float
     deadline_factor: float
     boot_seconds: float
+    max_memory: int | None = None  # bytes that a worker may hold after a job
 
 
 class Pool:
@@ -187,9 +188,17 @@ class Pool:
                     message = Failed(message.job_id, doom)
                 if isinstance(message, Failed) and message.failure.code == "out_of_memory":
                     child.worn = True  # what it holds may be fragmented, or leaked: the next attempt gets a fresh one
+                self._weigh(child)
                 child.drop(message.job_id, now)
                 return [message]
         raise TypeError(message)
+
+    def _weigh(self, child: Child) -> None:
+        """A worker that leaks is replaced as soon as it has no job, before the kernel ends it in the middle of one."""
+        most = self._options.max_memory
+        if most is not None and not child.worn and (held := child.resident_bytes()) > most:
+            child.worn = True
+            self._emit(events.WorkerWorn(child.number, child.pid, held, most))
 
     def _buried(self, child: Child, now: float) -> list[FromWorker]:
         how = child.reap()

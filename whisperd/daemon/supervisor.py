@@ -330,6 +330,7 @@ def _pool_options(config: Config) -> PoolOptions:
         pool.deadline_seconds,
         pool.deadline_factor,
         pool.boot_seconds,
+        pool.max_memory,
     )
 
 

@@ -116,6 +116,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
         case events.FilesPruned(room, files, freed):
             return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {_size(freed)}"
+        case events.WorkerWorn(worker, pid, held, most):
+            message = f"holds {held >> 20} MB after a job, more than pool.max_memory, {most >> 20} MB: it is replaced"
+            return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
         case _:
             raise TypeError(event)
 
