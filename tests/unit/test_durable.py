@@ -126,12 +126,15 @@ def test_only_a_regular_file_is_read(tmp_path, folder):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "folder").mkdir()
 
     assert folder.read("file") == b"content"
     assert folder.read("file", limit=3) == b"con"
-    for name in ("fifo", "link", "nothing"):
-        with pytest.raises(OSError):
+    for name in ("fifo", "folder", "nothing"):
+        with pytest.raises(FileNotFoundError):
             folder.read(name)
+    with pytest.raises(OSError, match="symbolic"):
+        folder.read("link")
 
 
 # --- write ---

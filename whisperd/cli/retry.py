@@ -12,7 +12,7 @@ from whisperd.errors import EXIT_FAILED, EXIT_OK
 from whisperd.intake.requests import SUFFIX
 from whisperd.job import printable
 from whisperd.spool import names
-from whisperd.spool.durable import Folder, move
+from whisperd.spool.durable import Folder, failpoint, move
 from whisperd.spool.layout import Layout
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def main(arguments: argparse.Namespace) -> int:
                     raise FileNotFoundError(2, "no such file in failed/")
                 with contextlib.suppress(FileNotFoundError):  # a request of yesterday must not end it again
                     os.unlink(file + SUFFIX, dir_fd=inbox.fd)
+                failpoint("retry.before_move")
                 move(failed, file, inbox, file)
+                failpoint("retry.after_move")
         except OSError as error:
             reason = {
                 "FileNotFoundError": "no such file in failed/",

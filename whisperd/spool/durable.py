@@ -90,9 +90,10 @@ class Folder:
     def read(self, name: str, limit: int = 4 << 20) -> bytes:
         """The first `limit` bytes of a regular file; anything else, a FIFO for one, must not hang or mislead the reader."""
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
         with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
             return file.read(limit)
 
     def sync(self) -> None:

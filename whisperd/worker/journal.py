@@ -14,6 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from whisperd.engine.base import DecodedWindow
+from whisperd.spool.durable import failpoint
 from whisperd.transcript import Segment, Word
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class Journal:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
+                failpoint("worker.after_journal_write")
             os.fdatasync(self._fd)
+            failpoint("worker.after_journal_sync")
         except OSError:
             os.ftruncate(self._fd, start)  # half a line would hide all that is written behind it
             os.lseek(self._fd, start, os.SEEK_SET)

@@ -15,7 +15,7 @@ from whisperd.errors import SpoolFull
 from whisperd.job import Phase
 from whisperd.output import formats
 from whisperd.speech.media import Decoded, decode
-from whisperd.spool.durable import Folder, is_transient, remove_tree, write
+from whisperd.spool.durable import Folder, failpoint, is_transient, remedy, remove_tree, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,17 +32,16 @@ OUTPUTS = "outputs"
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Tell a full disk, which is nobody's fault, from everything else.
+    """Tell a full disk, or a directory of the job that was taken away, which are nobody's fault, from everything else.
 
     Raises:
-        SpoolFull: no room; the job costs no attempt.
+        SpoolFull: the job costs no attempt.
     """
     try:
         yield
     except OSError as error:
-        if is_transient(error):
-            hint = "make room on the disk; whisperd goes on by itself"
-            raise SpoolFull(f"cannot write: {error.strerror}", hint=hint) from error
+        if is_transient(error) or isinstance(error, FileNotFoundError):
+            raise SpoolFull(f"cannot read or write: {error.strerror}", hint=remedy(error)) from error
         raise
 
 
@@ -58,6 +57,7 @@ def load(work: Work, report: Callable[[Phase], None]) -> tuple[Decoded, npt.NDAr
         report(Phase.DECODING)
         decoded = decode(work.source, samples, work.options.media, lambda _: report(Phase.DECODING))
         _make_durable(work.source)
+        failpoint("worker.after_samples")
         if samples.stat().st_size < np.dtype(np.int16).itemsize:
             return decoded, np.zeros(0, np.int16)
         return decoded, np.memmap(samples, dtype=np.int16, mode="r")
@@ -75,7 +75,10 @@ def render(work: Work, transcript: Transcript) -> tuple[str, ...]:
         with Folder(work.directory, (OUTPUTS,), create=True) as outputs:
             for kind, content in rendered.items():
                 write(outputs, kind, content)
+                failpoint("worker.after_output")
+        failpoint("worker.after_outputs")
         os.unlink(SAMPLES, dir_fd=own.fd)
+    failpoint("worker.after_render")
     return tuple(rendered)
 
 
