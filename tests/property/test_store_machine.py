@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.spool import FAILURE, FORMATS, Spool, text
 
 from whisperd.job import printable
-from whisperd.spool import names, records, recover, sidecar, store
+from whisperd.spool import claims, names, records, recover, sidecar, store
 from whisperd.spool.durable import Folder
 
 MAX_ATTEMPTS = 3
@@ -47,6 +47,7 @@ class Power:
             (store, "failpoint"),
             (records, "write"),
             (recover, "remove_tree"),
+            (claims, "remove_tree"),
         ]:
             patch.setattr(module, call, self.fused(getattr(module, call)))
 
