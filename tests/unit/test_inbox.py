@@ -1,5 +1,6 @@
 """The inbox on a real directory, with a clock that the test owns and notes kept in memory."""
 
+import contextlib
 import os
 
 import pytest
@@ -38,6 +39,9 @@ class Notes:
 
     def unexplain(self, place):
         self.now.pop(place, None)
+
+    def note_on(self, name):
+        return name if name in self.now else None
 
     def stale_notes(self):
         return iter(())
@@ -167,6 +171,18 @@ def test_a_stalled_upload_is_named_once(play):
     (stalled,) = play.events(events.UploadStalled)
     assert (stalled.name, stalled.reason) == ("a.wav", "header promises 32 kB, 9.0 kB here")
     assert 600 <= stalled.quiet_seconds < 660
+
+
+def test_a_reload_is_no_reason_to_poll(play):
+    """The first scan afterwards meets files afresh that were told of before: here three that go on waiting."""
+    with contextlib.ExitStack() as writers:
+        for name in ("a.wav", "b.wav", "c.wav"):
+            writers.enter_context(tone(play.path / name).open("r+b"))
+        play.pass_time(1.0)
+        play.inbox.configure(OPTIONS)
+        play.pass_time(40.0)
+
+        assert play.events(events.PollingStarted) == []
 
 
 def test_what_a_scan_alone_finds_switches_to_polling(play, monkeypatch):

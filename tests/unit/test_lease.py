@@ -10,6 +10,7 @@ import pytest
 
 from whisperd.intake import lease
 from whisperd.intake.lease import Leases, has_writer, ignore_lease_breaks
+from whisperd.intake.watch import Watch
 from whisperd.spool.durable import Folder
 
 
@@ -27,6 +28,17 @@ def _restored_signal():
     before = signal.getsignal(signal.SIGIO)
     yield
     signal.signal(signal.SIGIO, before)
+
+
+def test_nobody_sees_how_a_directory_is_tried(tmp_path):
+    """A file with a name would pass for an upload, if the daemon died just then."""
+    watch = Watch(tmp_path)
+    with Folder(tmp_path) as folder:
+        watch.add((), folder)
+        assert Leases().are_trusted(folder)
+
+    assert watch.drain().files == set()
+    watch.close()
 
 
 def test_a_closed_file_has_no_writer(upload):

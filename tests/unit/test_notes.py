@@ -6,6 +6,7 @@ import pytest
 from support.spool import Spool
 
 from whisperd.errors import ClaimLost
+from whisperd.intake.waiting import Waiting
 
 
 @pytest.fixture
@@ -81,6 +82,21 @@ def test_a_note_is_stale_once_its_file_is_gone(spool, name):
     (place,) = stale(spool)
     spool.store.unexplain(place)
     assert list(spool.store.stale_notes()) == []
+
+
+def test_a_note_that_an_earlier_daemon_left_goes_with_its_file(spool):
+    """Even where this one had no reason to write it anew, and wherever it stands."""
+    spool.finish(spool.take("a.wav"))
+    spool.upload("a.wav")
+    spool.store.explain("a.wav", 7, "empty")
+    spool.restart()
+    waiting = Waiting(spool.store, lambda name, now: None)
+    waiting.watch("a.wav", 0.0)
+    assert spool.sidecar("a-2.wav")["status"] == "pending"
+
+    waiting.over("a.wav")
+    with pytest.raises(FileNotFoundError):
+        spool.sidecar("a-2.wav")
 
 
 def test_the_sidecar_of_a_job_is_never_stale(spool):

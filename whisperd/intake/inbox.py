@@ -209,7 +209,8 @@ class Inbox:
             for found in self._walker.scanned():
                 is_known = found.name in self._settle or found.name in self._refused or found.name in self._hints
                 self._see(found, now)
-                if not is_known and found.name in self._settle and not self._walker.has_arrivals:
+                is_new = self._is_scanned and not is_known  # the first scan meets everything for the first time
+                if is_new and found.name in self._settle and not self._walker.has_arrivals:
                     self._sight.met(found.name, now)
         except OSError as error:
             self._sight.report(f"cannot read the inbox {self._path}: {error.strerror}")

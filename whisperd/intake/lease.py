@@ -69,7 +69,9 @@ def _tells_the_truth(folder: Folder) -> bool:
     """Try it on a file without a name (O_TMPFILE), which nobody sees and no event tells of."""
     here = f"/proc/self/fd/{folder.fd}"
     try:
-        with tempfile.TemporaryFile(dir=here) as ours:
+        # the dot at the end: tempfile would not follow the link itself (O_NOFOLLOW), and make a file with a name instead;
+        # the dot at the start: where the filesystem has no files without names, this one is still ignored as an upload
+        with tempfile.TemporaryFile(dir=f"{here}/.", prefix=".whisperd-") as ours:
             reader = os.open(f"/proc/self/fd/{ours.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 seen = has_writer(reader)

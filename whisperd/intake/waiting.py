@@ -33,6 +33,9 @@ class Notes(Protocol):
     def unexplain(self, place: str) -> None:
         """Remove a note, if it still is one."""
 
+    def note_on(self, name: str) -> str | None:
+        """The place of the note on a file, if there is one."""
+
     def stale_notes(self) -> Iterator[str | None]:
         """The places of notes on files that are not in the inbox any more, step by step; None for a step without one."""
 
@@ -75,8 +78,10 @@ class Waiting:
     def over(self, name: str) -> None:
         """It is claimed or gone: its note goes, unless the job's own sidecar has taken the place."""
         note = self._known.pop(name, None)
-        if note is not None and note.place is not None:
-            self._notes.unexplain(note.place)
+        # an earlier daemon may have left one that this one had no reason to write anew
+        place = note and (note.place or self._notes.note_on(name))
+        if place:
+            self._notes.unexplain(place)
 
     def tick(self, now: float) -> float:
         """Write what is due; returns when to come again."""

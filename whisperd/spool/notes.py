@@ -48,3 +48,15 @@ def _is_waiting(layout: Layout, folders: tuple[str, ...], shown: str) -> bool:
             return any(printable(names.join(folders, entry)) == shown for entry in os.listdir(inbox.fd))
     except FileNotFoundError:
         return False
+
+
+def find(layout: Layout, name: str, most: int) -> str | None:
+    """Where the note on a file stands, under one of its first `most` numbered names."""
+    folders, file = names.split(name)
+    with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
+        for number in range(1, most + 1):
+            numbered = names.numbered(file, number)
+            document = sidecar.decode(outbox.read(names.sidecar(numbered)))
+            if document and document["id"] is None and document.get("source") == printable(f"inbox/{name}"):
+                return names.join(folders, numbered)
+    return None

@@ -303,6 +303,10 @@ class Store:
             if document and document["id"] is None:
                 os.unlink(names.sidecar(file), dir_fd=outbox.fd)
 
+    def note_on(self, name: str) -> str | None:
+        """Where the note on a file of the inbox stands, whoever wrote it."""
+        return notes.find(self.layout, name, NOTES_MAX)
+
     def stale_notes(self) -> Iterator[str | None]:
         """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
         return notes.stale(self.layout)
