@@ -21,6 +21,7 @@ from whisperd.spool import sidecar
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+SECURITY = (ROOT / ".github/SECURITY.md").read_text("utf-8")
 
 
 def commands(parser, prefix=()):
@@ -152,6 +153,14 @@ def test_the_sample_configuration_of_the_readme_exists():
     """Relative links lead somewhere."""
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("named", sorted(set(re.findall(r"tests/[\w/]+\.py(?:::\w+)?", SECURITY))))
+def test_every_test_that_the_threat_model_names_exists(named):
+    """A claim about security is worth what shows it."""
+    path, _, function = named.partition("::")
+
+    assert f"def {function}(" in (ROOT / path).read_text("utf-8") if function else (ROOT / path).exists()
 
 
 def test_ci_runs_the_test_command_of_the_readme():
