@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def test_under_load_and_faults_nothing_is_lost_doubled_or_wrong(tmp_path):
     """Each kind of fault strikes at least once; a good recording always gets its transcript, a bad one its reason."""
-    with ground_for(Plan(seed=1, jobs=200, jobs_per_fault=7), tmp_path) as soak:
+    with ground_for(Plan(seed=1, jobs=200, jobs_per_fault=10), tmp_path) as soak:
         soak.finish()
         figures = summary(soak)
 

@@ -145,7 +145,7 @@ def test_a_real_voice_tells_right_words_from_wrong_ones():
 
 
 def steps(slope, count=2000, *, start=0.0, begin=50_000.0):
-    rng = random.Random(1)
+    rng = random.Random(start)
     return [(start + n, begin + slope * n + rng.gauss(0, 300)) for n in range(0, count, 5)]
 
 

@@ -196,7 +196,10 @@ class Soak:
                 next(fault)
             except StopIteration as end:
                 del self._faults[name]
-                self.injected[name] += bool(end.value)
+                if end.value:
+                    self.injected[name] += 1
+                else:
+                    self._bag.insert(0, name)  # it found nothing to strike: later again
 
 
 @contextlib.contextmanager
