@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ from support.soak.run import SETTINGS, Plan, ground_for
 
 def main() -> int:
     arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without the end of the daemon and its disk
     plan = Plan(
         arguments.seed,
         arguments.jobs,
