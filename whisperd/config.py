@@ -19,6 +19,7 @@ from whisperd.sections import (
     Intake,
     Media,
     Output,
+    Pages,
     Pool,
     Section,
     Transcription,
@@ -73,6 +74,7 @@ class Config(Section):
     notices: Notices = Notices()
     metrics: Metrics = Metrics()
     retention: Retention = Retention()
+    pages: Pages = Pages()
 
     @field_validator("transcription")
     @classmethod

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
 from whisperd.errors import JobError, WhisperdError
-
-if TYPE_CHECKING:
-    import os
 
 
 class Status(StrEnum):
@@ -187,6 +186,11 @@ def utc_now(ago_seconds: float = 0.0) -> str:
     return (
         (datetime.now(UTC) - timedelta(seconds=ago_seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )
+
+
+def original_url(place: str) -> str:
+    """The original in done/ as seen from its transcripts in the outbox: a relative URL (RFC 3986, section 4.2)."""
+    return "../" * (place.count("/") + 1) + "done/" + quote(os.fsencode(place))
 
 
 def printable(name: str) -> str:

@@ -21,12 +21,17 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """To an idle worker: one job. `directory` is the only place that it may write to."""
+    """To an idle worker: one job. `directory` is the only place that it may write to.
+
+    `title` is what people call the recording, `link` the relative URL that leads to it from where its page will stand.
+    """
 
     job_id: str
     directory: Path
     source: Path
     options: JobOptions
+    title: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class TranscribeOptions:
 class OutputOptions:
     """Which files are written and how subtitles are shaped; meaning as in openai-whisper's writers."""
 
-    formats: tuple[str, ...]  # of "txt", "srt", "vtt", "tsv", "json"
+    formats: tuple[str, ...]  # of "txt", "srt", "vtt", "tsv", "json", "html"
     max_line_width: int | None
     max_line_count: int | None
     max_words_per_line: int | None

@@ -194,8 +194,10 @@ class Transcription(Section):
 class Output(Section):
     """Which files are written, and how subtitles are shaped; meaning as in openai-whisper's writers."""
 
-    formats: tuple[Literal["txt", "srt", "vtt", "tsv", "json"], ...] = Field(
-        ("txt", "srt", "vtt", "json"), min_length=1, description="files written per recording"
+    formats: tuple[Literal["txt", "srt", "vtt", "tsv", "json", "html"], ...] = Field(
+        ("txt", "srt", "vtt", "json", "html"),
+        min_length=1,
+        description="files written per recording: txt, srt, vtt, tsv, json, html",
     )
     max_line_width: Annotated[int, Field(ge=1)] | None = Field(
         None, description="characters per subtitle line; needs word_timestamps"
@@ -223,3 +225,9 @@ class Output(Section):
         if value is not None and info.data.get("max_line_width", ...) is None:
             raise ValueError("needs max_line_width")
         return value
+
+
+class Pages(Section):
+    """Pages for people with a browser and no shell."""
+
+    index: bool = Field(default=True, description="keep outbox/index.html: what runs, waits, is done and has failed")

@@ -76,6 +76,7 @@ def assert_completed(daemon, names):
     assert places(daemon.root) == {"done": len(names)}
     stems = {name.partition(".")[0] for name in names}
     assert {path.name for path in daemon.outbox.iterdir()} == {
+        "index.html",
         *(f"{stem}.{kind}" for stem in stems for kind in ("txt", "json")),
         *(f"{name}.status.json" for name in names),
     }

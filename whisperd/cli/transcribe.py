@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import time
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from whisperd import config, events
 from whisperd.daemon.pool import Pool, PoolOptions
@@ -44,7 +46,8 @@ def main(arguments: argparse.Namespace) -> int:
             directory.mkdir()
             shown = printable(str(file))
             with _progress(shown) as show:
-                outcome = session.transcribe(file.absolute(), directory, show)
+                link = quote(os.fsencode(os.path.relpath(file, arguments.output_dir)))
+                outcome = session.transcribe(file.absolute(), directory, link, show)
             if isinstance(outcome, Failure):
                 print(
                     f"whisperd: {shown}: {outcome.message}" + (f" ({outcome.hint})" if outcome.hint else ""),
@@ -78,9 +81,11 @@ class Session:
         self._pool = Pool(options, settings.engine_options(), events.Emitter())
 
     def transcribe(
-        self, source: Path, directory: Path, show: Callable[[float, float | None], None]
+        self, source: Path, directory: Path, link: str, show: Callable[[float, float | None], None]
     ) -> Result | Failure:
         """Run one file through the worker; `show` gets the audio seconds done and in all.
+
+        `link` leads from the page, if there is one, to the recording.
 
         Raises:
             BootError: the model cannot be loaded.
@@ -98,7 +103,8 @@ class Session:
             self._pool.tick(now)
             if not assigned and (child := self._pool.free()) is not None:
                 options = self._settings.job_options(self._settings.output.formats)
-                self._pool.assign(child, Work(source.name, directory, source, options), now)
+                work = Work(source.name, directory, source, options, printable(source.name), link)
+                self._pool.assign(child, work, now)
                 assigned = True
             wait(self._pool.waitables(), timeout=1.0)
 

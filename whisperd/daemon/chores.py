@@ -1,9 +1,10 @@
-"""What the loop does beside its jobs: it tells others of their ends, shows figures, and keeps the spool within bounds."""
+"""What the loop does beside its jobs: it tells others of their ends, shows a page and figures, keeps the spool in bounds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from whisperd.daemon.board import Board
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.reporter import Reporter, vitals
 from whisperd.notices.dispatch import Dispatcher
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class Chores:
-    """None of them may hold up or harm a job."""
+    """None of them may hold up or harm a job.
+
+    Attributes:
+        board: the page; the inbox speaks to it.
+    """
 
     def __init__(self, config: Config, store: Store, jobs: Jobs, pool: Pool, emitter: events.Emitter) -> None:
         self._config = config
@@ -27,6 +32,8 @@ class Chores:
         self._jobs = jobs
         self._pool = pool
         self._emitter = emitter
+        self.board = Board(store, emitter)
+        self.board.configure(on=config.pages.index)
         self._notices = Dispatcher(store.layout, config.notices, emitter)
         self._housekeeper = Housekeeper(store.layout, config.retention, emitter)
         self._reporter: Reporter | None = None
@@ -36,6 +43,7 @@ class Chores:
         """Use this configuration from now on; where metrics go does not change."""
         self._notices.configure(config.notices)
         self._housekeeper.configure(config.retention)
+        self.board.configure(on=config.pages.index)
 
     def start(self, inbox: Inbox) -> None:
         """Take up what an earlier daemon left; the spool has been read, and no job been brought to its end yet.
@@ -54,6 +62,7 @@ class Chores:
     def tick(self, now: float, *, is_stopping: bool) -> None:
         """Do a little of each."""
         self._notices.tick(now, start=not is_stopping)
+        self.board.tick(now, self._jobs, len(self._inbox))
         if self._reporter is not None:
             self._reporter.tick(now)
         if not is_stopping:
@@ -62,7 +71,7 @@ class Chores:
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""
         reporter_at = self._reporter.next_at() if self._reporter is not None else now
-        return min(self._notices.next_at(now), self._housekeeper.next_at(now), reporter_at)
+        return min(self._notices.next_at(now), self._housekeeper.next_at(now), self.board.next_at(now), reporter_at)
 
     def is_done(self) -> bool:
         """Whether there is nothing to wait for before the end of `run --once`."""
@@ -77,8 +86,10 @@ class Chores:
         self._notices.close()
 
     def close(self) -> None:
-        """End everything."""
+        """End everything; the jobs have been given back."""
         self._notices.close()
+        if self._reporter is not None:
+            self.board.close(self._jobs, len(self._inbox))
         if self._reporter is not None:
             self._reporter.close()
 

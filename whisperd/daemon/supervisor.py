@@ -22,7 +22,7 @@ from whisperd.daemon.systemd import Notifier
 from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ClaimLost, ClaimRefused, ConfigError, SpoolError, SpoolFull
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
-from whisperd.job import utc_now
+from whisperd.job import original_url, printable, utc_now
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
@@ -83,7 +83,9 @@ class Supervisor:
         self._notifier = Notifier()
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
-            self._inbox = Inbox(self._config.root / "inbox", _intake_options(self._config), self._store, self._emitter)
+            self._inbox = Inbox(
+                self._config.root / "inbox", _intake_options(self._config), self._chores.board, self._emitter
+            )
             now = time.monotonic()
             self._notifier.extend(self._config.pool.boot_seconds)
             self._pool.tick(now)  # the model loads while the spool is read
@@ -306,10 +308,9 @@ class Supervisor:
                     SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
                 )
                 return
-            directory = self._layout.job_directory(job.id)
-            self._pool.assign(
-                child, Work(job.id, directory, directory / job.original, self._config.job_options(job.formats)), now
-            )
+            directory, options = self._layout.job_directory(job.id), self._config.job_options(job.formats)
+            title, link = printable(job.name), original_url(job.place)
+            self._pool.assign(child, Work(job.id, directory, directory / job.original, options, title, link), now)
 
     def _status(self) -> str:
         if not self._ready:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from whisperd.spool.layout import Layout
 
+INDEX = "outbox/index.html"  # the supervisor's own page; no job may have it, whether or not it is written now
+
 
 class Places:
     """Hands out places and remembers those of the jobs under way."""
@@ -68,6 +70,8 @@ class Places:
         return chosen
 
     def _is_taken(self, path: str, place: str) -> bool:
+        if path == INDEX:
+            return True
         if not self._stands(path):
             return False
         # a sidecar makes room for a sidecar alone: that is replaced, while a transcript is moved and overwrites nothing

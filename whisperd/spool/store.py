@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import ClaimLost
 from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
-from whisperd.spool import names, notes, records, sidecar
+from whisperd.spool import names, notes, pages, records, sidecar
 from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
 from whisperd.spool.durable import NOT_THERE, Folder, failpoint, move, remove_tree, share, write
 from whisperd.spool.places import Places
@@ -214,6 +214,7 @@ class Store:
     def _publish(self, job: Job, result: Result) -> None:
         folders, file = names.split(job.place)
         with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
+            pages.address(rendered, job.place)
             for kind in result.rendered:
                 if not rendered.exists(kind):
                     continue  # an earlier try that was cut off has published it

@@ -246,7 +246,7 @@ class Scheduler:
         if self._shrunk:
             transcript.quality["batch_size"] = self._engine.capacity
         try:
-            outputs = render(task.work, transcript)
+            outputs = render(task.work, transcript, self._engine.info)
         except (OSError, WhisperdError) as error:
             self._fail(task, error)
             return

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from whisperd.engine.base import SAMPLE_RATE
 from whisperd.errors import SpoolFull
-from whisperd.job import Phase
-from whisperd.output import formats
+from whisperd.job import Phase, utc_now
+from whisperd.output import formats, page
 from whisperd.speech.media import Decoded, decode
+from whisperd.speech.peaks import peaks
 from whisperd.spool.durable import Folder, failpoint, is_transient, remedy, remove_tree, write
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from whisperd.engine.base import EngineInfo
     from whisperd.messages import Work
     from whisperd.transcript import Transcript
 
@@ -58,18 +63,27 @@ def load(work: Work, report: Callable[[Phase], None]) -> tuple[Decoded, npt.NDAr
         decoded = decode(work.source, samples, work.options.media, lambda _: report(Phase.DECODING))
         _make_durable(work.source)
         failpoint("worker.after_samples")
-        if samples.stat().st_size < np.dtype(np.int16).itemsize:
-            return decoded, np.zeros(0, np.int16)
-        return decoded, np.memmap(samples, dtype=np.int16, mode="r")
+        return decoded, _samples(work)
 
 
-def render(work: Work, transcript: Transcript) -> tuple[str, ...]:
+def _samples(work: Work) -> npt.NDArray[np.int16]:
+    samples = work.directory / SAMPLES
+    if samples.stat().st_size < np.dtype(np.int16).itemsize:
+        return np.zeros(0, np.int16)
+    return np.memmap(samples, dtype=np.int16, mode="r")
+
+
+def render(work: Work, transcript: Transcript, info: EngineInfo) -> tuple[str, ...]:
     """Write the transcript in every format, durably; returns the formats.
 
     Raises:
         SpoolFull: no room for it.
     """
-    rendered = formats.render(transcript, work.options.output)
+    options = work.options.output
+    texts = tuple(kind for kind in options.formats if kind != page.FORMAT)
+    rendered = formats.render(transcript, replace(options, formats=texts))
+    if page.FORMAT in options.formats:
+        rendered[page.FORMAT] = page.render(transcript, _about(work, info))
     with disk_errors(), Folder(work.directory) as own:
         remove_tree(own, OUTPUTS)  # an attempt that was cut off may have left some
         with Folder(work.directory, (OUTPUTS,), create=True) as outputs:
@@ -79,7 +93,20 @@ def render(work: Work, transcript: Transcript) -> tuple[str, ...]:
         failpoint("worker.after_outputs")
         os.unlink(SAMPLES, dir_fd=own.fd)
     failpoint("worker.after_render")
-    return tuple(rendered)
+    return options.formats
+
+
+def _about(work: Work, info: EngineInfo) -> page.About:
+    samples = _samples(work)
+    return page.About(
+        title=work.title or work.source.name,
+        link=work.link,
+        duration_seconds=len(samples) / SAMPLE_RATE,
+        heights=peaks(samples),
+        task=work.options.transcribe.task,
+        made_by=f"{info.engine}, model {PurePath(info.model).name}",  # where it lies is nobody's business
+        made_at=utc_now(),
+    )
 
 
 def _make_durable(source: Path) -> None:

@@ -92,7 +92,7 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
         samples, work.options.transcribe, lambda done: report(Phase.TRANSCRIBING, done, duration)
     )
     report(Phase.PUBLISHING, duration, duration)
-    outputs = render(work, transcript)
+    outputs = render(work, transcript, engine.info)
     return Result(
         duration_seconds=duration,
         processing_seconds=time.monotonic() - started,

@@ -1,0 +1,283 @@
+"""Keeps `outbox/index.html` true: gathers what there is to show and writes it, at most once a second.
+
+The page is no state: it is replaced without fsync, and after a start all is read anew from the status files. What the
+inbox says of waiting files passes through here on its way to the store.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from whisperd import events
+from whisperd.job import Phase, Progress, printable, utc_now
+from whisperd.observe.index import MARK, SHOWN, Overview, Part, Row, render
+from whisperd.spool import names, sidecar
+from whisperd.spool.durable import Folder, write
+from whisperd.spool.notes import sidecars
+from whisperd.spool.places import INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whisperd.daemon.jobs import Jobs
+    from whisperd.job import Job
+    from whisperd.spool.store import Store
+
+EVERY_SECONDS = 1.0
+AFTER_ERROR_SECONDS = 10.0
+SLICE_SECONDS = 0.02  # of reading status files; then workers, signals and the watchdog get their turn
+ARRIVALS_KEPT = 1000  # reasons remembered; of a hundred thousand waiting files the rest is counted only
+NEVER = float("inf")
+_FILE = INDEX.partition("/")[2]
+_HEAD_BYTES = 4096  # the mark is in there
+_PHASES = {Phase.DECODING: "reading the recording", Phase.PUBLISHING: "publishing"}
+
+_log = logging.getLogger(__name__)
+
+
+class Latest:
+    """The newest rows of many, by place, and how many there were."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._rows: dict[str, Row] = {}
+
+    def add(self, place: str, row: Row) -> None:
+        """One more."""
+        self.total += place not in self._rows
+        self._rows[place] = row
+        if len(self._rows) > 2 * SHOWN:
+            self._rows = dict(sorted(self._rows.items(), key=_end, reverse=True)[:SHOWN])
+
+    def remove(self, place: str) -> None:
+        """It is no longer so; one that is not shown any more is counted until the next start."""
+        if self._rows.pop(place, None) is not None:
+            self.total -= 1
+
+    def part(self) -> Part:
+        """Newest first."""
+        rows = sorted(self._rows.items(), key=_end, reverse=True)[:SHOWN]
+        return Part(tuple(row for _, row in rows), self.total)
+
+
+def _end(item: tuple[str, Row]) -> str:
+    return item[1].at or ""
+
+
+class Board:
+    """The page and what goes into it; stands between the inbox and the store as the inbox's `Notes`."""
+
+    def __init__(self, store: Store, emitter: events.Emitter) -> None:
+        self._store = store
+        self._is_on = False
+        self._done, self._failed = Latest(), Latest()
+        self._reading: Iterator[None] | None = None
+        self._arrivals: dict[str, Row] = {}  # by the place of the note
+        self._setbacks: dict[str, Row] = {}  # by job: an attempt failed, an end cannot be written
+        self._warning = ""
+        self._state = "whisperd is loading its model"
+        self._is_due = True
+        self._write_at = 0.0
+        self._told = ""
+        emitter.subscribe(self.hear)
+
+    def configure(self, *, on: bool) -> None:
+        """Keep the page from now on, or no longer."""
+        if on and not self._is_on:
+            self._done, self._failed = Latest(), Latest()
+            self._reading = self._read(utc_now())
+        self._is_on, self._is_due = on, True
+
+    # what the inbox says
+
+    def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
+        """See `Store.explain`."""
+        place = self._store.explain(name, size_bytes, reason)
+        if place is not None and (place in self._arrivals or len(self._arrivals) < ARRIVALS_KEPT):
+            self._arrivals[place] = Row(printable(name), note=reason)
+        self._is_due = True
+        return place
+
+    def unexplain(self, place: str) -> None:
+        """See `Store.unexplain`."""
+        self._store.unexplain(place)
+        self._is_due |= self._arrivals.pop(place, None) is not None
+
+    def note_on(self, name: str) -> str | None:
+        """See `Store.note_on`."""
+        return self._store.note_on(name)
+
+    def stale_notes(self) -> Iterator[str | None]:
+        """See `Store.stale_notes`."""
+        return self._store.stale_notes()
+
+    # what happens
+
+    def hear(self, event: events.Event) -> None:
+        """Remember what the page will show."""
+        self._is_due = True
+        match event:
+            case events.JobFinished(job, result):
+                self._ended(job, sidecar.of_job(job, now=utc_now(), result=result))
+            case events.JobFailed(job, failure):
+                self._ended(job, sidecar.of_job(job, now=utc_now(), failure=failure))
+            case events.JobClaimed(job, _):
+                self._failed.remove(job.place)  # moved back to be tried again
+            case events.JobStarted(job, _) | events.UploadGivenBack(job, _):
+                self._setbacks.pop(job.id, None)
+            case events.JobRetried(job, failure, _, _):
+                note = f"attempt failed, {failure.message}; it is tried again"
+                self._setbacks[job.id] = Row(printable(job.name), note=note, hint=failure.hint)
+            case events.TransitionDelayed(job, message, _):
+                note = f"its end cannot be written, {message}; it is tried again"
+                self._setbacks[job.id] = Row(printable(job.name), note=note)
+            case events.ClaimsPaused(reason, hint):
+                self._warning = f"Nothing is taken for now: {reason}. {hint}."
+            case events.ClaimsResumed():
+                self._warning = ""
+            case events.WorkerReady(model=model):
+                self._state = f"whisperd is at work with the model {os.path.basename(model)}"
+
+    def _ended(self, job: Job, document: dict[str, Any]) -> None:
+        self._setbacks.pop(job.id, None)
+        self._add(job.place, document)
+
+    def _add(self, place: str, document: dict[str, Any]) -> None:
+        self._failed.remove(place)
+        if document["status"] == "failed":
+            self._failed.add(place, _failed_row(document))
+        else:
+            self._done.add(place, _done_row(place, document))
+
+    # the page
+
+    def tick(self, now: float, jobs: Jobs, arriving: int) -> None:
+        """Read on in the status files after a start, then write what has changed."""
+        if not self._is_on:
+            return
+        if self._reading is not None:
+            self._read_on(self._reading)
+        elif now >= self._write_at and (self._is_due or jobs.running):
+            self._write(now, self._overview(jobs, arriving))
+
+    def next_at(self, now: float) -> float:
+        """When `tick` has something to do that nothing else would bring about."""
+        if not self._is_on:
+            return NEVER
+        if self._reading is not None:
+            return now
+        return self._write_at if self._is_due else NEVER
+
+    def close(self, jobs: Jobs, arriving: int) -> None:
+        """Say that nothing will change any more."""
+        self._state = "whisperd is not running"
+        if self._is_on and self._reading is None:
+            self._write(time.monotonic(), self._overview(jobs, arriving))
+
+    def _overview(self, jobs: Jobs, arriving: int) -> Overview:
+        running = [_running_row(each.job, each.progress) for each in itertools.islice(jobs.running.values(), SHOWN)]
+        queued = [
+            self._setbacks.get(job.id) or Row(printable(job.name), note=f"{position}. in the queue")
+            for position, job in enumerate(itertools.islice(jobs.queue, SHOWN), start=1)
+        ]
+        shown = {row.name for row in (*running, *queued)}
+        setbacks = [row for row in self._setbacks.values() if row.name not in shown]
+        waiting = (*queued, *setbacks, *itertools.islice(self._arrivals.values(), SHOWN))
+        total = len(jobs) - len(jobs.running) + max(arriving, len(self._arrivals))
+        return Overview(
+            self._state,
+            self._warning,
+            Part(tuple(running), len(jobs.running)),
+            Part(waiting, max(total, len(waiting))),
+            self._failed.part(),
+            self._done.part(),
+        )
+
+    def _write(self, now: float, overview: Overview) -> None:
+        layout = self._store.layout
+        try:
+            with Folder(layout.outbox) as outbox, Folder(layout.staging) as staging:
+                stands = outbox.exists(_FILE)
+                if stands and MARK.encode() not in outbox.read(_FILE, _HEAD_BYTES):
+                    raise FileExistsError(0, "somebody else's file has this name")
+                write(outbox, _FILE, render(overview, at=utc_now()), staging=staging, sync=False, replace=stands)
+        except OSError as error:
+            self._write_at = now + AFTER_ERROR_SECONDS
+            if self._told != error.strerror:
+                self._told = str(error.strerror)
+                _log.warning("%s cannot be kept: %s", INDEX, error.strerror)
+            return
+        self._told, self._is_due, self._write_at = "", False, now + EVERY_SECONDS
+
+    # what earlier daemons did
+
+    def _read(self, before: str) -> Iterator[None]:
+        """Every job that ended before a time, one step for each status file."""
+        for folders, file in sidecars(self._store.layout):
+            yield
+            try:
+                with Folder(self._store.layout.outbox, folders) as outbox:
+                    document = sidecar.decode(outbox.read(file))
+                if document and document["status"] in {"completed", "failed"} and document["finished_at"] < before:
+                    self._add(names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)), document)
+            except (OSError, KeyError, TypeError, ValueError, AttributeError):
+                continue  # a person has edited it, or taken it away
+
+    def _read_on(self, reading: Iterator[None]) -> None:
+        end = time.monotonic() + SLICE_SECONDS
+        try:
+            while time.monotonic() < end:
+                next(reading)
+        except (StopIteration, OSError):
+            self._reading = None
+
+
+def _running_row(job: Job, progress: Progress) -> Row:
+    facts = [_PHASES.get(progress.phase, f"{progress.percent:.0f} %")]
+    if progress.speed:
+        facts.append(f"x{progress.speed:.1f}")
+    if progress.eta_seconds is not None:
+        facts.append(f"{_duration(progress.eta_seconds)} left")
+    return Row(printable(job.name), facts=" · ".join(facts), percent=progress.percent)
+
+
+def _failed_row(document: dict[str, Any]) -> Row:
+    error = document["error"]
+    return Row(
+        str(document["name"]), note=str(error["message"]), hint=str(error["hint"] or ""), at=document["finished_at"]
+    )
+
+
+def _done_row(place: str, document: dict[str, Any]) -> Row:
+    length, language = document["duration_seconds"], document["language"]
+    facts = [_duration(length)] if length else []
+    facts += [str(language)] if language else []
+    outputs = sorted(document["outputs"].items(), key=lambda output: output[0] != "html")
+    links = tuple((kind, url) for kind, shown in outputs if (url := _url(place, kind, str(shown))))
+    twin = document.get("duplicate_of")
+    note = f"the same recording as {twin}" if twin else ""
+    return Row(str(document["name"]), " · ".join(facts), note, links=links, at=document["finished_at"])
+
+
+def _url(place: str, kind: str, shown: str) -> str:
+    """Where a transcript is, as seen from the outbox; nothing where its name was too hard to be written down."""
+    if "\\" in shown:  # what is shown is not the name itself
+        folders, file = names.split(place)
+        name = f"outbox/{names.join(folders, names.output(file, kind))}"
+        if printable(name) != shown:
+            return ""
+        shown = name
+    return quote(os.fsencode(shown.removeprefix("outbox/")))
+
+
+def _duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `1 h 20 min`."""
+    if seconds < 90:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,0 +1,285 @@
+// The player and the text follow each other. Without this script the page is readable text with the browser's own player.
+(() => {
+  "use strict";
+  const byId = (id) => document.getElementById(id);
+  const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
+  const media = byId("media"), seek = byId("seek"), track = byId("track"), find = byId("find"), keys = byId("keys");
+  const rows = all(".s");
+  const starts = rows.map((row) => Number(row.dataset.s));
+  const length = Number(seek.max);
+  const SPEEDS = all("option", byId("speed")).map((option) => Number(option.value));
+  let current = null, word = null, words = [], followsUntilScroll = true, hits = [], hit = -1;
+
+  document.documentElement.classList.add("js");
+  if (media.tagName === "VIDEO") document.body.classList.add("video");
+  media.controls = media.tagName === "VIDEO";
+
+  // Time
+
+  const clock = (seconds) => {
+    const whole = Math.max(0, Math.floor(seconds)), hours = Math.floor(whole / 3600);
+    const minutes = Math.floor(whole / 60) % 60, rest = String(whole % 60).padStart(2, "0");
+    return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
+  };
+  const lastBegun = (times, now) => {
+    let low = 0, high = times.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (times[middle] <= now + 0.01) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  };
+  const show = (now) => {
+    byId("clock").textContent = clock(now);
+    seek.value = now;
+    seek.setAttribute("aria-valuetext", clock(now));
+    track.style.setProperty("--at", `${length ? Math.min(100, (100 * now) / length) : 0}%`);
+    const row = rows[lastBegun(starts, now)] || null;
+    if (row !== current) {
+      current?.classList.remove("now");
+      current?.removeAttribute("aria-current");
+      row?.classList.add("now");
+      row?.setAttribute("aria-current", "true");
+      current = row;
+      words = row ? all(".x [data-s]", row) : [];
+      if (row && followsUntilScroll) bring(row);
+    }
+    const spoken = words[lastBegun(words.map((each) => Number(each.dataset.s)), now)] || null;
+    if (spoken !== word) {
+      word?.classList.remove("now");
+      spoken?.classList.add("now");
+      word = spoken;
+    }
+  };
+  const tick = () => {
+    show(media.currentTime);
+    if (!media.paused) requestAnimationFrame(tick);
+  };
+  const go = (seconds, { play = false } = {}) => {
+    const now = Math.min(Math.max(0, seconds), length || seconds);
+    media.currentTime = now;
+    show(now);
+    if (play) media.play().catch(() => {}); // what is wrong is said by the event `error`
+  };
+  const toggle = () => (media.paused ? media.play().catch(() => {}) : media.pause());
+  const setSpeed = (speed) => {
+    media.playbackRate = speed;
+    byId("speed").value = String(speed);
+  };
+
+  // Keeping the spoken sentence in sight, until the reader scrolls
+
+  const bring = (row) => {
+    const box = row.getBoundingClientRect(), top = byId("player").getBoundingClientRect().bottom;
+    if (box.top > top + 16 && box.bottom < window.innerHeight * 0.8) return;
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    row.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
+  };
+  const follow = (on) => {
+    followsUntilScroll = on;
+    byId("follow").setAttribute("aria-pressed", String(on));
+    if (on && current) bring(current);
+  };
+  for (const kind of ["wheel", "touchmove"]) {
+    addEventListener(kind, () => !media.paused && follow(false), { passive: true });
+  }
+
+  // Search: letters with and without accents are the same, and so are capitals
+
+  const fold = (text) => {
+    let folded = "";
+    for (let index = 0; index < text.length; index++) {
+      const plain = text[index].normalize("NFD")[0].toLowerCase();
+      folded += plain.length === 1 ? plain : text[index]; // places in the text must stay what they are
+    }
+    return folded;
+  };
+  const textOf = (row) => row.querySelector(".x");
+  const folded = new Map();
+  const rangeOf = ({ row, from, to }) => {
+    const range = document.createRange(), walker = document.createTreeWalker(textOf(row), NodeFilter.SHOW_TEXT);
+    for (let at = 0, node; (node = walker.nextNode()); at += node.length) {
+      if (from >= at && from < at + node.length) range.setStart(node, from - at);
+      if (to > at && to <= at + node.length) range.setEnd(node, to - at);
+    }
+    return range;
+  };
+  const paint = (name, some) => {
+    if (!window.Highlight) return; // rows are marked all the same
+    if (some.length) CSS.highlights.set(name, new Highlight(...some.map(rangeOf)));
+    else CSS.highlights.delete(name);
+  };
+  const search = () => {
+    for (const each of hits) each.row.classList.remove("hit");
+    const wanted = fold(find.value.trim());
+    hits = [];
+    hit = -1;
+    for (const row of wanted ? rows : []) {
+      if (!folded.has(row)) folded.set(row, fold(textOf(row).textContent));
+      const text = folded.get(row);
+      for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) {
+        hits.push({ row, from: at, to: at + wanted.length });
+        row.classList.add("hit");
+      }
+    }
+    paint("found", hits.slice(0, 2000));
+    paint("found-now", []);
+    byId("found").textContent = wanted ? (hits.length ? String(hits.length) : "none") : "";
+  };
+  const step = (by) => {
+    if (!hits.length) return;
+    hit = hit < 0 && by < 0 ? hits.length - 1 : (hit + by + hits.length) % hits.length;
+    byId("found").textContent = `${hit + 1} of ${hits.length}`;
+    paint("found-now", [hits[hit]]);
+    follow(false);
+    hits[hit].row.scrollIntoView({ block: "center" });
+  };
+
+  // Copy
+
+  let silence = 0;
+  const say = (text) => {
+    byId("said").textContent = text;
+    clearTimeout(silence);
+    silence = setTimeout(() => (byId("said").textContent = ""), 2500);
+  };
+  const speakerOf = (row) => {
+    let before = row.previousElementSibling;
+    while (before && !before.matches(".who")) before = before.previousElementSibling;
+    return before ? `${before.textContent}: ` : "";
+  };
+  const line = (row) => `[${clock(Number(row.dataset.s))}] ${speakerOf(row)}${textOf(row).textContent}`;
+  const copy = async (text, what) => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = document.createElement("textarea"); // where the browser allows no clipboard for files
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    say(`${what} copied`);
+  };
+  const plain = () =>
+    all("main > .s, main > .who").map((each) => (each.matches(".s") ? textOf(each).textContent : `\n${each.textContent}:`)).join("\n").trim() + "\n";
+  const copyOne = document.createElement("button");
+  copyOne.id = "copy-one";
+  copyOne.type = "button";
+  copyOne.title = "Copy this sentence with its time (c)";
+  copyOne.setAttribute("aria-label", copyOne.title);
+  copyOne.append(byId("copy-icon").content.cloneNode(true));
+  const offer = (event) => {
+    const row = event.target.closest?.(".s");
+    if (row && copyOne.parentElement !== row) row.append(copyOne);
+  };
+
+  // What the reader does
+
+  byId("play").onclick = toggle;
+  byId("back").onclick = () => go(media.currentTime - 5);
+  byId("forth").onclick = () => go(media.currentTime + 5);
+  byId("speed").onchange = (event) => setSpeed(Number(event.target.value));
+  byId("follow").onclick = () => follow(!followsUntilScroll);
+  byId("copy").onclick = () => copy(plain(), "Text");
+  byId("copy-timed").onclick = () => copy(rows.map(line).join("\n") + "\n", "Text with times");
+  byId("help").onclick = () => keys.showModal();
+  byId("earlier").onclick = () => step(-1);
+  byId("later").onclick = () => step(1);
+  copyOne.onclick = () => copy(line(copyOne.closest(".s")), "Sentence");
+  seek.oninput = () => go(Number(seek.value));
+  find.oninput = search;
+  find.onkeydown = (event) => {
+    if (event.key === "Enter") step(event.shiftKey ? -1 : 1);
+    if (event.key === "Escape") {
+      find.value = "";
+      search();
+      find.blur();
+    }
+  };
+  const transcript = byId("transcript");
+  transcript.addEventListener("pointerover", offer);
+  transcript.addEventListener("focusin", offer);
+  transcript.addEventListener("click", (event) => {
+    const row = event.target.closest(".s");
+    if (!row || event.target.closest("button") || event.ctrlKey || event.metaKey || !getSelection().isCollapsed) return;
+    event.preventDefault();
+    const from = event.target.closest("[data-s]") || row;
+    if (event.target.matches(".t")) history.replaceState(null, "", event.target.getAttribute("href"));
+    go(Number(from.dataset.s), { play: true });
+  });
+  document.querySelector(".bar").addEventListener("click", (event) => {
+    if (event.detail) event.target.closest("button")?.blur(); // the space bar plays, whatever was clicked before
+  });
+
+  const sentence = (by) => {
+    const index = current ? rows.indexOf(current) : -1;
+    const row = rows[Math.min(Math.max(0, index + by), rows.length - 1)];
+    if (!row) return;
+    go(Number(row.dataset.s));
+    bring(row);
+  };
+  const doubt = () => {
+    const times = all(".low").map((each) => Number(each.closest("[data-s]").dataset.s));
+    const next = times.find((time) => time > media.currentTime + 0.05);
+    if (next === undefined) say(times.length ? "No more unsure places" : "No unsure places");
+    else go(next);
+    if (current) bring(current);
+  };
+  const faster = (by) => setSpeed(SPEEDS[Math.min(Math.max(0, SPEEDS.indexOf(media.playbackRate) + by), SPEEDS.length - 1)]);
+  const KEYS = {
+    " ": toggle,
+    ArrowLeft: () => go(media.currentTime - 5),
+    ArrowRight: () => go(media.currentTime + 5),
+    j: () => sentence(1),
+    k: () => sentence(-1),
+    u: doubt,
+    f: () => follow(!followsUntilScroll),
+    c: () => current && copy(line(current), "Sentence"),
+    "<": () => faster(-1),
+    ">": () => faster(1),
+    "/": () => find.select(),
+    "?": () => keys.showModal(),
+  };
+  addEventListener("keydown", (event) => {
+    const { target, key } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey || keys.open || target.closest("#find, select")) return;
+    if (key === " " && target.closest("button, a")) return;
+    if (Object.hasOwn(KEYS, key)) {
+      event.preventDefault();
+      KEYS[key]();
+    }
+  });
+
+  // What the recording does
+
+  const trouble = () => (byId("trouble").hidden = false);
+  const state = () => {
+    byId("play").classList.toggle("playing", !media.paused);
+    byId("play").setAttribute("aria-label", media.paused ? "Play" : "Pause");
+    tick();
+  };
+  media.addEventListener("error", trouble);
+  if (media.error) trouble(); // it was quicker than this script
+  media.addEventListener("play", state);
+  media.addEventListener("pause", state);
+  media.addEventListener("seeked", () => show(media.currentTime));
+  media.addEventListener("loadedmetadata", () => {
+    const blind = media.tagName === "VIDEO" && !media.videoWidth; // sound alone in a container for films
+    media.classList.toggle("blind", blind);
+    if (blind) document.body.classList.remove("video");
+  });
+
+  const fromAddress = () => {
+    const found = /^#t=(\d+(\.\d+)?)$/.exec(location.hash);
+    if (found) go(Number(found[1]));
+  };
+  addEventListener("hashchange", fromAddress);
+  for (const name of all("[data-language]")) {
+    name.textContent = new Intl.DisplayNames(["en"], { type: "language" }).of(name.dataset.language);
+  }
+  show(0);
+  fromAddress();
+})();
