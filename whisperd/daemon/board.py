@@ -91,6 +91,8 @@ class Board:
         if on and not self._is_on:
             self._done, self._failed = Latest(), Latest()
             self._reading = self._read(utc_now())
+        elif not on:
+            self._reading = None
         self._is_on, self._is_due = on, True
 
     # what the inbox says
@@ -137,7 +139,7 @@ class Board:
                 note = f"its end cannot be written, {message}; it is tried again"
                 self._setbacks[job.id] = Row(printable(job.name), note=note)
             case events.ClaimsPaused(reason, hint):
-                self._warning = f"Nothing is taken for now: {reason}. {hint}."
+                self._warning = f"Nothing is taken for now: {reason}; {hint}."
             case events.ClaimsResumed():
                 self._warning = ""
             case events.WorkerReady(model=model):

@@ -222,7 +222,7 @@
     bring(row);
   };
   const doubt = () => {
-    const times = all(".low").map((each) => Number(each.closest("[data-s]").dataset.s));
+    const times = all("main .low").map((each) => Number(each.closest("[data-s]").dataset.s));
     const next = times.find((time) => time > media.currentTime + 0.05);
     if (next === undefined) say(times.length ? "No more unsure places" : "No unsure places");
     else go(next);

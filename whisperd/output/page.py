@@ -130,7 +130,7 @@ def _rows(segments: Sequence[Segment], speakers: dict[str, int]) -> Iterator[str
 
 def _words(segment: Segment) -> str:
     if not segment.words:
-        return _escaped(segment.text.strip())
+        return html.escape(_text(segment.text).strip())
     shown: list[str] = []
     for word in segment.words:
         text = _text(word.text)
@@ -141,7 +141,7 @@ def _words(segment: Segment) -> str:
         mark = f' class="low" title="{100 * word.probability:.0f} % sure"' if unsure else ""
         space = _if(bool(shown) and text[0].isspace(), " ")
         shown.append(f'{space}<span data-s="{_number(_seconds(word.start))}"{mark}>{html.escape(spoken)}</span>')
-    return "".join(shown) or _escaped(segment.text.strip())
+    return "".join(shown) or html.escape(_text(segment.text).strip())
 
 
 def _is_unsure(segment: Segment) -> bool:
