@@ -23,7 +23,7 @@ def watch(inbox):
 
 
 def walk(inbox, watch):
-    return [found.name for found in scan(inbox, lambda name: name.startswith("."), (), watch.add)]
+    return [found.name for found in scan(inbox, lambda name: name.startswith("."), (), watch.add) if found]
 
 
 @pytest.mark.parametrize(

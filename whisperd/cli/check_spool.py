@@ -18,6 +18,7 @@ from whisperd.intake.ignore import Ignore
 from whisperd.intake.scan import scan
 from whisperd.intake.watch import Watch
 from whisperd.spool.layout import Layout
+from whisperd.spool.notes import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ def _people(layout: Layout) -> Iterator[Finding]:
 
 def _refused(layout: Layout, settings: Config) -> Iterator[Finding]:
     """Uploads that the daemon will not be able to take, as far as this user is the daemon's."""
-    for found in scan(layout.inbox, Ignore(settings.intake.ignore)):
+    for found in filter(None, scan(layout.inbox, Ignore(settings.intake.ignore))):
         folder = layout.inbox / Path(found.name).parent
         if found.signature is not None and not (
             os.access(layout.inbox / found.name, os.R_OK) and os.access(folder, os.W_OK | os.X_OK)
@@ -139,7 +140,7 @@ def _watches(layout: Layout) -> Finding:
     except OSError as error:
         text = f"the inbox cannot be watched, it will be polled: {error.strerror}"
         return Finding("warning", text, "sysctl -w fs.inotify.max_user_instances=1024")
-    folders = 1 + sum(len(below) for _, below, _ in os.walk(layout.inbox))
+    folders = sum(found is None for found in files(layout.inbox))
     limit = int(WATCHES.read_bytes())
     if 2 * folders > limit:
         text = f"{folders} folders in the inbox, and no more than {limit} can be watched by all programs of a user"

@@ -15,7 +15,7 @@ from whisperd.intake.scan import scan
 from whisperd.job import Status, printable
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder
-from whisperd.spool.notes import sidecars
+from whisperd.spool.notes import files, sidecars
 from whisperd.spool.store import NOTES_MAX
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, An
         OSError: the spool cannot be read.
     """
     disk = shutil.disk_usage(layout.root)
-    found = sorted(scan(layout.inbox, ignore), key=lambda found: found.name)
+    found = sorted(filter(None, scan(layout.inbox, ignore)), key=lambda found: found.name)
     failed = [_explained(layout, name) for name in _files(layout.failed)]
     running, version = _daemon(layout)
     return {
@@ -84,7 +84,7 @@ def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
     try:
         directories = sorted(os.listdir(layout.work))
     except PermissionError:  # .work is private: whoever is not the daemon's user reads what the sidecars say
-        for folders, file in sidecars(layout):
+        for folders, file in filter(None, sidecars(layout)):
             document = _read(layout, folders, file)
             if document and document["id"] and document["status"] in {Status.PENDING, Status.IN_PROGRESS}:
                 yield _job(document, names.join(folders, file))
@@ -142,8 +142,5 @@ def _number(document: dict[str, Any], key: str) -> float | None:
 
 
 def _files(top: Path) -> list[str]:
-    found = []
-    for folder, _, files in os.walk(top):
-        relative = os.path.relpath(folder, top)
-        found += [file if relative == "." else f"{relative}/{file}" for file in files]
-    return sorted(found)
+    os.listdir(top)  # one that cannot be read is not empty
+    return sorted(names.join(*found) for found in files(top) if found)

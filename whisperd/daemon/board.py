@@ -219,9 +219,12 @@ class Board:
     # what earlier daemons did
 
     def _read(self, before: str) -> Iterator[None]:
-        """Every job that ended before a time, one step for each status file."""
-        for folders, file in sidecars(self._store.layout):
+        """Every job that ended before a time, one step at a time."""
+        for found in sidecars(self._store.layout):
             yield
+            if found is None:
+                continue
+            folders, file = found
             try:
                 with Folder(self._store.layout.outbox, folders) as outbox:
                     document = sidecar.decode(outbox.read(file))

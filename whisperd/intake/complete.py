@@ -77,6 +77,8 @@ def judge(
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or Signature.of(status) != seen:
             return Changed()
+        if status.st_nlink > 1 and not _is_open_to_readers(folder, status):
+            return Refuse("this is a hard link to a file that the inbox's group may not read; copy it instead")
         writer = leases.has_writer(folder, fd)
         if writer:
             return Wait("still open for writing", again, held_back=True)
@@ -85,6 +87,16 @@ def judge(
         return Wait(_io(error), again)
     finally:
         os.close(fd)
+
+
+def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
+    """Whether those who will read the transcript may read the file: who made one more name for it need not be its owner.
+
+    The kernel sees to that where `fs.protected_hardlinks` is on (proc(5)), but not for links made by another machine.
+    """
+    if status.st_mode & stat.S_IROTH:
+        return True
+    return bool(status.st_mode & stat.S_IRGRP) and status.st_gid == os.fstat(folder.fd).st_gid
 
 
 def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptions, *, is_known: bool) -> Verdict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from whisperd import events
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 HINTS_PER_TURN = 1000
 DUE_PER_TURN = 2000
 LOOKS_PER_TURN = 200
+LOOK_SECONDS = 0.25  # the same in time: a look at a container that was made to take long takes some 0.01 s
 TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen
 FOLDER_SHARE = 100
 STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
@@ -76,6 +78,7 @@ class Inbox:
         self._is_scanned = False
         self._rescan_at = 0.0
         self._looks = 0
+        self._looks_end = 0.0
         self._notes_at = 0.0
 
     def start(self) -> None:
@@ -109,6 +112,7 @@ class Inbox:
     def tick(self, now: float) -> None:
         """Take in what happened since the last call."""
         self._looks = 0
+        self._looks_end = time.monotonic() + LOOK_SECONDS
         self._look_around(now)
         self._walk(now)
         for name in list(self._hints)[:HINTS_PER_TURN]:
@@ -130,11 +134,14 @@ class Inbox:
     def take(self, now: float) -> Upload | None:
         """The next upload to claim: folders in turn, first come first served within one."""
         self._held = ""
-        while self._looks < LOOKS_PER_TURN and (name := self._quiet.pop()) is not None:
+        while self._may_look() and (name := self._quiet.pop()) is not None:
             upload = self._examine(name, now)
             if upload is not None:
                 return upload
         return None
+
+    def _may_look(self) -> bool:
+        return self._looks < LOOKS_PER_TURN and time.monotonic() < self._looks_end
 
     def has_more(self) -> bool:
         """Whether `take` stopped for this turn, not for lack of files."""
@@ -241,6 +248,8 @@ class Inbox:
         if found.signature is None:
             if name in self._settle:
                 self._forget(name)
+            if name not in self._refused and len(self._refused) >= TRACKED_MAX:
+                return
             self._met.add(name)
             self.refuse(name, found.refusal or "", now)
             return

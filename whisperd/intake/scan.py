@@ -54,8 +54,10 @@ def scan(
     ignore: Ignore,
     below: tuple[str, ...] = (),
     enter: Callable[[tuple[str, ...], Folder], object] = lambda _below, _folder: None,
-) -> Iterator[Found]:
-    """Every upload in the inbox, or in one folder of it, at any depth; in no particular order.
+) -> Iterator[Found | None]:
+    """Every upload in the inbox, or in one folder of it, in no particular order; and None for each folder.
+
+    So who takes it in steps may pause between folders that hold nothing, however many there are.
 
     Args:
         inbox: the directory.
@@ -69,6 +71,9 @@ def scan(
     open_ends = [below]
     while open_ends:
         parts = open_ends.pop()
+        if len(parts) > names.DEPTH_MAX:
+            yield Found("/".join(parts), None, f"folders are nested more than {names.DEPTH_MAX} deep here")
+            continue
         try:
             folder = Folder(inbox, parts)
         except OSError as error:
@@ -80,6 +85,7 @@ def scan(
             continue
         with folder:
             enter(parts, folder)
+            yield None
             prefix = "".join(f"{part}/" for part in parts)
             with os.scandir(folder.fd) as entries:
                 for entry in entries:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 NOTE_AFTER_SECONDS = 2.0
 NOTES_PER_TICK = 100
+SLICE_SECONDS = 0.25  # the same in time: some looks were made to take long
 PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get their turn
 REFRESH_SECONDS = (2.0, 600.0)  # of one note; the more files wait, the less often
 REWRITE_SECONDS = 86_400.0  # though nothing has changed: systemd-tmpfiles must not take it for an old one
@@ -86,7 +88,10 @@ class Waiting:
     def tick(self, now: float) -> float:
         """Write what is due; returns when to come again."""
         again = now + PAUSE_SECONDS
+        end = time.monotonic() + SLICE_SECONDS
         for _ in range(NOTES_PER_TICK):
+            if time.monotonic() >= end:
+                return again
             if not self._due or self._due[0][0] > now:
                 break
             at, name = heapq.heappop(self._due)

@@ -33,8 +33,8 @@ class Walker:
         self._inbox = inbox
         self._ignore = ignore
         self._enter = enter
-        self._folders: collections.deque[Iterator[Found]] = collections.deque()
-        self._whole: Iterator[Found] | None = None
+        self._folders: collections.deque[Iterator[Found | None]] = collections.deque()
+        self._whole: Iterator[Found | None] | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -71,7 +71,7 @@ class Walker:
         end = time.monotonic() + SLICE_SECONDS
         while self._folders and time.monotonic() < end:
             some = list(itertools.islice(self._folders[0], STEP))
-            yield from some
+            yield from filter(None, some)
             if len(some) < STEP:
                 self._folders.popleft()
 
@@ -88,6 +88,6 @@ class Walker:
             except OSError:
                 self._whole = None
                 raise
-            yield from some
+            yield from filter(None, some)
             if len(some) < STEP:
                 self._whole = None

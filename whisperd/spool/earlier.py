@@ -30,8 +30,12 @@ class Earlier:
 
 
 def completed(layout: Layout) -> Iterator[Earlier | None]:
-    """Every job whose transcripts stand in the outbox, one step for each sidecar that is read; None for one without."""
-    for folders, file in sidecars(layout):
+    """Every job whose transcripts stand in the outbox, one step at a time; None for one without."""
+    for found in sidecars(layout):
+        if found is None:
+            yield None
+            continue
+        folders, file = found
         yield standing(layout, names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)))
 
 
@@ -52,7 +56,7 @@ def standing(layout: Layout, place: str) -> Earlier | None:
                 if shown != printable("outbox/" + names.join(folders, output)) or not outbox.exists(output):
                     return None
             return Earlier(place, int(document["size_bytes"]), _result(document, place))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         return None  # a person has edited it, or taken it away
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 
+DEPTH_MAX = (
+    32  # folders in folders: each level costs an open for all below, and a chain of thousands would take minutes
+)
 NAME_MAX = 255  # bytes in one path component, the limit of nearly every filesystem
 EXTENSION_MAX = 32  # bytes; what follows a dot and is longer belongs to the stem
 SIDECAR_SUFFIX = ".status.json"

@@ -12,21 +12,41 @@ from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from whisperd.spool.layout import Layout
 
 
-def sidecars(layout: Layout) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The folders and the file name of everything in the outbox that is called like a sidecar."""
-    for top, _, files in os.walk(layout.outbox):
-        relative = os.path.relpath(top, layout.outbox)
-        folders = () if relative == "." else tuple(relative.split("/"))
-        yield from ((folders, file) for file in files if file.endswith(names.SIDECAR_SUFFIX))
+def files(top: Path) -> Iterator[tuple[tuple[str, ...], str] | None]:
+    """The folders and the name of every file below a directory that its group may write to; None for each folder.
+
+    os.walk() is no match for that: it follows a chain of a thousand folders into a RecursionError.
+    """
+    open_ends: list[tuple[str, ...]] = [()]
+    while open_ends:
+        parts = open_ends.pop()
+        yield None
+        with contextlib.suppress(OSError), Folder(top, parts) as folder, os.scandir(folder.fd) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield parts, entry.name
+                elif len(parts) < names.DEPTH_MAX:  # nothing of ours is deeper
+                    open_ends.append((*parts, entry.name))
+
+
+def sidecars(layout: Layout) -> Iterator[tuple[tuple[str, ...], str] | None]:
+    """The folders and the file name of everything in the outbox that is called like a sidecar; None for other steps."""
+    for found in files(layout.outbox):
+        yield found if found and found[1].endswith(names.SIDECAR_SUFFIX) else None
 
 
 def stale(layout: Layout) -> Iterator[str | None]:
-    """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
-    for folders, file in sidecars(layout):
+    """Where notes stand on files that are not in the inbox any more, one step at a time."""
+    for found in sidecars(layout):
+        if found is None:
+            yield None
+            continue
+        folders, file = found
         place = names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX))
         yield place if _is_stale(layout, folders, file) else None
 

@@ -111,7 +111,7 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
 def _retract(layout: Layout, job_id: str, new_name: str) -> str:
     """Remove the sidecar that the job had under its old name, which nobody would bring up to date; returns that, in words."""
     once = ""
-    for folders, file in notes.sidecars(layout):
+    for folders, file in filter(None, notes.sidecars(layout)):
         with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
             document = sidecar.decode(outbox.read(file))
             if document and document["id"] == job_id and document["name"] != new_name:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from whisperd.job import Status
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
+from whisperd.spool.notes import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,14 +61,11 @@ def prune(layout: Layout, room: str, limit_bytes: int, *, now: float) -> Iterato
 
 
 def _files(layout: Layout, room: str) -> Iterator[tuple[tuple[str, ...], str, os.stat_result]]:
-    for top, _, files in os.walk(layout.root / room):
-        relative = os.path.relpath(top, layout.root / room)
-        folders = () if relative == "." else tuple(relative.split("/"))
-        for file in files:
-            with contextlib.suppress(OSError):
-                status = os.lstat(os.path.join(top, file))
-                if stat.S_ISREG(status.st_mode):
-                    yield folders, file, status
+    for folders, file in filter(None, files(layout.root / room)):
+        with contextlib.suppress(OSError), Folder(layout.root / room, folders) as folder:
+            status = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                yield folders, file, status
 
 
 def _remove(layout: Layout, room: str, folders: tuple[str, ...], file: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from whisperd.intake.container.source import STEPS_MAX, Complete, Promise, Short, Unknown
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 _TAIL = 65_536
 _ID3V1_BYTES = 128
 _STREAMINFO_BYTES = 34
+_SYNC = re.compile(b"\xff[\xf8\xf9]")
 
 
 class _Stream(NamedTuple):
@@ -62,10 +65,10 @@ def _after_metadata(source: Source, start: int) -> int | None:
 
 def _frames(data: bytes, stream: _Stream) -> Iterator[tuple[int, int]]:
     """Where each frame begins in `data`, and the number of samples up to its end; its checksum keeps mistakes out."""
-    at = -1
-    while (at := data.find(b"\xff", at + 1)) >= 0:
+    for found in itertools.islice(_SYNC.finditer(data), STEPS_MAX):
+        at = found.start()
         head = data[at : at + 16]
-        if len(head) < 6 or head[1] not in {0xF8, 0xF9} or head[3] & 1:  # noqa: PLR2004
+        if len(head) < 6 or head[3] & 1:  # noqa: PLR2004
             continue
         number, width = _coded_number(head[4:])
         length = _block_length(head, 4 + width, stream.block_size)
