@@ -1,6 +1,7 @@
 """Files that are no recordings, or that want more than to be heard."""
 
 import array
+import hashlib
 import http.server
 import os
 import shutil
@@ -12,7 +13,7 @@ from support import audio
 
 from whisperd.errors import InputError
 from whisperd.options import MediaOptions
-from whisperd.speech import ffmpeg, media
+from whisperd.speech import ffmpeg, ffmpeg_run, media
 from whisperd.speech.media import decode, hash_file
 
 
@@ -283,6 +284,21 @@ def test_words_in_a_recording_are_shown_escaped(options, samples, tmp_path):
 
 
 # Bombs
+
+
+def test_a_file_that_grows_faster_than_it_is_read_is_hashed_to_an_end(tmp_path, monkeypatch):
+    """A writer that kept it open must not keep the worker: what counts is what was there at first."""
+    source = audio.wav(tmp_path / "a.wav")
+    monkeypatch.setattr(ffmpeg_run, "BEAT_SECONDS", 0.0)
+    digest, beats = hashlib.sha256(source.read_bytes()).hexdigest(), []
+
+    def append(_seconds):
+        beats.append(1)
+        assert len(beats) < 50
+        with source.open("ab") as file:
+            file.write(bytes(2_000_000))
+
+    assert hash_file(source, append) == digest
 
 
 @pytest.mark.parametrize("name", ["long.flac", "long.opus"])

@@ -59,3 +59,22 @@ def test_a_writer_that_has_not_written_yet_is_seen(original, look):
     with original.open("r+b"):
         assert look() is State.WRITER
     assert look() is State.SAME
+
+
+def test_a_writer_that_goes_on_appending_does_not_keep_the_reader(original, monkeypatch):
+    """The supervisor reads here: it must not read what comes while it does."""
+    job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    os.utime(original, (1, 1))
+    pread, reads = os.pread, []
+
+    def appended(fd, length, at):
+        reads.append(at)
+        assert len(reads) < 100
+        with original.open("ab") as file:
+            file.write(bytes(100_000))
+        return pread(fd, length, at)
+
+    monkeypatch.setattr(os, "pread", appended)
+
+    assert recheck(original.parent, job, sha256) is State.SAME

@@ -144,8 +144,10 @@ def _hash(layout: Layout, job: Job) -> Iterator[tuple[Job, str] | None]:
         fd = os.open(job.original, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own.fd)
     try:
         signature = Signature.of(os.fstat(fd))
-        while block := os.read(fd, _BLOCK_BYTES):
+        left = signature.size  # a writer that goes on appending must not keep the reader for ever
+        while left > 0 and (block := os.read(fd, min(_BLOCK_BYTES, left))):
             digest.update(block)
+            left -= len(block)
             yield None
     finally:
         os.close(fd)

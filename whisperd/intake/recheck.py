@@ -44,17 +44,18 @@ def recheck(directory: Path, job: Job, sha256: str) -> State:
             if now.size != then.size or now.inode != then.inode:
                 return State.CHANGED
             stamps_differ = (now.mtime_ns, now.ctime_ns) != (then.mtime_ns, then.ctime_ns)
-            if stamps_differ and (now.size > HASH_MAX_BYTES or _sha256(fd) != sha256):
+            if stamps_differ and (now.size > HASH_MAX_BYTES or _sha256(fd, now.size) != sha256):
                 return State.CHANGED
             return State.WRITER if Leases().has_writer(folder, fd) else State.SAME
         finally:
             os.close(fd)
 
 
-def _sha256(fd: int) -> str:
+def _sha256(fd: int, size: int) -> str:
+    """Of so many bytes: a writer that goes on appending must not keep the reader for ever."""
     digest = hashlib.sha256()
     at = 0
-    while block := os.pread(fd, _BLOCK_BYTES, at):
+    while at < size and (block := os.pread(fd, min(_BLOCK_BYTES, size - at), at)):
         digest.update(block)
         at += len(block)
     return digest.hexdigest()

@@ -137,10 +137,12 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _hash(descriptor: int, beat: Heartbeat) -> str:
+    """Of the bytes that are there now: a writer that goes on appending must not keep the reader for ever."""
     digest = hashlib.sha256()
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    while block := os.read(descriptor, HASH_BYTES):
+    at, size = 0, os.fstat(descriptor).st_size
+    while at < size and (block := os.pread(descriptor, min(HASH_BYTES, size - at), at)):
         digest.update(block)
+        at += len(block)
         beat(0.0)
     return digest.hexdigest()
 
