@@ -118,8 +118,9 @@ def decode_command(ffmpeg: Ffmpeg) -> list[str]:
         *("-threads", "1", "-discard:v", "nokey", "-sn", "-dn", "-i", source),
         *(*first_sound, "-af", FILTERS, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"),
         # The picture goes nowhere, undecoded. But were it not asked for, MPEG-TS, MPEG-PS and Ogg would count time from
-        # the first sound instead of from the first picture. The sound is there for files without a picture.
-        *(*first_sound, "-map", "0:v:0?", "-c", "copy", "-f", "null", "-"),
+        # the first sound instead of from the first picture. The sound is there for files without a picture; a cover (`v`,
+        # not `V`) is none, and one that is damaged would end it all.
+        *(*first_sound, "-map", "0:V:0?", "-c", "copy", "-f", "null", "-"),
     ]
 
 
