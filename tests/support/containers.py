@@ -10,7 +10,7 @@ import imageio_ffmpeg
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOISE = ["-f", "lavfi", "-i", "anoisesrc=d=4:c=pink:a=0.5:seed=7", "-ac", "1", "-ar", "16000"]
+NOISE = ["-f", "lavfi", "-i", "anoisesrc=d={}:c=pink:a=0.5:seed=7", "-ac", "1", "-ar", "16000"]
 
 # name -> (extension, arguments)
 KINDS = {
@@ -49,14 +49,19 @@ def ffmpeg(*arguments: str | Path, pipe: bool = False) -> bytes:
     return run.stdout
 
 
-def make(kind: str, directory: Path) -> bytes:
+def noise(seconds: float = 4.0) -> list[str]:
+    """The arguments that make so much of it."""
+    return [argument.format(seconds) for argument in NOISE]
+
+
+def make(kind: str, directory: Path, seconds: float = 4.0) -> bytes:
     """One recording of KINDS."""
     extension, arguments = KINDS[kind]
     path = directory / f"sound.{extension}"
-    ffmpeg(*NOISE, *arguments, "-y", path)
+    ffmpeg(*noise(seconds), *arguments, "-y", path)
     return path.read_bytes()
 
 
 def make_streamed(extension: str) -> bytes:
     """A recording written to a pipe: its header could not be corrected at the end."""
-    return ffmpeg(*NOISE, "-f", STREAMED[extension], pipe=True)
+    return ffmpeg(*noise(), "-f", STREAMED[extension], pipe=True)

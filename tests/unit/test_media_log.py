@@ -114,6 +114,13 @@ def test_a_guessed_length_is_no_promise():
     assert log.promised_seconds is None
 
 
+def test_a_number_without_end_is_none():
+    """The fuzzer's find: so many digits are no float, and no length."""
+    log = read(NEW.replace(b"Duration: 01:", b"Duration: " + b"1" * 400 + b":"), b"[info] " + b"4" * 400 + b".5\n")
+
+    assert log.promised_seconds is None
+
+
 def test_the_descriptor_is_not_shown():
     """A complaint is about the recording, not about the name under which ffmpeg has it."""
     log = read(b"[error] file:/proc/self/fd/0: Input/output error\n")

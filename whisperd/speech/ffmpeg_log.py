@@ -17,9 +17,9 @@ LONGEST_TEXT = 160  # characters of a recording's own words in a message
 _LINE = re.compile(r"(?:\[[^\]]* @ \w+\] )*\[(?P<level>[a-z]+)\] (?P<text>.*)")
 _SELF = re.compile(r"^(?:file:/proc/self/fd/0|fd:)(?:: )?")
 _INPUT = re.compile(r"Input #0, (.+?), from ")
-_DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_DURATION = re.compile(r"  Duration: (\d{1,9}):(\d\d):(\d\d\.\d{1,9})")
 _STREAM = re.compile(r" +Stream #0:\d+\S*: (Audio|Video): (.*)")
-_FIRST_SOUND = re.compile(r"-?\d+\.\d+")
+_FIRST_SOUND = re.compile(r"-?\d{1,15}\.\d{1,9}")
 _CUT_OFF = re.compile(r"partial file|ended prematurely|[Pp]acket corrupt|corrupt input packet|growing file")
 _SAYS_NOTHING = re.compile(
     r"Error |Failed to set value|Conversion failed|Invalid data found|Not detecting|Format not on"
