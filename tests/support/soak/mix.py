@@ -24,7 +24,7 @@ KINDS = {"good": 70, "duplicate": 6, "same name": 9, "empty": 3, "no media": 4, 
 LENGTHS = ((60, 0.1, 1.0), (30, 1.0, 4.0), (8, 4.0, 15.0), (2, 15.0, 60.0))  # weight, from, to: seconds of audio
 REMEMBERED = 20  # uploads whose content may come again
 VOICE = Path(whisperd.__file__).parent / "samples/jfk.ogg"
-HALVES = ("fellow americans", "can do for your country")  # what is said in each half of it, and in the other is not
+HALVES = ("fellow america", "can do for your country")  # what is said in each half of it, and in the other is not
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,8 @@ class Speech:
         return np.concatenate(pieces), "".join(map(str, order))
 
     def hears(self, wanted: str, got: str) -> bool:
-        """Each half as often as it was said."""
-        words = " ".join("".join(char if char.isalpha() else " " for char in got.lower()).split())
-        return all(words.count(said) == wanted.count(str(half)) for half, said in enumerate(HALVES))
+        """What was said, and not what was not; a small model repeats or skips some of it, and that is not the daemon's."""
+        return all((_letters(said) in _letters(got)) == (str(half) in wanted) for half, said in enumerate(HALVES))
 
 
 class Mix:
@@ -142,6 +141,10 @@ class Mix:
     def _name(self, suffix: str) -> str:
         folder = self._rng.choice(FOLDERS)
         return f"{folder}/{self._count:06}{suffix}".removeprefix("/")
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text.lower()))
 
 
 def encoded(samples: np.ndarray, suffix: str) -> bytes:
