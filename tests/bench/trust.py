@@ -80,6 +80,8 @@ def fuzz(report: Path, arguments: argparse.Namespace, share: float) -> dict:
     """`inputs`, `crashes` and `hangs` of the fuzzer; its last line."""
     if not report.exists():
         shown = run("fuzz.py", "--json", "--seconds", arguments.seconds * share, "--seed", arguments.seed)
+        if not shown:
+            raise SystemExit("fuzz.py gave no figures")
         report.write_text(shown.splitlines()[-1])
     return json.loads(report.read_text())
 

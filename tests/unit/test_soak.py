@@ -17,6 +17,11 @@ from support.spool import Spool, result
 from whisperd.job import Failure
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr("support.soak.book.SECOND_LOOK_SECONDS", 0.0)
+
+
 @pytest.fixture
 def spool(tmp_path):
     return Spool(tmp_path / "spool")

@@ -13,7 +13,7 @@ from whisperd.job import Status, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.layout import Layout
-from whisperd.spool.store import NOTES_MAX
+from whisperd.spool.notes import NOTES_MAX
 
 if TYPE_CHECKING:
     import argparse

@@ -15,8 +15,7 @@ from whisperd.intake.scan import scan
 from whisperd.job import Status, printable
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder
-from whisperd.spool.notes import files, sidecars
-from whisperd.spool.store import NOTES_MAX
+from whisperd.spool.notes import NOTES_MAX, files, sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from whisperd.spool.layout import Layout
 
+NOTES_MAX = 20  # earlier uploads of one name beside which a note still finds room
+
 
 def files(top: Path) -> Iterator[tuple[tuple[str, ...], str] | None]:
     """The folders and the name of every file below a directory that its group may write to; None for each folder.
@@ -70,11 +72,11 @@ def _is_waiting(layout: Layout, folders: tuple[str, ...], shown: str) -> bool:
         return False
 
 
-def find(layout: Layout, name: str, most: int) -> str | None:
-    """Where the note on a file stands, under one of its first `most` numbered names."""
+def find(layout: Layout, name: str) -> str | None:
+    """Where the note on a file stands, under one of its numbered names."""
     folders, file = names.split(name)
     with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
-        for number in range(1, most + 1):
+        for number in range(1, NOTES_MAX + 1):
             numbered = names.numbered(file, number)
             document = sidecar.decode(outbox.read(names.sidecar(numbered)))
             if document and document["id"] is None and document.get("source") == printable(f"inbox/{name}"):

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
 
 OUTPUTS = "outputs"
-NOTES_MAX = 20  # earlier uploads of one name beside which a note still finds room
 # Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
 Announce = Callable[[Job, dict[str, Any], Result | Failure], None]
 IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody put something there since the place was chosen
@@ -289,7 +288,7 @@ class Store:
         """
         document = sidecar.pending_upload(name, size_bytes, reason, now=utc_now())
         folders, file = names.split(name)
-        for number in range(1, NOTES_MAX + 1):
+        for number in range(1, notes.NOTES_MAX + 1):
             place = names.join(folders, names.numbered(file, number))
             with contextlib.suppress(FileExistsError):
                 self._write_sidecar(place, document, sync=False)
@@ -306,7 +305,7 @@ class Store:
 
     def note_on(self, name: str) -> str | None:
         """Where the note on a file of the inbox stands, whoever wrote it."""
-        return notes.find(self.layout, name, NOTES_MAX)
+        return notes.find(self.layout, name)
 
     def stale_notes(self) -> Iterator[str | None]:
         """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""

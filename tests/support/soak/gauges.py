@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 WARM_JOBS = 200  # of a process, before its first sample: allocators and caches fill up
 LEAST_JOBS = 500  # a line through less says nothing
-# What may be added by a thousand jobs, beyond twice the uncertainty of the line. Allocators settle slowly: with recordings
-# of mixed lengths a worker is seen to gain 3 MB between its 200th and its 1000th job, and ever less afterwards.
+# What may be added by a thousand jobs, beyond twice the uncertainty of the line. A worker is seen to gain 2 to 3 MB
+# with recordings of mixed lengths: free heap that malloc keeps, what is in use hardly grows. A leaked recording is more.
 LIMITS = {"memory kB": 5000.0, "descriptors": 2.0, "threads": 1.0, "processes": 1.0, "temporary files": 1.0}
 
 

@@ -22,8 +22,8 @@ def summary(soak: Soak) -> dict[str, Any]:
         gauge: {"per_1000_jobs": line.slope, "error": line.error, "limit": line.limit, "flat": line.is_flat}
         for gauge, line in lines.items()
     }
-    problems = soak.problems + [f"{gauge} grows" for gauge, line in lines.items() if not line.is_flat]
-    lost, doubled = (sum(problem.startswith(kind) for problem in problems) for kind in (LOST, DOUBLED))
+    growing = [f"{gauge} grows" for gauge, line in lines.items() if not line.is_flat]
+    lost, doubled = (sum(problem.startswith(kind) for problem in soak.problems) for kind in (LOST, DOUBLED))
     return {
         "seed": soak.plan.seed,
         "engine": soak.plan.engine,
@@ -36,8 +36,9 @@ def summary(soak: Soak) -> dict[str, Any]:
         "starts": soak.ground.starts,
         "lost": lost,
         "doubled": doubled,
-        "wrong": len(problems) - lost - doubled,
-        "problems": problems,
+        "wrong": len(soak.problems) - lost - doubled,
+        "growing": growing,
+        "problems": [*soak.problems, *growing],
         "latency_seconds": percentiles(soak.book.latencies),
         "queue_seconds": percentiles(soak.book.waits),
         "growth": growth,
