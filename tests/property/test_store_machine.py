@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.spool import FAILURE, FORMATS, Spool, text
 
 from whisperd.job import printable
-from whisperd.spool import claims, names, records, recover, sidecar, store
+from whisperd.spool import claims, names, records, recover, sidecar, sidecars, store
 from whisperd.spool.durable import Folder
 
 MAX_ATTEMPTS = 3
@@ -42,7 +42,7 @@ class Power:
         self.left = None
         for module, call in [
             (store, "move"),
-            (store, "write"),
+            (sidecars, "write"),
             (store, "remove_tree"),
             (store, "failpoint"),
             (records, "write"),

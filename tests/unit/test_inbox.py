@@ -7,7 +7,7 @@ import pytest
 from support.daemon import tone
 
 from whisperd import events
-from whisperd.intake import inbox as inbox_module
+from whisperd.intake import settle as settle_module
 from whisperd.intake import sight
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
@@ -251,8 +251,8 @@ def test_without_a_free_inotify_instance_the_inbox_is_polled(tmp_path, monkeypat
 
 def test_past_the_bound_files_wait_unseen_but_nobody_is_shut_out(play, monkeypatch):
     """Memory is bounded; a folder with few files is seen however many another has."""
-    monkeypatch.setattr(inbox_module, "TRACKED_MAX", 5)
-    monkeypatch.setattr(inbox_module, "FOLDER_SHARE", 2)
+    monkeypatch.setattr(settle_module, "TRACKED_MAX", 5)
+    monkeypatch.setattr(settle_module, "FOLDER_SHARE", 2)
     for number in range(20):
         tone(play.path / f"alice/{number:02}.wav", 0.01)
     tone(play.path / "bob/1.wav", 0.01)

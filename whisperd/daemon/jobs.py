@@ -1,4 +1,4 @@
-"""The claimed jobs: who waits, who runs, who is being brought to an end; and what the sidecars say of them."""
+"""The claimed jobs: who waits, who runs, and when a job is tried again; how one ends is in `endings`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from whisperd import events
 from whisperd.daemon.duplicates import Duplicates
+from whisperd.daemon.endings import Endings
 from whisperd.daemon.retry import Retry, decide
+from whisperd.daemon.shown import Shown
 from whisperd.fair import FairQueue, top_folder
-from whisperd.intake.recheck import State, recheck
 from whisperd.job import Failure, Job, Phase, Progress, Result, printable
-from whisperd.spool.claims import is_gone
 
 if TYPE_CHECKING:
     from whisperd.messages import Heartbeat
@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 
 SHOW_SECONDS = 1.0  # a running job's sidecar is written so often
 POSITIONS_SECONDS = 5.0  # the waiting ones' so often
-WRITER_SECONDS = 60.0  # a result waits so long for somebody who still has the original open for writing ...
-WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
 REFRESH_SECONDS = (
     86_400.0  # all of them so often: systemd-tmpfiles must not take a waiting job's sidecar for an old one
 )
-PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
 
 _log = logging.getLogger(__name__)
 
@@ -51,17 +48,6 @@ class Running:
         return self.cancelled.message if self.cancelled is not None else None
 
 
-@dataclass(slots=True)
-class Ending:
-    """A job whose outcome is known; writing it down may take several tries."""
-
-    job: Job
-    outcome: Result | Failure
-    next_at: float
-    pause: float = 0.0
-    unchecked_since: float | None = None  # the original is still to be compared with what the worker read
-
-
 class Jobs:
     """All jobs in `.work`; every transition goes through here to the store."""
 
@@ -73,10 +59,9 @@ class Jobs:
         self.duplicates = Duplicates(store.layout)
         self.queue: FairQueue[Job] = FairQueue()
         self.running: dict[str, Running] = {}
-        self.completed = 0
-        self.failed = 0
         self._delayed: list[tuple[float, int, Job]] = []
-        self._endings: dict[str, Ending] = {}
+        self._shown = Shown(store)
+        self._endings = Endings(store, emitter, self.duplicates, self._shown)
         self._count = itertools.count()
         self._interruptions: dict[str, int] = {}
         self._positions: dict[str, int] = {}
@@ -91,6 +76,16 @@ class Jobs:
     def waiting(self) -> int:
         """How many jobs wait for a worker, or to be compared with earlier ones."""
         return len(self.queue) + len(self._delayed) + len(self.duplicates)
+
+    @property
+    def completed(self) -> int:
+        """How many have been completed since the start."""
+        return self._endings.completed
+
+    @property
+    def failed(self) -> int:
+        """How many have failed since the start."""
+        return self._endings.failed
 
     def restore(self, recovery: Recovery, now: float) -> None:
         """Take up what an earlier daemon left."""
@@ -111,13 +106,13 @@ class Jobs:
         if not self.duplicates.hold(job):
             self.admit(job)
         else:
-            self._show(job, Progress(), sync=True, reason="being compared with earlier recordings")
+            self._shown.show(job, Progress(), sync=True, reason="being compared with earlier recordings")
 
     def admit(self, job: Job) -> None:
         """Put a claimed job into the queue."""
         self.queue.push(job.id, top_folder(job.name), job)
         self._positions[job.id] = len(self.queue)
-        self._show(job, Progress(queue_position=len(self.queue)), sync=True)
+        self._shown.show(job, Progress(queue_position=len(self.queue)), sync=True)
 
     def reject(self, job: Job, failure: Failure, now: float) -> None:
         """Fail a job that was claimed in the knowledge that no worker can do it."""
@@ -133,7 +128,7 @@ class Jobs:
         """Bring a job to an end; False while a worker has it, which must be asked for it."""
         if running := self.running.get(job.id):
             running.cancelled = failure
-            self._show(job, running.progress, reason=running.reason)
+            self._shown.show(job, running.progress, reason=running.reason)
             return False
         self.queue.remove(job.id)
         self._positions.pop(job.id, None)
@@ -166,16 +161,16 @@ class Jobs:
         self._positions.pop(job.id, None)
         self.running[job.id] = Running(started, Progress(Phase.DECODING), job.suspect, shown_at=now)
         self._emit(events.JobStarted(started, worker))
-        self._show(started, Progress(Phase.DECODING))
+        self._shown.show(started, Progress(Phase.DECODING))
         return started
 
     def forget_gone(self, job: Job) -> bool:
         """Let go of the job at the head of the queue, if somebody has removed its files; whether that is so."""
-        if not self._is_gone(job):
+        if not self._endings.forget_gone(job):
             return False
         self.queue.pop()
         self._positions.pop(job.id, None)
-        self._forget(job)
+        self._interruptions.pop(job.id, None)
         return True
 
     def heard(self, message: Heartbeat, now: float) -> None:
@@ -226,7 +221,7 @@ class Jobs:
         job = self._noted(job.failed_once() if verdict.counted else job.given_back())
         heapq.heappush(self._delayed, (now + verdict.delay_seconds, next(self._count), job))
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
-        self._show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
+        self._shown.show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
 
     def released(self, job_id: str, now: float) -> None:
         """A worker gave the job back, or was ended so that it did."""
@@ -234,7 +229,7 @@ class Jobs:
             return
         job = self._noted(self.running.pop(job_id).job.given_back())
         self._emit(events.JobReleased(job))
-        self._show(job, Progress(), sync=True)
+        self._shown.show(job, Progress(), sync=True)
 
     def tick(self, now: float) -> None:
         """Queue what has waited long enough, write down ends that could not be written, bring sidecars up to date."""
@@ -245,12 +240,11 @@ class Jobs:
                 self._end(job, result, now, unchecked_since=now)
         while self._delayed and self._delayed[0][0] <= now:
             self.admit(heapq.heappop(self._delayed)[2])
-        for ending in [ending for ending in self._endings.values() if ending.next_at <= now]:
-            self._write_end(ending, now)
+        self._endings.tick(now)
         for running in self.running.values():
             if now - running.shown_at >= SHOW_SECONDS and running.progress != running.shown:
                 running.shown_at, running.shown = now, running.progress
-                self._show(running.job, running.progress, reason=running.reason)
+                self._shown.show(running.job, running.progress, reason=running.reason)
         if now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now
             if now >= self._refresh_at:
@@ -260,7 +254,7 @@ class Jobs:
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""
-        times = [ending.next_at for ending in self._endings.values()]
+        times = self._endings.times()
         if self.duplicates.is_busy:
             times.append(now)
         if self._delayed:
@@ -285,66 +279,8 @@ class Jobs:
         return True
 
     def _end(self, job: Job, outcome: Result | Failure, now: float, *, unchecked_since: float | None = None) -> None:
-        ending = self._endings[job.id] = Ending(job, outcome, now, unchecked_since=unchecked_since)
-        self._write_end(ending, now)
-
-    def _write_end(self, ending: Ending, now: float) -> None:
-        try:
-            if ending.unchecked_since is not None and self._is_disturbed(ending, ending.unchecked_since, now):
-                return
-            if isinstance(ending.outcome, Result):
-                job = self._store.finish(ending.job, ending.outcome)
-            else:
-                job = self._store.fail(ending.job, ending.outcome)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and self._is_gone(ending.job):
-                del self._endings[ending.job.id]
-                self._forget(ending.job)
-                return
-            ending.pause = min(PAUSE_SECONDS[1], ending.pause * 2) if ending.pause else PAUSE_SECONDS[0]
-            ending.next_at = now + ending.pause
-            where = f" ({printable(str(error.filename))})" if error.filename else ""
-            self._emit(events.TransitionDelayed(ending.job, f"{error.strerror}{where}", ending.pause))
-            return
-        del self._endings[ending.job.id]
-        self._interruptions.pop(ending.job.id, None)
-        if isinstance(ending.outcome, Result):
-            self.completed += 1
-            self.duplicates.remember(job, ending.outcome)
-            self._emit(events.JobFinished(job, ending.outcome))
-        else:
-            self.failed += 1
-            self._emit(events.JobFailed(job, ending.outcome))
-
-    def _is_disturbed(self, ending: Ending, since: float, now: float) -> bool:
-        """Whether the result must wait, or is void, because somebody wrote to the original meanwhile."""
-        job = ending.job
-        assert isinstance(ending.outcome, Result)
-        state = recheck(self._store.layout.job_directory(job.id), job, ending.outcome.sha256)
-        if state is State.CHANGED:
-            name = self._store.give_back(job)
-            del self._endings[job.id]
-            self._emit(events.UploadGivenBack(job, name))
-            return True
-        if state is State.WRITER and now - since < WRITER_SECONDS:
-            if now == since:
-                progress = Progress(Phase.PUBLISHING, ending.outcome.duration_seconds, ending.outcome.duration_seconds)
-                self._show(job, progress, reason="somebody still has the recording open for writing")
-            ending.next_at = now + WRITER_LOOK_SECONDS
-            return True
-        ending.unchecked_since = None
-        return False
-
-    def _is_gone(self, job: Job) -> bool:
-        try:
-            return is_gone(self._store.layout, job)
-        except OSError:
-            return False
-
-    def _forget(self, job: Job) -> None:
         self._interruptions.pop(job.id, None)
-        self._store.forget(job)
-        self._emit(events.JobGone(job))
+        self._endings.begin(job, outcome, now, unchecked_since=unchecked_since)
 
     def _noted(self, job: Job) -> Job:
         """Write down what has become of the attempt; where that fails it is true as long as this daemon lives."""
@@ -358,11 +294,4 @@ class Jobs:
         for position, job in enumerate(self.queue, start=1):
             if self._positions.get(job.id) != position:
                 self._positions[job.id] = position
-                self._show(job, Progress(queue_position=position))
-
-    def _show(self, job: Job, progress: Progress, *, sync: bool = False, reason: str | None = None) -> None:
-        """Bring a sidecar up to date; one that cannot be written now is written at the next change."""
-        try:
-            self._store.show(job, progress=progress, sync=sync, reason=reason)
-        except OSError as error:
-            _log.debug("%s: its sidecar cannot be written: %s", printable(job.name), error.strerror)
+                self._shown.show(job, Progress(queue_position=position))

@@ -11,18 +11,18 @@ import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from whisperd import events
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
+from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool, PoolOptions
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
-from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ClaimLost, ClaimRefused, ConfigError, SpoolError, SpoolFull
+from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
-from whisperd.job import original_url, printable, utc_now
+from whisperd.job import original_url, printable
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
@@ -32,11 +32,11 @@ from whisperd.spool.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from whisperd import events
     from whisperd.config import Config
     from whisperd.messages import FromWorker
     from whisperd.spool.recover import Recovery
 
-CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn
 RELEASE_SECONDS = 5.0  # a worker that was asked for its job back has so long to answer
 
 _log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Supervisor:
             self._inbox = Inbox(
                 self._config.root / "inbox", _intake_options(self._config), self._chores.board, self._emitter
             )
+            self._claiming = Claiming(self._store, self._jobs, self._inbox, self._room, self._emitter)
             now = time.monotonic()
             self._notifier.extend(self._config.pool.boot_seconds)
             self._pool.tick(now)  # the model loads while the spool is read
@@ -133,7 +134,7 @@ class Supervisor:
                 self._inbox.tick(now)
                 self._cancels.tick(self._inbox, self._config.output.formats, now)
                 waitables = self._inbox.waitables()
-                more = self._claim(now)
+                more = self._claiming.tick(self._config, now)
                 self._assign(now)
             else:
                 more = False
@@ -240,60 +241,6 @@ class Supervisor:
                     self._jobs.attempt_failed(job_id, failure, now, shared=shared)
             case Released(job_id):
                 self._jobs.released(job_id, now)
-
-    def _claim(self, now: float) -> bool:
-        """Take settled uploads while there is room; True if there may be more to take at once."""
-        if not self._room.is_there(self._config.intake.min_free, now):
-            self._inbox.hold(self._room.why)
-            return False
-        if not self._settle_claims(now):
-            return False
-        end = time.monotonic() + CLAIM_SECONDS
-        while time.monotonic() < end:
-            if self._jobs.waiting >= self._config.pool.queue_size:
-                self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
-                return False
-            upload = self._inbox.take(now)
-            if upload is None:
-                self._room.resume()
-                return self._inbox.has_more()
-            try:
-                job = self._store.claim(
-                    upload.name,
-                    upload.signature,
-                    self._config.output.formats,
-                    created_at=utc_now(now - upload.first_seen),
-                )
-            except ClaimLost:
-                self._inbox.see_again(upload.name, now)
-            except ClaimRefused as error:
-                self._inbox.refuse(upload.name, str(error), now)
-            except SpoolFull as error:
-                self._inbox.put_back(upload, now)
-                self._room.pause(error, now)
-                return False
-            else:
-                self._room.resume()
-                self._inbox.claimed(upload.name)
-                self._emitter.emit(events.JobClaimed(job, now - upload.first_seen))
-                if upload.failure is None:
-                    self._jobs.receive(job)
-                else:
-                    self._jobs.reject(job, upload.failure, now)
-        return True
-
-    def _settle_claims(self, now: float) -> bool:
-        """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
-        try:
-            jobs = self._store.settle_claims()
-        except SpoolFull as error:
-            self._room.pause(error, now)
-            return False
-        for job in jobs:
-            self._inbox.claimed(job.name)
-            self._emitter.emit(events.JobClaimed(job, 0.0))
-            self._jobs.receive(job)
-        return True
 
     def _assign(self, now: float) -> None:
         if self._jobs.queue:

@@ -5,7 +5,6 @@ Nothing here takes long: scans and folders that arrive are walked in slices, hin
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.requests import Requests
 from whisperd.intake.scan import Found, look, remove
-from whisperd.intake.settle import NEVER, Settle, Settling
+from whisperd.intake.settle import NEVER, TRACKED_MAX, Settle, Settling
 from whisperd.intake.sight import Sight
 from whisperd.intake.upload import Upload
 from whisperd.intake.waiting import Notes, Waiting
@@ -35,8 +34,6 @@ HINTS_PER_TURN = 1000
 DUE_PER_TURN = 2000
 LOOKS_PER_TURN = 200
 LOOK_SECONDS = 0.25  # the same in time: a look at a container that was made to take long takes some 0.01 s
-TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen
-FOLDER_SHARE = 100
 STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
 
 
@@ -74,7 +71,6 @@ class Inbox:
         self._quiet: FairQueue[str] = FairQueue()  # they have been quiet for long enough to be looked at
         self._hints: dict[str, None] = {}
         self._walker = Walker(self._path, self._ignore, self._sight.enter)
-        self._per_folder: collections.Counter[str] = collections.Counter()
         self._is_scanned = False
         self._rescan_at = 0.0
         self._looks = 0
@@ -184,7 +180,7 @@ class Inbox:
         reached = self.requests.reach(name, self._leases, is_quiet=is_quiet)
         if not isinstance(reached, Signature):
             return reached
-        self._untrack(name)
+        self._settle.forget(name)
         self._quiet.remove(name)
         return Upload(name, reached, known.first_seen if known is not None else now)
 
@@ -253,23 +249,13 @@ class Inbox:
             self._met.add(name)
             self.refuse(name, found.refusal or "", now)
             return
-        has_room = len(self._settle) < TRACKED_MAX or self._per_folder[top_folder(name)] < FOLDER_SHARE
-        if has_room or name in self._settle:
+        if self._settle.has_room(name):
             self._track(name, found.signature, now).generation = self._generation
 
     def _track(self, name: str, signature: Signature, now: float) -> Settling:
         if name not in self._settle:
-            self._per_folder[top_folder(name)] += 1
             self._waiting.watch(name, now)
         return self._settle.observe(name, signature, now)
-
-    def _untrack(self, name: str) -> None:
-        if name in self._settle:
-            self._settle.forget(name)
-            group = top_folder(name)
-            self._per_folder[group] -= 1
-            if not self._per_folder[group]:
-                del self._per_folder[group]
 
     def _look_again(self, name: str, now: float) -> None:
         found = look(self._path, name, self._ignore)
@@ -286,7 +272,7 @@ class Inbox:
         self._looks += 1
         verdict = self._judged(name, known, now)
         if isinstance(verdict, Take):
-            self._untrack(name)
+            self._settle.forget(name)
             return Upload(name, known.signature, known.first_seen, verdict.failure)
         return None
 
@@ -339,7 +325,7 @@ class Inbox:
         return known.signature.size, self._refused.get(name) or known.reason or quiet
 
     def _forget(self, name: str) -> None:
-        self._untrack(name)
+        self._settle.forget(name)
         self._quiet.remove(name)
         self._refused.pop(name, None)
         self.requests.forget(name)

@@ -7,9 +7,12 @@ found that it is not complete postpones it, with the reason.
 
 from __future__ import annotations
 
+import collections
 import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from whisperd.fair import top_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from whisperd.job import Signature
 
 NEVER = float("inf")
+TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen
+FOLDER_SHARE = 100
 
 
 @dataclass(slots=True)
@@ -40,6 +45,7 @@ class Settle:
     def __init__(self, quiet_seconds: float) -> None:
         self.quiet_seconds = quiet_seconds
         self._files: dict[str, Settling] = {}
+        self._per_folder: collections.Counter[str] = collections.Counter()
         self._due: list[tuple[float, int, str]] = []  # ctime second: what was found in one scan keeps its order
 
     def __len__(self) -> int:
@@ -56,11 +62,17 @@ class Settle:
         """What is known of one file."""
         return self._files.get(name)
 
+    def has_room(self, name: str) -> bool:
+        """Whether a file may be observed."""
+        is_free = len(self._files) < TRACKED_MAX or self._per_folder[top_folder(name)] < FOLDER_SHARE
+        return is_free or name in self._files
+
     def observe(self, name: str, signature: Signature, now: float) -> Settling:
         """A look at the file: a new file, or one that changed, starts its quiet time."""
         known = self._files.get(name)
         if known is None:
             known = self._files[name] = Settling(signature, now, now)
+            self._per_folder[top_folder(name)] += 1
             self._schedule(name, known, now + self.quiet_seconds)
         elif known.signature != signature:
             known.signature = signature
@@ -80,7 +92,11 @@ class Settle:
 
     def forget(self, name: str) -> None:
         """The file is gone or taken."""
-        self._files.pop(name, None)
+        if self._files.pop(name, None) is not None:
+            group = top_folder(name)
+            self._per_folder[group] -= 1
+            if not self._per_folder[group]:
+                del self._per_folder[group]
 
     def due(self, now: float, limit: int) -> Iterator[str]:
         """Up to `limit` files that have been quiet for long enough to be looked at, oldest first."""

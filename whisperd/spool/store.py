@@ -7,7 +7,6 @@ Publishing follows one order, the commit protocol: result recorded in `.work` ->
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import stat
@@ -19,8 +18,9 @@ from whisperd.errors import ClaimLost
 from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
 from whisperd.spool import names, notes, pages, records, sidecar
 from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
-from whisperd.spool.durable import NOT_THERE, Folder, failpoint, move, remove_tree, share, write
+from whisperd.spool.durable import Folder, failpoint, move, remove_tree, share
 from whisperd.spool.places import Places
+from whisperd.spool.sidecars import Sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +40,7 @@ class Store:
         self.layout = layout
         self.places = Places(layout)
         self.announce: Announce = lambda *_: None
+        self._sidecars = Sidecars(layout, self.places)
         self._halves = Halves(layout)
 
     def claim(self, name: str, seen: Signature, formats: tuple[str, ...], *, created_at: str) -> Job:
@@ -185,7 +186,7 @@ class Store:
                     self._retire(own, job, "failed")
                     break
                 except IN_THE_WAY as error:
-                    self._hide(job)
+                    self._sidecars.hide(job)
                     job = self._choose_again(own, job, error)
         failpoint("fail.after_original")
         self._clear(job)
@@ -193,7 +194,7 @@ class Store:
 
     def give_back(self, job: Job) -> str:
         """Put the original back into the inbox, where it settles again, and forget the job; returns its name there."""
-        self._hide(job)
+        self._sidecars.hide(job)
         folders, file = names.split(job.name)
         with (
             Folder(self.layout.job_directory(job.id)) as own,
@@ -207,7 +208,7 @@ class Store:
     def forget(self, job: Job) -> None:
         """Remove what is left of a job that is gone."""
         with contextlib.suppress(OSError):
-            self._hide(job)
+            self._sidecars.hide(job)
         self._clear(job)
 
     def _publish(self, job: Job, result: Result) -> None:
@@ -227,7 +228,7 @@ class Store:
 
     def _retract(self, job: Job, result: Result) -> None:
         """Take back what was published of this job under a place that turned out to be taken."""
-        self._hide(job)  # first: a sidecar that says completed must not outlive what it promises
+        self._sidecars.hide(job)  # first: a sidecar that says completed must not outlive what it promises
         folders, file = names.split(job.place)
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),  # a user has taken it away with its folder
@@ -275,7 +276,7 @@ class Store:
             FileExistsError: another job's sidecar, or something that is none, stands under that name.
         """
         document = sidecar.of_job(job, now=utc_now(), progress=progress, result=result, failure=failure, reason=reason)
-        self._write_sidecar(job.place, document, sync=sync)
+        self._sidecars.write(job.place, document, sync=sync)
         return document
 
     def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
@@ -291,17 +292,14 @@ class Store:
         for number in range(1, notes.NOTES_MAX + 1):
             place = names.join(folders, names.numbered(file, number))
             with contextlib.suppress(FileExistsError):
-                self._write_sidecar(place, document, sync=False)
+                self._sidecars.write(place, document, sync=False)
                 return place
         return None
 
     def unexplain(self, place: str) -> None:
         """Remove the note on a file that is no longer waiting in the inbox, if it is still that."""
-        folders, file = names.split(place)
-        with contextlib.suppress(OSError), Folder(self.layout.outbox, folders) as outbox:
-            document = sidecar.decode(outbox.read(names.sidecar(file)))
-            if document and document["id"] is None:
-                os.unlink(names.sidecar(file), dir_fd=outbox.fd)
+        with contextlib.suppress(OSError):
+            self._sidecars.remove(place, None)
 
     def note_on(self, name: str) -> str | None:
         """Where the note on a file of the inbox stands, whoever wrote it."""
@@ -310,40 +308,6 @@ class Store:
     def stale_notes(self) -> Iterator[str | None]:
         """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
         return notes.stale(self.layout)
-
-    def _write_sidecar(self, place: str, document: dict[str, Any], *, sync: bool) -> None:
-        folders, file = names.split(place)
-        name = names.sidecar(file)
-        with Folder(self.layout.outbox, folders, create=True) as outbox, Folder(self.layout.staging) as staging:
-            stands = outbox.exists(name)
-            if stands and not self._may_replace(outbox, place, document):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-            write(outbox, name, sidecar.encode(document), staging=staging, sync=sync, replace=stands)
-
-    def _may_replace(self, outbox: Folder, place: str, document: dict[str, Any]) -> bool:
-        try:
-            old = sidecar.decode(outbox.read(names.sidecar(names.split(place)[1])))
-        except OSError:
-            return False
-        if document["id"] is None:  # a note gives way to a job's sidecar, and to the note on another file
-            return old is not None and old["id"] is None and old.get("source") == document["source"]
-        return (old is not None and old["id"] == document["id"]) or self.places.is_superseded(place)
-
-    def _hide(self, job: Job) -> None:
-        """Remove the job's sidecar.
-
-        Raises:
-            OSError: it stays, and would be wrong if the job went on.
-        """
-        folders, file = names.split(job.place)
-        try:
-            with Folder(self.layout.outbox, folders) as outbox:
-                document = sidecar.decode(outbox.read(names.sidecar(file)))
-                if document and document["id"] == job.id:
-                    os.unlink(names.sidecar(file), dir_fd=outbox.fd)
-        except OSError as error:
-            if error.errno not in NOT_THERE:
-                raise
 
 
 def _subfolder(store: Store, job: Job, name: str) -> Folder:

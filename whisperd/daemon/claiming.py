@@ -1,0 +1,88 @@
+"""From the inbox into `.work`: complete uploads become jobs, as long as there is room for them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from whisperd import events
+from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.job import utc_now
+
+if TYPE_CHECKING:
+    from whisperd.config import Config
+    from whisperd.daemon.jobs import Jobs
+    from whisperd.daemon.room import Room
+    from whisperd.intake.inbox import Inbox
+    from whisperd.intake.upload import Upload
+    from whisperd.spool.store import Store
+
+CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn
+
+
+class Claiming:
+    """Claims in slices, and says of what stays in the inbox why it does."""
+
+    def __init__(self, store: Store, jobs: Jobs, inbox: Inbox, room: Room, emitter: events.Emitter) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._inbox = inbox
+        self._room = room
+        self._emit = emitter.emit
+
+    def tick(self, config: Config, now: float) -> bool:
+        """Take settled uploads while there is room; True if there may be more to take at once."""
+        if not self._room.is_there(config.intake.min_free, now):
+            self._inbox.hold(self._room.why)
+            return False
+        if not self._settle(now):
+            return False
+        end = time.monotonic() + CLAIM_SECONDS
+        while time.monotonic() < end:
+            if self._jobs.waiting >= config.pool.queue_size:
+                self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
+                return False
+            upload = self._inbox.take(now)
+            if upload is None:
+                self._room.resume()
+                return self._inbox.has_more()
+            if not self._claim(upload, config, now):
+                return False
+        return True
+
+    def _claim(self, upload: Upload, config: Config, now: float) -> bool:
+        """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""
+        try:
+            job = self._store.claim(
+                upload.name, upload.signature, config.output.formats, created_at=utc_now(now - upload.first_seen)
+            )
+        except ClaimLost:
+            self._inbox.see_again(upload.name, now)
+        except ClaimRefused as error:
+            self._inbox.refuse(upload.name, str(error), now)
+        except SpoolFull as error:
+            self._inbox.put_back(upload, now)
+            self._room.pause(error, now)
+            return False
+        else:
+            self._room.resume()
+            self._inbox.claimed(upload.name)
+            self._emit(events.JobClaimed(job, now - upload.first_seen))
+            if upload.failure is None:
+                self._jobs.receive(job)
+            else:
+                self._jobs.reject(job, upload.failure, now)
+        return True
+
+    def _settle(self, now: float) -> bool:
+        """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
+        try:
+            jobs = self._store.settle_claims()
+        except SpoolFull as error:
+            self._room.pause(error, now)
+            return False
+        for job in jobs:
+            self._inbox.claimed(job.name)
+            self._emit(events.JobClaimed(job, 0.0))
+            self._jobs.receive(job)
+        return True

@@ -1,0 +1,28 @@
+"""What the sidecars say of jobs that have not ended: never worth stopping for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from whisperd.job import printable
+
+if TYPE_CHECKING:
+    from whisperd.job import Job, Progress
+    from whisperd.spool.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Shown:
+    """Brings sidecars up to date where that can be done."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def show(self, job: Job, progress: Progress, *, sync: bool = False, reason: str | None = None) -> None:
+        """Bring a sidecar up to date; one that cannot be written now is written at the next change."""
+        try:
+            self._store.show(job, progress=progress, sync=sync, reason=reason)
+        except OSError as error:
+            _log.debug("%s: its sidecar cannot be written: %s", printable(job.name), error.strerror)
