@@ -12,6 +12,7 @@ same inputs to the parsers, and to ffmpeg as far as the time goes.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
@@ -96,6 +97,7 @@ def main() -> int:
     parser.add_argument("--parts", choices=("both", "parsers", "ffmpeg"), default="both")
     parser.add_argument("--ffmpeg", type=Path, help="default: the one that whisperd would use")
     parser.add_argument("--keep", type=Path, help="a directory for inputs that break something")
+    parser.add_argument("--json", action="store_true", help="the sums of the table, on the last line")
     arguments = parser.parse_args()
     findings = Findings(arguments.keep)
     share = arguments.seconds / (2 if arguments.parts == "both" else 1)
@@ -109,6 +111,8 @@ def main() -> int:
     print(f"{'target':14} {'inputs':>9} {'crashes':>8} {'hangs':>6}")
     for row in rows:
         print(f"{row.target:14} {row.inputs:9,} {row.crashes:8} {row.hangs:6}  {row.more}")
+    if arguments.json:
+        print(json.dumps({name: sum(getattr(row, name) for row in rows) for name in ("inputs", "crashes", "hangs")}))
     return 1 if any(row.crashes or row.hangs for row in rows) else 0
 
 

@@ -91,7 +91,8 @@ class Life:
 
     def __init__(self, spool, act):
         self.spool = spool
-        self.jobs = Jobs(spool.store, events.Emitter(), max_attempts=3, retry_seconds=1.0)
+        self.emitter = events.Emitter()
+        self.jobs = Jobs(spool.store, self.emitter, max_attempts=3, retry_seconds=1.0)
         self.act = act
         self.content = CONTENT
         self.now = 0.0
@@ -210,7 +211,7 @@ def test_a_job_whose_files_somebody_removed_is_forgotten(tmp_path, faults, momen
     spool.upload(NAME, CONTENT)
     gone = []
     life = Life(spool, finish)
-    life.jobs._emit = lambda event: gone.append(event) if isinstance(event, events.JobGone) else None
+    life.emitter.subscribe(lambda event: gone.append(event) if isinstance(event, events.JobGone) else None)
     life.claim()
     (job,) = life.jobs.queue
     if moment == "running":
