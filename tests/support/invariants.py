@@ -10,8 +10,10 @@ import collections
 import hashlib
 from typing import TYPE_CHECKING
 
+from whisperd.intake import requests
 from whisperd.job import printable
 from whisperd.spool import sidecar
+from whisperd.spool.places import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +42,7 @@ def check_spool(
     wanted = {name: content if isinstance(content, str) else digest(content) for name, content in uploads.items()}
     originals = dict(_originals(root))
     outbox = {f"outbox/{shown}": path for shown, path in _files(root / "outbox")}
+    outbox.pop(INDEX, None)  # the overview, which belongs to no job
     documents = {shown: found for shown, path in outbox.items() if (found := sidecar.decode(path.read_bytes()))}
     problems = [*_places(wanted, originals)]
     for shown, document in documents.items():
@@ -67,7 +70,8 @@ def _originals(root: Path) -> Iterator[tuple[str, str]]:
     """Where -> SHA-256 of every upload."""
     for room in ("inbox", "done", "failed"):
         for shown, path in _files(root / room):
-            yield f"{room}/{shown}", digest(path.read_bytes())
+            if room != "inbox" or not shown.endswith(requests.SUFFIX):  # asks for a job's end, is no upload
+                yield f"{room}/{shown}", digest(path.read_bytes())
     for path in sorted((root / ".work").glob("*/original*")):
         yield f".work/{path.parent.name}", digest(path.read_bytes())
 

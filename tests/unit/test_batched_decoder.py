@@ -266,7 +266,7 @@ def test_short_audio_runs_a_short_encoder_and_is_decoded_again_in_full():
     decoder = BatchedDecoder(tiny_model(audio_context=1500), CPU, "fp32", max_batch=4)
     encoder, frames = decoder._starter._encoder, []
     decoder._starter._encoder = lambda batch: frames.append(batch.shape[-1]) or encoder(batch)
-    noise = np.random.default_rng(1).integers(-9000, 9000, 16000 * 20, dtype=np.int16)
+    noise = np.random.default_rng(1).integers(-9000, 9000, 16000 * 28, dtype=np.int16)
     good, bad = options(), options(logprob_threshold=0.0)
 
     decoded = decoder.decode(

@@ -6,6 +6,7 @@ import pytest
 from support.spool import Spool
 
 from whisperd.cli import status
+from whisperd.cli.report import gather
 from whisperd.intake.ignore import Ignore
 from whisperd.spool import sidecar
 from whisperd.spool.earlier import completed
@@ -49,8 +50,8 @@ def test_a_forged_sidecar_neither_steers_a_terminal_nor_breaks_status(spool, con
     spool.put("failed/f.mp3")
     spool.put("outbox/f.mp3.status.json", content)
 
-    report = status.gather(spool.layout, Ignore())
-    status._show(report)
+    report = gather(spool.layout, Ignore(), wanted_bytes=0)
+    status._screen(report, None)
     shown = capsys.readouterr().out + json.dumps(report, ensure_ascii=False)
 
     assert "f.mp3" in shown
