@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as usual: a shell that starts the tests in the background has it ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ class Lane:
 
 
 @contextlib.contextmanager
-def lane(ground, error=0, path="*", *, noreplace=True, environment=None):
-    with FaultyFs(ground, noreplace=noreplace) as fs, Daemon(fs.root, SETTINGS, environment) as daemon:
+def lane(ground, error=0, path="*", *, noreplace=True, environment=None, settings=SETTINGS):
+    with FaultyFs(ground, noreplace=noreplace) as fs, Daemon(fs.root, settings, environment) as daemon:
         yield Lane(fs, daemon, error, path, {})
 
 
@@ -129,7 +129,12 @@ def test_a_move_by_link_and_unlink_that_is_cut_off_doubles_nothing(tmp_path):
     with contextlib.ExitStack() as stack:
         lanes = [
             stack.enter_context(
-                lane(tmp_path / str(n), noreplace=False, environment={"WHISPERD_FAILPOINT": f"move.after_link:{n}"})
+                lane(
+                    tmp_path / str(n),
+                    noreplace=False,
+                    environment={"WHISPERD_FAILPOINT": f"move.after_link:{n}"},
+                    settings=SETTINGS | {"pages": {"index": False}},  # which would be the first to be moved
+                )
             )
             for n in range(1, len(moves) + 1)
         ]

@@ -62,7 +62,9 @@ class Terminal:
 
     def end(self):
         """Wait for the end of the program; returns its exit status."""
+        deadline = time.monotonic() + 20.0
         while self.process.isalive():
+            assert time.monotonic() < deadline, self.read()
             self.read()
         self.read()
         return self.process.exitstatus
