@@ -142,7 +142,8 @@ def test_moved_back_by_hand_it_is_transcribed_after_all(root):
         daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the transcript")
         daemon.stop()
 
-    assert sorted(path.name for path in (root / "outbox").iterdir()) == ["a.json", "a.txt", "a.wav.status.json"]
+    left = sorted(path.name for path in (root / "outbox").iterdir())
+    assert left == ["a.json", "a.txt", "a.wav.status.json", "index.html"]
 
 
 def test_a_request_for_nothing_known_is_explained(root):
