@@ -23,6 +23,9 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+UNDER_WAY = frozenset({Status.PENDING, Status.IN_PROGRESS})  # more will come of it
+
+
 class Phase(StrEnum):
     """What is going on right now; `phase` in the sidecar."""
 

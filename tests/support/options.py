@@ -1,6 +1,18 @@
-"""How a recording is transcribed, unless a test says otherwise."""
+"""How a recording is taken in and transcribed, unless a test says otherwise."""
 
+from whisperd.intake.options import IntakeOptions
 from whisperd.options import TranscribeOptions
+
+INTAKE = IntakeOptions(
+    settle_seconds=5.0,
+    settle_seconds_proven=0.25,
+    empty_seconds=60.0,
+    truncated_seconds=3600.0,
+    rescan_seconds=30.0,
+    poll_seconds=5.0,
+    done_marker="",
+    ignore=(),
+)
 
 
 def options(**changes):

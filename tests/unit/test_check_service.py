@@ -26,7 +26,8 @@ def systemctl(tmp_path, monkeypatch):
 
 
 def findings(path=None, **sections):
-    return list(check_service.examine(config.validate(sections, source="test"), path))
+    found = check_service.examine(config.validate(sections, source="test"), path)
+    return [(finding.level, finding.text, finding.hint) for finding in found]
 
 
 def webhooks(url, secret):

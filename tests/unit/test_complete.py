@@ -6,23 +6,12 @@ import os
 
 import pytest
 from support.daemon import tone
+from support.options import INTAKE as OPTIONS
 
 from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
 from whisperd.intake.lease import Leases
-from whisperd.intake.options import IntakeOptions
 from whisperd.job import Signature
 from whisperd.spool.durable import Folder
-
-OPTIONS = IntakeOptions(
-    settle_seconds=5.0,
-    settle_seconds_proven=0.25,
-    empty_seconds=60.0,
-    truncated_seconds=3600.0,
-    rescan_seconds=30.0,
-    poll_seconds=5.0,
-    done_marker="",
-    ignore=(),
-)
 
 
 class Blind(Leases):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from support.daemon import tone
+from support.options import INTAKE as OPTIONS
 
 from whisperd import events
 from whisperd.intake import inbox as inbox_module
@@ -14,23 +15,11 @@ from whisperd.intake.container import Source, Unknown, inspect
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import Leases
-from whisperd.intake.options import IntakeOptions
 from whisperd.intake.scan import scan
 from whisperd.job import Signature
 from whisperd.spool import names, notes
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import Layout
-
-OPTIONS = IntakeOptions(
-    settle_seconds=5.0,
-    settle_seconds_proven=0.25,
-    empty_seconds=60.0,
-    truncated_seconds=3600.0,
-    rescan_seconds=30.0,
-    poll_seconds=5.0,
-    done_marker="",
-    ignore=(),
-)
 
 
 def nested(top, depth, file=None):

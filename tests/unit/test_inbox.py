@@ -5,24 +5,13 @@ import os
 
 import pytest
 from support.daemon import tone
+from support.options import INTAKE as OPTIONS
 
 from whisperd import events
 from whisperd.intake import settle as settle_module
 from whisperd.intake import sight
 from whisperd.intake.inbox import Inbox
-from whisperd.intake.options import IntakeOptions
 from whisperd.intake.watch import Hints, Watch
-
-OPTIONS = IntakeOptions(
-    settle_seconds=5.0,
-    settle_seconds_proven=0.25,
-    empty_seconds=60.0,
-    truncated_seconds=3600.0,
-    rescan_seconds=30.0,
-    poll_seconds=5.0,
-    done_marker="",
-    ignore=(),
-)
 
 
 class Notes:

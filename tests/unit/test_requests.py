@@ -6,26 +6,15 @@ import os
 
 import pytest
 from support.daemon import tone
+from support.options import INTAKE as OPTIONS
 from support.spool import Spool
 
 from whisperd import events
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.jobs import Jobs
 from whisperd.intake.inbox import Inbox
-from whisperd.intake.options import IntakeOptions
 from whisperd.intake.requests import KEPT_SECONDS, target
 from whisperd.spool.durable import Folder
-
-OPTIONS = IntakeOptions(
-    settle_seconds=5.0,
-    settle_seconds_proven=0.25,
-    empty_seconds=60.0,
-    truncated_seconds=3600.0,
-    rescan_seconds=30.0,
-    poll_seconds=5.0,
-    done_marker="",
-    ignore=(),
-)
 
 
 @pytest.mark.parametrize(

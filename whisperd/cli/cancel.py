@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from whisperd import config
 from whisperd.errors import EXIT_FAILED, EXIT_OK
 from whisperd.intake.requests import SUFFIX
-from whisperd.job import Status, printable
+from whisperd.job import UNDER_WAY, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.layout import Layout
@@ -17,8 +17,6 @@ from whisperd.spool.notes import NOTES_MAX
 
 if TYPE_CHECKING:
     import argparse
-
-UNDER_WAY = frozenset({Status.PENDING, Status.IN_PROGRESS})
 
 
 def main(arguments: argparse.Namespace) -> int:

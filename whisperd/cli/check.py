@@ -41,8 +41,11 @@ except BootError as error:
 def main(arguments: argparse.Namespace) -> int:
     """Print the findings; exit 3 if the daemon would not start, 1 if there is something else to mend."""
     settings = config.load(arguments.config, root=arguments.root)
-    findings = [Finding("ok", "configuration is valid"), *examine(settings)]
-    findings += [Finding(*line) for line in check_service.examine(settings, arguments.config)]
+    findings = [
+        Finding("ok", "configuration is valid"),
+        *examine(settings),
+        *check_service.examine(settings, arguments.config),
+    ]
     for finding in findings:
         hint = f"\n         -> {finding.hint}" if finding.hint else ""
         print(f"{finding.level:7}  {finding.text}{hint}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from whisperd.cli.finding import Finding
 from whisperd.notices.channels import channels
 from whisperd.notices.webhook import SecretError, read_secret
 
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 
     from whisperd.config import Config
 
-Line = tuple[str, str, str]  # level, text, hint
 
-
-def examine(settings: Config, config: Path | None) -> Iterator[Line]:
+def examine(settings: Config, config: Path | None) -> Iterator[Finding]:
     """Look at commands, secrets, the network and the extra, where the configuration asks for them."""
     for name, channel in channels(settings.notices).items():
         if channel.kind == "hook":
@@ -38,46 +37,48 @@ def examine(settings: Config, config: Path | None) -> Iterator[Line]:
     wanting_keys = [key for key, wants in wanting if wants]
     if wanting_keys and _has_no_network(config):
         text = f"the service has no network, which {' and '.join(wanting_keys)} need"
-        yield "warning", text, "see systemd/network.conf, a drop-in for the unit"
+        yield Finding("warning", text, "see systemd/network.conf, a drop-in for the unit")
     if settings.metrics.textfile or settings.metrics.port:
         if importlib.util.find_spec("prometheus_client") is None:
-            yield "error", "the metrics need prometheus-client", "run `pip install 'whisperd[metrics]'`"
+            yield Finding("error", "the metrics need prometheus-client", "run `pip install 'whisperd[metrics]'`")
         else:
-            yield "ok", "metrics: prometheus-client is installed", ""
+            yield Finding("ok", "metrics: prometheus-client is installed", "")
 
 
-def _command(key: str, path: Path) -> Line:
+def _command(key: str, path: Path) -> Finding:
     if shutil.which(path):
-        return "ok", f"{key}: {path}", ""
-    return "warning", f"{key}: {path} is not there, or may not be run", "until it is, it is tried again and again"
+        return Finding("ok", f"{key}: {path}", "")
+    return Finding(
+        "warning", f"{key}: {path} is not there, or may not be run", "until it is, it is tried again and again"
+    )
 
 
-def _webhook(name: str, url: str, secret: Path) -> Iterator[Line]:
+def _webhook(name: str, url: str, secret: Path) -> Iterator[Finding]:
     key = f"notices.webhooks.{name}"
     if urlsplit(url).scheme == "http" and not _is_loopback(urlsplit(url).hostname or ""):
-        yield "warning", f"{key}: everybody on the way can read what goes to {url}", "use https"
+        yield Finding("warning", f"{key}: everybody on the way can read what goes to {url}", "use https")
     if not secret.is_absolute():
-        yield "ok", f"{key}: its secret is the systemd credential {secret}", ""
+        yield Finding("ok", f"{key}: its secret is the systemd credential {secret}", "")
         return
     try:
         read_secret(secret)
         is_open = secret.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
     except (SecretError, OSError) as error:
-        yield "warning", f"{key}: {error}", 'make one: echo "whsec_$(head -c 32 /dev/urandom | base64)"'
+        yield Finding("warning", f"{key}: {error}", 'make one: echo "whsec_$(head -c 32 /dev/urandom | base64)"')
         return
     if is_open:
-        yield "warning", f"{key}: everybody on this machine can read {secret}", f"chmod o= {secret}"
+        yield Finding("warning", f"{key}: everybody on this machine can read {secret}", f"chmod o= {secret}")
     else:
-        yield "ok", f"{key}: {url}, signed", ""
+        yield Finding("ok", f"{key}: {url}, signed", "")
 
 
-def _sendmail(path: Path) -> Line:
+def _sendmail(path: Path) -> Finding:
     if not shutil.which(path):
-        return "warning", f"notices.mail_to: there is no {path}", "install a sendmail, such as msmtp-mta"
+        return Finding("warning", f"notices.mail_to: there is no {path}", "install a sendmail, such as msmtp-mta")
     if os.stat(path).st_mode & (stat.S_ISUID | stat.S_ISGID):
         text = f"notices.mail_to: {path} is setuid or setgid, which the sandbox of the service forbids"
-        return "warning", text, "use one that is not, such as msmtp-mta"
-    return "ok", f"notices.mail_to: {path}", ""
+        return Finding("warning", text, "use one that is not, such as msmtp-mta")
+    return Finding("ok", f"notices.mail_to: {path}", "")
 
 
 def _is_loopback(host: str) -> bool:

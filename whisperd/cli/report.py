@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from whisperd.intake.scan import scan
-from whisperd.job import Status, printable
+from whisperd.job import UNDER_WAY, Status, printable
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.notes import NOTES_MAX, files, sidecars
@@ -85,7 +85,7 @@ def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
     except PermissionError:  # .work is private: whoever is not the daemon's user reads what the sidecars say
         for folders, file in filter(None, sidecars(layout)):
             document = _read(layout, folders, file)
-            if document and document["id"] and document["status"] in {Status.PENDING, Status.IN_PROGRESS}:
+            if document and document["id"] and document["status"] in UNDER_WAY:
                 yield _job(document, names.join(folders, file))
         return
     for job_id in directories:

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 SHOW_SECONDS = 1.0  # a running job's sidecar is written so often
 POSITIONS_SECONDS = 5.0  # the waiting ones' so often
-REFRESH_SECONDS = (
-    86_400.0  # all of them so often: systemd-tmpfiles must not take a waiting job's sidecar for an old one
-)
+REFRESH_SECONDS = 86_400.0  # all of them so often, or systemd-tmpfiles takes a waiting job's sidecar for an old one
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from whisperd.job import Status
+from whisperd.job import UNDER_WAY
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.notes import files
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS = 3600.0  # what is younger stays: a job may be about to say that it has ended, and a person is looking
 CANDIDATES_MAX = 10_000  # removed at one go, however many there are
-UNDER_WAY = {Status.PENDING, Status.IN_PROGRESS}
 
 Candidate = tuple[int, int, tuple[str, ...], str]  # minus its age, size, folders, name
 
