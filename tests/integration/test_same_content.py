@@ -35,6 +35,7 @@ def test_the_same_content_is_transcribed_once_even_over_a_crash(root, sound):
         daemon.wait_ready()
         first = drop(daemon, "a.wav", sound)
         second = drop(daemon, "b.wav", sound)
+        daemon.wait(lambda: daemon.logged("b.wav: not transcribed again, its content is that of a.wav"), what="a line")
         daemon.kill()
         daemon.start()
         third = drop(daemon, "c.wav", sound)
@@ -45,7 +46,6 @@ def test_the_same_content_is_transcribed_once_even_over_a_crash(root, sound):
         assert starts(daemon) == 1
         assert len(originals(root)["done"]) == 3
         assert not list(daemon.outbox.glob("[bc].txt"))
-        daemon.wait(lambda: daemon.logged("b.wav: not transcribed again, its content is that of a.wav"), what="a line")
 
 
 @pytest.mark.parametrize("point", ["publish.after_result", "publish.after_sidecar", "publish.after_original"])
