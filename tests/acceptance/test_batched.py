@@ -30,15 +30,6 @@ CPU = torch.device("cpu")
 THRESHOLDS = {"compression_ratio_threshold": 2.4, "logprob_threshold": -1.0, "no_speech_threshold": 0.6}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Two threads on two busy cores wait for each other: an hour instead of minutes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return load(find("base", tmp_path_factory.mktemp("models")), "cpu").eval()
@@ -94,18 +85,18 @@ def assert_same(decoded, expected):
 @pytest.mark.parametrize("count", [1, 5, 16])
 def test_greedy_tokens_are_those_of_openai_whisper(base, windows, greedy, count):
     """In fp32, real speech in mixed languages and lengths gives the same tokens in any batch."""
-    some = windows if count > 1 else windows[4:8]
+    which = {1: slice(4, 8), 5: slice(4, 14), 16: slice(16)}[count]
     decoder = BatchedDecoder(base, CPU, "fp32", max_batch=count)
 
-    decoded = decoder.decode([Window(options(language=language), mel=mel) for language, mel in some])
+    decoded = decoder.decode([Window(options(language=language), mel=mel) for language, mel in windows[which]])
 
-    assert_same(decoded, greedy if count > 1 else greedy[4:8])
+    assert_same(decoded, greedy[which])
 
 
 def test_beam_tokens_are_those_of_openai_whisper(base, windows):
     """Five beams in a batch give the tokens that openai-whisper's give one window after the other."""
-    some = windows[4:9]
-    decoder = BatchedDecoder(base, CPU, "fp32", max_batch=4)
+    some = windows[4:7]
+    decoder = BatchedDecoder(base, CPU, "fp32", max_batch=2)
 
     decoded = decoder.decode([Window(options(language=language, beam_size=5), mel=mel) for language, mel in some])
 
@@ -167,7 +158,7 @@ def test_silence_and_hum_give_no_text(base, kind):
 
 def test_words_are_those_of_openai_whisper(base, windows):
     """Start, end and probability of each word are those of `add_word_timestamps`; they are in order and inside."""
-    chosen = [0, 1, 2]
+    chosen = [0, 2]
     decoder = BatchedDecoder(base, CPU, "fp32")
 
     decoded = decoder.decode(

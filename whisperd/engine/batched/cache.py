@@ -1,7 +1,10 @@
 """Keys and values of the rows now being decoded, in tensors of fixed size.
 
 A window holds one slot: `group` rows of self-attention (beams, or samples of which the best is taken) and one entry of
-cross-attention that they share. Slots in use are always the first ones, so that a step reads them without a copy.
+cross-attention that they share. Slots in use are always the first ones, and those of the cross-attention are as long as
+the longest window needs, not as long as any might: a step reads them without a copy. On two cores, for 13 windows, the
+scores of all layers of `base` took 4.4 ms where keys lay without gaps and 28 to 34 ms where 1345 to 1400 of 1500 frames
+were used; 50 windows of 3 to 17 s together took 15.3 and 15.8 s with such gaps, 11.3 and 11.9 s without.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
     from whisperd.engine.batched.network import KeyValue, TextDecoder
 
+STEP_FRAMES = 250  # the cross-attention grows by so much, 5 s, and so seldom
+
 
 class Cache:
     """Slots for `capacity` windows.
@@ -23,24 +28,24 @@ class Cache:
         network: whose keys and values are kept.
         capacity: windows at most.
         group: rows of each window.
-        frames: features of a full window (1500).
     """
 
-    def __init__(self, network: TextDecoder, capacity: int, group: int, frames: int) -> None:
+    def __init__(self, network: TextDecoder, capacity: int, group: int) -> None:
         self.group, self.slots = group, 0
-        heads, size = network.heads, network.size
-        self._lengths = [0] * capacity
-
-        # Zeros, not empty: a masked place still meets its value, and 0 times a stray NaN is NaN. On a CPU the pages
-        # come from the system when they are first written, so unused slots cost nothing.
-        def zeros(rows: int, places: int) -> Tensor:
-            return torch.zeros(rows, heads, places, size, dtype=network.dtype, device=network.device)
-
-        self.own: list[KeyValue] = [
-            (zeros(capacity * group, network.context), zeros(capacity * group, network.context)) for _ in network.layers
-        ]
-        self.cross: list[KeyValue] = [(zeros(capacity, frames), zeros(capacity, frames)) for _ in network.layers]
+        self._network, self._lengths, self._frames = network, [0] * capacity, 0
+        rows, places = capacity * group, network.context
+        self.own = [(self._zeros(rows, places), self._zeros(rows, places)) for _ in network.layers]
+        self.cross = [(self._zeros(capacity, 0), self._zeros(capacity, 0)) for _ in network.layers]
         self.cross_mask: Tensor | None = None
+
+    def _zeros(self, rows: int, places: int) -> Tensor:
+        """Zeros, not empty: a masked place still meets its value, and 0 times a stray NaN is NaN.
+
+        On a CPU the pages come from the system when they are first written, so unused slots cost nothing.
+        """
+        network = self._network
+        shape = (rows, network.heads, places, network.size)
+        return torch.zeros(shape, dtype=network.dtype, device=network.device)
 
     @property
     def rows(self) -> int:
@@ -48,9 +53,8 @@ class Cache:
         return self.slots * self.group
 
     def cross_now(self) -> list[KeyValue]:
-        """Per layer, the cross-attention of the slots in use, up to the longest of them."""
-        frames = max(self._lengths[: self.slots])
-        return [(key[: self.slots, :, :frames], value[: self.slots, :, :frames]) for key, value in self.cross]
+        """Per layer, the cross-attention of the slots in use, up to the longest of them or a little more."""
+        return [(key[: self.slots], value[: self.slots]) for key, value in self.cross]
 
     def join(self, own: list[KeyValue], cross: list[KeyValue], tokens: int) -> None:
         """Put one window into the next free slot.
@@ -65,6 +69,7 @@ class Cache:
             for kept, new in zip(mine, theirs, strict=True):
                 kept[first : first + self.group, :, :tokens] = new[:, :tokens]
         frames = cross[0][0].shape[-2]
+        self._fit(frames)
         for mine, theirs in zip(self.cross, cross, strict=True):
             for kept, new in zip(mine, theirs, strict=True):
                 kept[slot, :, :frames] = new
@@ -107,12 +112,27 @@ class Cache:
             for kept in pair:
                 kept[moved, :, :tokens] = kept[sources, :, :tokens]
 
+    def _fit(self, frames: int) -> None:
+        """Make room for one of so many frames; only without windows in use does it get less."""
+        wanted = -(-frames // STEP_FRAMES) * STEP_FRAMES
+        if wanted == self._frames or (self.slots and wanted < self._frames):
+            return
+        for number, (key, value) in enumerate(self.cross):  # layer by layer: both lengths of all would be too much
+            self.cross[number] = (self._resized(key, wanted), self._resized(value, wanted))
+        self._frames = wanted
+
+    def _resized(self, kept: Tensor, frames: int) -> Tensor:
+        resized = self._zeros(len(self._lengths), frames)
+        if self.slots:
+            resized[: self.slots, :, : self._frames] = kept[: self.slots]
+        return resized
+
     def _refresh_mask(self) -> None:
         lengths = self._lengths[: self.slots]
         self.cross_mask = None
-        if len(set(lengths)) > 1:
+        if any(length < self._frames for length in lengths):
             key = self.cross[0][0]
             ends = torch.tensor(lengths, device=key.device)
-            beyond = torch.arange(max(lengths), device=key.device) >= ends[:, None]
+            beyond = torch.arange(self._frames, device=key.device) >= ends[:, None]
             mask = torch.zeros(beyond.shape, dtype=key.dtype, device=key.device).masked_fill_(beyond, -torch.inf)
             self.cross_mask = mask[:, None, None]

@@ -223,7 +223,7 @@ class BatchedDecoder:
             return
         if lane is None:
             rules = Rules(self._starter.tokenizer(), manner.suppressed, self._dims.n_audio_ctx, self.device)
-            lane = self._lanes[manner] = Lane(self._network, rules, manner, self.max_batch, self._dims.n_audio_ctx)
+            lane = self._lanes[manner] = Lane(self._network, rules, manner, self.max_batch)
         trials = [queue.popleft() for _ in range(min(free, len(queue)))]
         self._starter.start(trials, lane, manner.group)
 

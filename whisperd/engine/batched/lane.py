@@ -71,9 +71,9 @@ class Outcome:
 class Lane:
     """Slots for `capacity` windows, decoded in one manner."""
 
-    def __init__(self, network: TextDecoder, rules: Rules, manner: Manner, capacity: int, frames: int) -> None:
+    def __init__(self, network: TextDecoder, rules: Rules, manner: Manner, capacity: int) -> None:
         self._network, self._rules, self._capacity = network, rules, capacity
-        self._cache = Cache(network, capacity, manner.group, frames)
+        self._cache = Cache(network, capacity, manner.group)
         state = State(capacity, manner.group, network.context + 1, network.device)
         self._search: Search = (
             BeamSearch(state, rules.eot, manner.max_candidates) if manner.beams else Sampler(state, rules.eot)

@@ -182,7 +182,11 @@ class TextDecoder:
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.device.type == "cuda":
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        scores = (query * self.scale) @ key.transpose(-1, -2)
+        query = query * self.scale
+        if key.is_contiguous():
+            scores = query @ key.transpose(-1, -2)
+        else:  # the product would copy the keys
+            scores = (key @ query.transpose(-1, -2)).transpose(-1, -2)
         if mask is not None:
             scores = scores + mask
         return torch.softmax(scores, -1) @ value

@@ -1,0 +1,83 @@
+"""The keys and values of the windows being decoded, as a step reads them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from whisperd.engine.batched.cache import Cache
+
+LAYERS, HEADS, SIZE = 2, 2, 4
+
+
+@pytest.fixture
+def cache():
+    network = SimpleNamespace(
+        layers=[None] * LAYERS, heads=HEADS, size=SIZE, context=8, dtype=torch.float32, device=torch.device("cpu")
+    )
+    return Cache(network, capacity=4, group=1)
+
+
+def window(value, frames):
+    """What `join` is given for a window whose keys and values are all `value`."""
+
+    def pair(places):
+        return [(torch.full((HEADS, places, SIZE), value), torch.full((HEADS, places, SIZE), value))] * LAYERS
+
+    return pair(1), pair(frames)
+
+
+def join(cache, value, frames):
+    cache.join(*window(value, frames), tokens=1)
+
+
+def lengths(cache):
+    """Of each window in use, the frames that a step may attend to."""
+    (frames,) = {kept.shape[-2] for pair in cache.cross_now() for kept in pair}
+    if cache.cross_mask is None:
+        return [frames] * cache.slots
+    return (cache.cross_mask[:, 0, 0] == 0).sum(-1).tolist()
+
+
+def held(cache):
+    """Of each window in use, the value that all its frames have."""
+    values = []
+    for slot, frames in enumerate(lengths(cache)):
+        found = {float(x) for pair in cache.cross_now() for kept in pair for x in kept[slot, :, :frames].unique()}
+        assert len(found) == 1
+        values.append(found.pop())
+    return values
+
+
+def test_windows_of_any_lengths_keep_what_is_theirs(cache):
+    """Longer ones that join later, and ones that leave, change nothing for the others."""
+    for value, frames in ((1.0, 100), (2.0, 700), (3.0, 250), (4.0, 1500)):
+        join(cache, value, frames)
+
+    assert lengths(cache) == [100, 700, 250, 1500]
+    assert held(cache) == [1.0, 2.0, 3.0, 4.0]
+
+    cache.leave(1, tokens=1)
+
+    assert lengths(cache) == [100, 1500, 250]
+    assert held(cache) == [1.0, 4.0, 3.0]
+
+
+def test_what_a_step_reads_lies_without_gaps(cache):
+    """Else each product copies it first; and short windows are not read as if they were long."""
+    for value, frames in ((1.0, 400), (2.0, 420)):
+        join(cache, value, frames)
+
+    assert all(kept.is_contiguous() for pair in cache.cross_now() for kept in pair)
+    assert cache.cross_now()[0][0].shape == (2, HEADS, 500, SIZE)
+
+
+def test_room_for_long_windows_goes_when_nobody_needs_it(cache):
+    """A short window that comes after all others have left is read as a short one."""
+    join(cache, 1.0, 1500)
+    cache.leave(0, tokens=1)
+    join(cache, 2.0, 250)
+
+    assert cache.cross_mask is None
+    assert cache.cross_now()[0][0].shape == (1, HEADS, 250, SIZE)
+    assert held(cache) == [2.0]
