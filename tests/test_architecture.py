@@ -19,7 +19,7 @@ LONGEST_MODULE = 300  # lines that are neither blank nor a comment
 
 # Arrows: a room imports itself and what stands in its row, in functions too; what only a type checker reads is free.
 # The longest name wins: `engine.weights` has a row of its own. A module without a row fails: give a new room its row.
-VALUES = {"config", "errors", "events", "fair", "job", "journal", "options", "transcript"}
+VALUES = {"config", "errors", "events", "fair", "job", "journal", "options", "profiles", "transcript"}
 SPEECH_VALUES = {"errors", "job", "options", "transcript"}
 EVERYTHING = {""}
 ARROWS = {
@@ -34,7 +34,8 @@ ARROWS = {
     "events": {"errors", "job"},
     "sections": {"options"},
     "sections_service": {"sections"},
-    "config": {"errors", "options", "sections", "sections_service"},
+    "profiles": {"errors", "job", "options", "sections"},
+    "config": {"errors", "options", "profiles", "sections", "sections_service"},
     "messages": {"errors", "job", "options", "transcript"},
     # the supervisor's side
     "intake": VALUES | {"spool.durable", "spool.layout", "spool.names"},

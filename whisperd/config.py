@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from whisperd import profiles
 from whisperd.errors import ConfigError
-from whisperd.options import EngineOptions, JobOptions, MediaOptions, OutputOptions, TranscribeOptions
+from whisperd.options import EngineOptions, JobOptions, MediaOptions
 from whisperd.sections import (
     Absolute,
     Intake,
@@ -22,11 +23,15 @@ from whisperd.sections import (
     Pages,
     Pool,
     Section,
+    Tickets,
     Transcription,
     Vad,
     default_models_directory,
 )
 from whisperd.sections_service import Metrics, Notices, Retention
+
+if TYPE_CHECKING:
+    from whisperd.options import Order
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 
@@ -71,6 +76,11 @@ class Config(Section):
     vad: Vad = Vad()
     transcription: Transcription = Transcription()
     output: Output = Output()
+    profiles: dict[str, dict[str, Any]] = Field(
+        {},
+        description="options by glob of the path in the inbox, such as `french/**: {language: fr}`; of several that match, later ones win key by key",
+    )
+    tickets: Tickets = Tickets()
     notices: Notices = Notices()
     metrics: Metrics = Metrics()
     retention: Retention = Retention()
@@ -83,13 +93,13 @@ class Config(Section):
             raise ValueError("hotwords needs engine: faster-whisper; others have initial_prompt")
         return value
 
-    def engine_options(self) -> EngineOptions:
-        """What a worker loads."""
+    def engine_options(self, model: str | None = None) -> EngineOptions:
+        """What a worker loads; None: the model that is used where no profile names another."""
         cores = len(os.sched_getaffinity(0))
         threads = self.pool.threads or max(1, cores // self.pool.workers)
         return EngineOptions(
             engine=self.engine,
-            model=self.model,
+            model=model or self.model,
             models_directory=self.models_directory,
             device=self.device,
             threads=threads,
@@ -104,14 +114,10 @@ class Config(Section):
         shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
         return self.pool.jobs_per_worker if shared else 1
 
-    def job_options(self, formats: tuple[str, ...]) -> JobOptions:
-        """What a worker does with one job, whose formats were fixed when it was claimed."""
-        return JobOptions(
-            TranscribeOptions(**dict(self.transcription)),
-            OutputOptions(**{**dict(self.output), "formats": formats}),
-            MediaOptions(**dict(self.media)),
-            self.vad.options(),
-        )
+    def job_options(self, order: Order) -> JobOptions:
+        """What a worker is told of one job: what was ordered when it was claimed, and limits as they are now."""
+        limits = dict(self.media) | {"channels": order.channels, "speakers": order.speakers}
+        return JobOptions(order.transcribe, order.output, MediaOptions(**limits), order.vad)
 
 
 def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) -> Config:
@@ -143,10 +149,24 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
     Raises:
         ConfigError: every problem at once, under the name `source`.
     """
+    values, problems = _tuples(values), []
     try:
-        return Config.model_validate(_tuples(values))
+        config = usable = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(source, [_problem(found) for found in error.errors()]) from error
+        problems = [f"{key or '(file)'}: {reason}" for key, reason in map(profiles.describe, error.errors())]
+        usable = _without(values, {found["loc"][0] for found in error.errors() if found["loc"]})
+    problems += profiles.problems(usable, usable.profiles)
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _without(values: dict[str, Any], bad: set[int | str]) -> Config:
+    """The configuration without the sections that cannot be used, so that what is wrong elsewhere is told as well."""
+    try:
+        return Config.model_validate({key: value for key, value in values.items() if key not in bad})
+    except ValidationError:
+        return Config()
 
 
 def _read(path: Path) -> Any:
@@ -178,12 +198,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
     return value
-
-
-def _problem(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "(file)"
-    if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
-    message = error["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(error["input"], (dict, BaseModel)) else f" (given: {error['input']!r})"
-    return f"{key}: {message[0].lower()}{message[1:]}{given}"

@@ -124,7 +124,8 @@ class JobError(WhisperdError):
 class InputError(JobError):
     """The recording itself cannot be transcribed; trying again would give the same answer.
 
-    Codes in use: `empty`, `not_media`, `no_audio`, `corrupt`, `truncated`, `too_long`, `unreadable`, `forbidden`.
+    Codes in use: `empty`, `not_media`, `no_audio`, `corrupt`, `truncated`, `too_long`, `unreadable`, `forbidden`,
+    `unsupported`, `bad_ticket`, `bad_options`.
     """
 
     code = "input"

@@ -62,6 +62,13 @@ class FairQueue(Generic[T]):
             self._groups[group] = items
         return item
 
+    def take(self, key: str) -> None:
+        """Take one out, wherever it stands, and let its group go to the end of the line, as `pop` does."""
+        group = self._group_of[key]
+        self.remove(key)
+        if group in self._groups:
+            self._groups.move_to_end(group)
+
     def peek(self) -> T | None:
         """What `pop` would give."""
         for items in self._groups.values():

@@ -8,10 +8,13 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperd.errors import JobError, WhisperdError
+
+if TYPE_CHECKING:
+    from whisperd.options import Order
 
 
 class Status(StrEnum):
@@ -120,6 +123,9 @@ class Job:
     started_at: str | None = None
     formats: tuple[str, ...] = ()
     suspect: bool = False  # was running when the daemon died: runs alone next time
+    order: Order | None = None  # what is to be done with it; None: claimed by a daemon that knew no orders
+    ticket: str = ""  # what the name of its own ticket adds to that of the upload; empty: it has none
+    ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
 
     def evolve(self, **changes: Any) -> Job:
         """A copy with some fields changed."""

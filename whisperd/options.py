@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from whisperd.job import Signature
+
+
+CHANNELS_MAX = 8  # of a recording that can be told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class MediaOptions:
     ffmpeg: Path | None  # None: the system's, else the one that imageio-ffmpeg carries
     max_duration_seconds: float
     stall_seconds: float  # ffmpeg may be silent this long
+    channels: str = "mix"  # "mix": one track of all channels; "split": each channel is a speaker of its own
+    speakers: tuple[str, ...] = ()  # names of the channels; those without one are numbered
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,36 @@ class VadOptions:
     min_speech_seconds: float  # what is shorter is dropped
     min_silence_seconds: float  # a pause shorter than this does not end a region
     speech_pad_seconds: float  # kept on either side of a region
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
+
+    name: str  # relative to the inbox
+    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
+    problems: tuple[str, ...] = ()  # why it could not be read
+    signature: Signature | None = None  # of the file as it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is done with one recording: settled once, when it is claimed, and the same for every attempt.
+
+    Kept in the job's record: a field that comes later, here or in what it holds, needs a default, for old jobs lack it.
+    """
+
+    model: str
+    transcribe: TranscribeOptions
+    output: OutputOptions
+    vad: VadOptions | None
+    channels: str = "mix"
+    speakers: tuple[str, ...] = ()
+    profile: str | None = None  # those that match
+    tickets: tuple[str, ...] = ()  # those that were followed
+    changes: dict[str, Any] = field(default_factory=dict)  # what profiles and tickets said, key by key
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from whisperd.options import VadOptions
+from whisperd.options import CHANNELS_MAX, VadOptions
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -45,6 +46,16 @@ def _absolute(path: Path) -> Path:
 
 
 Absolute = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _plain(text: str) -> str:
+    if re.search(r"<\|.*\|>", text, re.DOTALL):
+        raise ValueError("must not hold <|...|>, which means something else to the model")
+    return text
+
+
+Prompt = Annotated[str, AfterValidator(_plain)]
+Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
 
 
 class Section(BaseModel):
@@ -112,13 +123,20 @@ class Pool(Section):
 
 
 class Media(Section):
-    """Limits on what is read out of a recording."""
+    """What is read out of a recording, and limits on that."""
 
     ffmpeg: Path | None = Field(
         None, strict=False, description="path of ffmpeg; null: the system's, else the one that imageio-ffmpeg carries"
     )
     max_duration_seconds: Positive = Field(43_200.0, description="longer recordings fail")
     stall_seconds: Positive = Field(120.0, description="ffmpeg is stopped when it gives nothing for this long")
+    channels: Literal["mix", "split"] = Field(
+        "mix",
+        description="mix: all channels as one; split: each channel is a speaker of its own, named in every format",
+    )
+    speakers: tuple[Label, ...] = Field(
+        (), max_length=CHANNELS_MAX, description="names of the channels with split; else they are called Speaker 1, ..."
+    )
 
 
 class Vad(Section):
@@ -144,9 +162,14 @@ class Transcription(Section):
 
     language: str | None = Field(None, description="ISO code such as en or fr; null: detect")
     task: Literal["transcribe", "translate"] = Field("transcribe", description="translate: into English")
-    initial_prompt: str | None = Field(None, description="text that sets style, spelling and names")
-    hotwords: str | None = Field(
+    initial_prompt: Prompt | None = Field(None, description="text that sets style, spelling and names")
+    hotwords: Prompt | None = Field(
         None, description="faster-whisper only: words to expect, such as names, given to every window"
+    )
+    vocabulary: tuple[Annotated[Label, AfterValidator(_plain)], ...] = Field(
+        (),
+        max_length=200,
+        description="names and terms to expect, given to every window: before the prompt, or as hotwords; 223 tokens fit",
     )
     carry_initial_prompt: bool = Field(default=False, description="give the prompt to every window, not only the first")
     condition_on_previous_text: bool = Field(default=True, description="each window sees the text before it")
@@ -200,16 +223,16 @@ class Output(Section):
         description="files written per recording: txt, srt, vtt, tsv, json, html",
     )
     max_line_width: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="characters per subtitle line; needs word_timestamps"
+        None, description="characters per subtitle line; turns word_timestamps on"
     )
     max_line_count: Annotated[int, Field(ge=1)] | None = Field(
         None, description="lines per subtitle; needs max_line_width"
     )
     max_words_per_line: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="words per subtitle line; without effect beside max_line_width"
+        None, description="words per subtitle line, without effect beside max_line_width; turns word_timestamps on"
     )
     highlight_words: bool = Field(
-        default=False, description="underline each word as it is spoken; needs word_timestamps"
+        default=False, description="underline each word as it is spoken; turns word_timestamps on"
     )
 
     @field_validator("formats")
@@ -231,3 +254,45 @@ class Pages(Section):
     """Pages for people with a browser and no shell."""
 
     index: bool = Field(default=True, description="keep outbox/index.html: what runs, waits, is done and has failed")
+
+
+def _settable() -> dict[str, tuple[str, str]]:
+    keys = {field: ("transcription", field) for field in Transcription.model_fields}
+    keys |= {field: ("output", field) for field in Output.model_fields}
+    keys |= {field: ("media", field) for field in ("channels", "speakers")}
+    return keys | {f"vad.{field}": ("vad", field) for field in Vad.model_fields}
+
+
+SETTABLE = _settable()  # by profiles and tickets, besides `model`: their key -> section and field here
+
+
+class Tickets(Section):
+    """Options as a file: `interview.mp3.yaml` beside interview.mp3, `_whisperd.yaml` for a folder and those in it."""
+
+    enabled: bool = Field(default=True, description="false: tickets are left lying, and followed by nobody")
+    allow: tuple[str, ...] = Field(
+        (
+            "language",
+            "task",
+            "initial_prompt",
+            "vocabulary",
+            "beam_size",
+            "word_timestamps",
+            "formats",
+            "max_line_width",
+            "max_line_count",
+            "max_words_per_line",
+            "highlight_words",
+            "channels",
+            "speakers",
+            "vad.enabled",
+        ),
+        description="what they may set; model among it means those that the configuration names",
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [key for key in value if key != "model" and key not in SETTABLE]:
+            raise ValueError(f"no such option: {', '.join(unknown)}")
+        return value

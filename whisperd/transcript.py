@@ -34,7 +34,7 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] | None = None
-    speaker: str | None = None
+    speaker: str | None = None  # where channels are speakers
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Life:
         for _ in range(PATIENCE):
             self.now = now = self.now + 4000.0
             self.jobs.tick(now)
-            if job := self.jobs.next():
+            if job := next(self.jobs.candidates(), None):
                 try:
                     job = self.jobs.start(job, 1, now)
                 except OSError:

@@ -15,6 +15,7 @@ from whisperd import config
 from whisperd.engine.base import DecodedWindow, EngineInfo
 from whisperd.errors import EngineError, OutOfMemory
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.profiles import resolve
 from whisperd.transcript import Segment
 from whisperd.worker.journal import Journal
 from whisperd.worker.scheduler import Scheduler
@@ -95,7 +96,7 @@ class Worker:
         self.tmp_path, self.engine = tmp_path, engine
         self.ours, theirs = Pipe()
         settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"]}}, source="test")
-        self.options = settings.job_options(("txt",))
+        self.options = settings.job_options(resolve(settings, ""))
         self.scheduler = Scheduler(theirs, engine, None)
         self.thread = threading.Thread(target=self.scheduler.serve)
         self.thread.start()

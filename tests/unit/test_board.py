@@ -55,7 +55,7 @@ class Lab:
 
     def start(self, name):
         self.claim(name)
-        return self.jobs.start(self.jobs.next(), 1, self.now)
+        return self.jobs.start(next(self.jobs.candidates()), 1, self.now)
 
     def finish(self, name):
         job = self.start(name)
@@ -165,7 +165,7 @@ def test_an_attempt_that_failed_is_explained_until_the_next(lab):
     lab.tick(0.5)
     assert lab.section("waiting") == ["a.wavattempt failed, it broke; it is tried againmend it"]
     lab.jobs.tick(lab.now + 60)
-    lab.jobs.start(lab.jobs.next(), 1, lab.now)
+    lab.jobs.start(next(lab.jobs.candidates()), 1, lab.now)
     lab.tick()
 
     assert (lab.section("waiting"), len(lab.section("running"))) == ([], 1)

@@ -136,7 +136,7 @@ def test_the_sample_holds_every_key_with_its_default():
     raw = yaml.safe_load(SAMPLE.read_text())
     found = {}
     for name, value in raw.items():
-        found |= {f"{name}.{key}": None for key in value} if isinstance(value, dict) else {name: None}
+        found |= {f"{name}.{key}": None for key in value} if value and isinstance(value, dict) else {name: None}
 
     assert list(found) == list(expected)
     assert dict(keys_of(loaded)) | {"script": "ok"} == expected | {"script": "ok"}

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -43,6 +44,15 @@ def test_the_text_tells_which_audio_it_was_made_of(script):
     assert other.text.startswith(" scripted 2.25 s sum ")
     assert other.text != transcript.text
     assert reports == [1.0, 2.0, 2.25]
+
+
+def test_an_echo_tells_what_was_asked():
+    """All options, and the model."""
+    transcript, _ = transcribe(make("echo"), options=dataclasses.replace(OPTIONS, language="de"))
+
+    told = json.loads(transcript.text)
+    assert (told["model"], told["language"], len(told)) == ("base", "de", len(dataclasses.fields(OPTIONS)) + 1)
+    assert transcript.segments[0].text == transcript.text
 
 
 def test_words_come_when_asked_for():

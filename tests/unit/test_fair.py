@@ -54,3 +54,11 @@ def test_removed_items_are_gone():
     assert drained(queue) == ["a/2", "b/1"] or drained(queue) == ["b/1", "a/2"]
     assert queue.pop() is None
     assert queue.peek() is None
+
+
+def test_who_overtakes_uses_up_the_turn_of_his_group():
+    """As if he had been the next."""
+    queue = filled("a/1", "b/1", "a/2", "b/2")
+    queue.take("a/2")
+
+    assert drained(queue) == ["b/1", "a/1", "b/2"]

@@ -5,7 +5,7 @@ import os
 import pytest
 from support.spool import FAILURE, Spool
 
-from whisperd.spool import records, store
+from whisperd.spool import pair, records
 from whisperd.spool.durable import Folder
 from whisperd.spool.store import Store
 
@@ -135,7 +135,7 @@ def test_a_rescue_that_was_cut_off_is_a_rescue_again(spool, monkeypatch, step):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr({"save": records, "show": Store, "move": store}[step], step, cut)
+        patch.setattr({"save": records, "show": Store, "move": pair}[step], step, cut)
         with pytest.raises(KeyboardInterrupt):
             spool.store.fail(*rescued)
     (again,) = spool.restart().to_fail

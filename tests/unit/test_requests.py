@@ -10,6 +10,7 @@ from support.options import INTAKE as OPTIONS
 from support.spool import Spool
 
 from whisperd import events
+from whisperd.config import Config
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.jobs import Jobs
 from whisperd.intake.inbox import Inbox
@@ -36,12 +37,13 @@ class Play:
         self.inbox.start()
         self.jobs = Jobs(self.spool.store, emitter, max_attempts=3, retry_seconds=30.0)
         self.cancels = Cancels(self.spool.store, self.jobs, None, emitter)
+        self.config = Config(root=root, output={"formats": ("txt",)})
         self.now = 1000.0
 
     def pass_time(self, seconds):
         for _ in range(int(seconds / 0.5) + 1):
             self.inbox.tick(self.now)
-            self.cancels.tick(self.inbox, ("txt",), self.now)
+            self.cancels.tick(self.inbox, self.config, self.now)
             self.jobs.tick(self.now)
             self.now += 0.5
 

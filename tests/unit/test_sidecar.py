@@ -62,11 +62,11 @@ def test_each_field_has_one_type_or_is_null(document):
     ]
     real = ["progress", "duration_seconds", "processed_seconds", "speed", "eta_seconds", "language_probability"]
     whole = ["schema", "queue_position", "attempts", "size_bytes"]
-    mappings = ["outputs", "error", "quality"]
+    mappings = ["options", "outputs", "error", "quality"]
     read = json.loads(sidecar.encode(document))
 
-    assert sorted(text + real + whole + mappings) == sorted(sidecar.FIELDS)
-    for fields, kind in ((text, str), (real, float | int), (whole, int), (mappings, dict)):
+    assert sorted([*text, *real, *whole, *mappings, "tickets"]) == sorted(sidecar.FIELDS)
+    for fields, kind in ((text, str), (real, float | int), (whole, int), (mappings, dict), (["tickets"], list)):
         assert all(read[field] is None or isinstance(read[field], kind) for field in fields)
 
 

@@ -10,7 +10,7 @@ from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.job import Phase, Progress
-from whisperd.spool import names, records, sidecars, store
+from whisperd.spool import names, pair, records, sidecars, store
 from whisperd.spool.durable import Folder
 
 OTHER_GROUP = 54321
@@ -483,7 +483,8 @@ def test_an_end_that_could_not_be_written_is_written_by_calling_again(spool, mon
     write_down = (
         (lambda: spool.store.finish(job, rendered)) if end == "done" else (lambda: spool.store.fail(job, FAILURE))
     )
-    breaking(monkeypatch, call, code, sidecars if call == "write" else store)
+    module = pair if end == "failed" else store
+    breaking(monkeypatch, call, code, sidecars if call == "write" else module)
 
     with pytest.raises(OSError):
         write_down()

@@ -18,6 +18,7 @@ from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
 from whisperd.engine.weights.ct2_files import find_ct2
 from whisperd.engine.weights.find import find
 from whisperd.errors import WhisperdError
+from whisperd.profiles import resolve
 from whisperd.speech.ffmpeg import find_ffmpeg
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def peer_settings(name: str, settings: Config) -> Settings:
     """What another program is told: model, device, options and as many threads as whisperd has in all its workers."""
     options = settings.engine_options()
     engine = replace(options, threads=options.threads * settings.pool.workers, compute_type="auto")
-    transcribe = settings.job_options(("txt",)).transcribe
+    transcribe = resolve(settings.model_copy(update={"profiles": {}}), "").transcribe
     return Settings(name, engine, transcribe, find_ffmpeg(settings.media.ffmpeg))
 
 

@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "--output-dir", type=Path, default=Path(), metavar="DIR", help="where the transcripts go (default: here)"
     )
+    transcribe.add_argument("--profile", metavar="GLOB", help="options of this profile of the configuration")
     transcribe.add_argument("--model", metavar="NAME")
     transcribe.add_argument("--language", metavar="CODE")
     transcribe.add_argument("--task", choices=("transcribe", "translate"))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from whisperd import config
+from whisperd import config, profiles
 from whisperd.cli import check_service
 from whisperd.cli.check_spool import examine_spool
 from whisperd.cli.finding import Finding
@@ -58,7 +58,7 @@ def examine(settings: Config) -> Iterator[Finding]:
     yield from examine_spool(settings)
     yield _ffmpeg(settings)
     if settings.engine != "scripted":
-        yield _model(settings)
+        yield from models(settings)
         yield _device(settings)
     cores, wanted = len(os.sched_getaffinity(0)), settings.pool.workers * settings.engine_options().threads
     if wanted > cores:
@@ -70,6 +70,12 @@ def _ffmpeg(settings: Config) -> Finding:
         return Finding("ok", f"ffmpeg: {find_ffmpeg(settings.media.ffmpeg)}")
     except BootError as error:
         return Finding("error", error.message, error.hint)
+
+
+def models(settings: Config) -> Iterator[Finding]:
+    """The weights of every model that a job may ask for."""
+    for model in profiles.models(settings):
+        yield _model(settings.model_copy(update={"model": model}))
 
 
 def _model(settings: Config) -> Finding:

@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from whisperd.intake.scan import scan
+from whisperd.intake.ticket import is_ticket
 from whisperd.job import UNDER_WAY, Status, printable
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder
@@ -141,5 +142,6 @@ def _number(document: dict[str, Any], key: str) -> float | None:
 
 
 def _files(top: Path) -> list[str]:
+    """The originals of a room; a ticket that lies beside one is no job."""
     os.listdir(top)  # one that cannot be read is not empty
-    return sorted(names.join(*found) for found in files(top) if found)
+    return sorted(names.join(*found) for found in files(top) if found and not is_ticket(found[1]))

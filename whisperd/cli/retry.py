@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from whisperd import config
 from whisperd.errors import EXIT_FAILED, EXIT_OK
 from whisperd.intake.requests import SUFFIX
+from whisperd.intake.ticket import SUFFIXES
 from whisperd.job import printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint, move
@@ -34,6 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
                     raise FileNotFoundError(2, "no such file in failed/")
                 with contextlib.suppress(FileNotFoundError):  # a request of yesterday must not end it again
                     os.unlink(file + SUFFIX, dir_fd=inbox.fd)
+                for ticket in (file + suffix for suffix in SUFFIXES):
+                    if failed.exists(ticket):  # first: the upload is taken as soon as it is there
+                        move(failed, ticket, inbox, ticket)
                 failpoint("retry.before_move")
                 move(failed, file, inbox, file)
                 failpoint("retry.after_move")

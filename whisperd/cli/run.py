@@ -6,20 +6,35 @@ import faulthandler
 from typing import TYPE_CHECKING
 
 from whisperd import config, events, journal
+from whisperd.cli import check
 from whisperd.daemon.supervisor import Supervisor
+from whisperd.errors import BootError, ConfigError
 from whisperd.observe import logs
 
 if TYPE_CHECKING:
     import argparse
+
+    from whisperd.cli.finding import Finding
+
+
+def _lacking(settings: config.Config) -> list[Finding]:
+    """Models that a job may ask for and whose weights are not here: better said now than when one does."""
+    findings = check.models(settings) if settings.engine != "scripted" else ()
+    return [finding for finding in findings if finding.level == "error"]
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run until told to stop."""
 
     def reload() -> config.Config:
-        return config.load(arguments.config, root=arguments.root)
+        settings = config.load(arguments.config, root=arguments.root)
+        if lacking := _lacking(settings):
+            raise ConfigError(str(arguments.config), [f"{finding.text} ({finding.hint})" for finding in lacking])
+        return settings
 
-    settings = reload()
+    settings = config.load(arguments.config, root=arguments.root)
+    for finding in _lacking(settings):
+        raise BootError(finding.text, hint=finding.hint)
     if arguments.once:  # nobody is uploading: an empty or cut off file need not wait for its data
         intake = settings.intake.model_copy(update={"empty_seconds": 0.0, "truncated_seconds": 0.0})
         settings = settings.model_copy(update={"intake": intake})

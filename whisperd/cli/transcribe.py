@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from whisperd import config, events
+from whisperd import config, events, profiles
 from whisperd.daemon.pool import Pool, PoolOptions
-from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError
+from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
 from whisperd.job import Failure, Result, printable
 from whisperd.messages import Failed, Finished, Heartbeat, Work
+from whisperd.sections import SETTABLE
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, move
 
@@ -78,7 +79,9 @@ class Session:
             deadline_factor=limits.deadline_factor,
             boot_seconds=limits.boot_seconds,
         )
-        self._pool = Pool(options, settings.engine_options(), events.Emitter())
+        self._order = profiles.resolve(settings, "")
+        self._engine = settings.engine_options()
+        self._pool = Pool(options, self._engine, events.Emitter())
 
     def transcribe(
         self, source: Path, directory: Path, link: str, show: Callable[[float, float | None], None]
@@ -101,8 +104,8 @@ class Session:
                 if isinstance(message, Heartbeat):
                     show(message.processed_seconds, message.duration_seconds)
             self._pool.tick(now)
-            if not assigned and (child := self._pool.free()) is not None:
-                options = self._settings.job_options(self._settings.output.formats)
+            if not assigned and (child := self._pool.free(self._engine)) is not None:
+                options = self._settings.job_options(self._order)
                 work = Work(source.name, directory, source, options, printable(source.name), link)
                 self._pool.assign(child, work, now)
                 assigned = True
@@ -116,6 +119,14 @@ class Session:
 def _settings(arguments: argparse.Namespace) -> Config:
     settings = config.load(arguments.config, root=arguments.root)
     values: dict[str, Any] = settings.model_dump()
+    chosen = settings.profiles.get(arguments.profile, {})
+    if arguments.profile is not None and arguments.profile not in settings.profiles:
+        known = ", ".join(settings.profiles) or "there is none"
+        raise ConfigError("command line", [f"--profile: no such profile: {arguments.profile} (known: {known})"])
+    for key, value in chosen.items():
+        section, field = SETTABLE.get(key, ("", key))
+        (values[section] if section else values)[field] = value
+    values["profiles"] = {}
     if arguments.model:
         values["model"] = arguments.model
     for key in ("language", "task"):

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from whisperd import events
+from whisperd.daemon.orders import ask
 from whisperd.errors import SpoolError
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
@@ -18,6 +19,7 @@ from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint
 
 if TYPE_CHECKING:
+    from whisperd.config import Config
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
@@ -45,16 +47,16 @@ class Cancels:
             if failure.code == CODE:
                 self._ended |= {job.name, job.place}
 
-    def tick(self, inbox: Inbox, formats: tuple[str, ...], now: float) -> None:
+    def tick(self, inbox: Inbox, config: Config, now: float) -> None:
         """Obey what can be obeyed, and explain the rest."""
         for request in inbox.requests.due(now):
             try:
-                self._answer(request, inbox, formats, now)
+                self._answer(request, inbox, config, now)
             except (OSError, SpoolError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
 
-    def _answer(self, request: Request, inbox: Inbox, formats: tuple[str, ...], now: float) -> None:
+    def _answer(self, request: Request, inbox: Inbox, config: Config, now: float) -> None:
         failure = self._failure(request)
         if failure is None:
             inbox.requests.forget(request.name)
@@ -66,7 +68,7 @@ class Cancels:
                 condemned.append(job)
             upload = inbox.seize(request.target, now)
             if isinstance(upload, Upload):
-                condemned.append(self._claimed(upload, failure, inbox, formats, now))
+                condemned.append(self._claimed(upload, failure, inbox, config, now))
             if isinstance(upload, str):
                 inbox.refuse(request.name, upload, now)
             elif condemned or request.target in self._ended or now - request.since >= KEPT_SECONDS:
@@ -81,10 +83,18 @@ class Cancels:
                 if not self._jobs.cancel(job, failure, now):
                     self._pool.cancel(job.id, failure, now)
 
-    def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, formats: tuple[str, ...], now: float) -> Job:
+    def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, config: Config, now: float) -> Job:
         created_at = utc_now(now - upload.first_seen)
         try:
-            job = self._store.claim(upload.name, upload.signature, formats, created_at=created_at)
+            asked = ask(config, upload.name)
+            job = self._store.claim(
+                upload.name,
+                upload.signature,
+                asked.order.output.formats,
+                created_at=created_at,
+                order=asked.order,
+                ticket=asked.own,
+            )
         except SpoolError:
             inbox.see_again(upload.name, now)
             raise

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from whisperd import events
+from whisperd.daemon.orders import ask
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.job import utc_now
 
@@ -53,8 +54,14 @@ class Claiming:
     def _claim(self, upload: Upload, config: Config, now: float) -> bool:
         """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""
         try:
+            asked = ask(config, upload.name)
             job = self._store.claim(
-                upload.name, upload.signature, config.output.formats, created_at=utc_now(now - upload.first_seen)
+                upload.name,
+                upload.signature,
+                asked.order.output.formats,
+                created_at=utc_now(now - upload.first_seen),
+                order=asked.order,
+                ticket=asked.own,
             )
         except ClaimLost:
             self._inbox.see_again(upload.name, now)
@@ -68,10 +75,10 @@ class Claiming:
             self._room.resume()
             self._inbox.claimed(upload.name)
             self._emit(events.JobClaimed(job, now - upload.first_seen))
-            if upload.failure is None:
-                self._jobs.receive(job)
+            if failure := upload.failure or asked.failure:
+                self._jobs.reject(job, failure, now)
             else:
-                self._jobs.reject(job, upload.failure, now)
+                self._jobs.receive(job)
         return True
 
     def _settle(self, now: float) -> bool:

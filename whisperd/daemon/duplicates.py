@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import json
 import os
 import time
 from typing import TYPE_CHECKING
@@ -129,6 +130,9 @@ class Duplicates:
         place = self._places.get(bytes.fromhex(sha256))
         earlier = standing(self._layout, place) if place is not None else None
         if earlier is None or earlier.result.sha256 != sha256 or not {*job.formats} <= {*earlier.result.outputs}:
+            return None
+        asked = job.order.changes if job.order else {}
+        if json.loads(json.dumps(asked)) != earlier.options:  # as its sidecar has it: a translation is no transcript
             return None
         return earlier.result
 

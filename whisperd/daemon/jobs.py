@@ -17,6 +17,8 @@ from whisperd.fair import FairQueue, top_folder
 from whisperd.job import Failure, Job, Phase, Progress, Result, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whisperd.messages import Heartbeat
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 SHOW_SECONDS = 1.0  # a running job's sidecar is written so often
 POSITIONS_SECONDS = 5.0  # the waiting ones' so often
 REFRESH_SECONDS = 86_400.0  # all of them so often, or systemd-tmpfiles takes a waiting job's sidecar for an old one
+OVERTAKEN_SECONDS = 60.0  # so long others go before a job for whose model a worker would have to be replaced
+LOOK_AHEAD = 1000  # waiting jobs among which one is looked for whose model is loaded
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class Jobs:
         self._count = itertools.count()
         self._interruptions: dict[str, int] = {}
         self._positions: dict[str, int] = {}
+        self._overtaken: dict[str, float] = {}  # since when
         self._positions_at = float("-inf")
         self._refresh_at = float("inf")
 
@@ -113,7 +118,10 @@ class Jobs:
         self._shown.show(job, Progress(queue_position=len(self.queue)), sync=True)
 
     def reject(self, job: Job, failure: Failure, now: float) -> None:
-        """Fail a job that was claimed in the knowledge that no worker can do it."""
+        """Fail a job that no worker can do: it was claimed in that knowledge, or waits for a model that does not load."""
+        self.queue.remove(job.id)
+        self._overtaken.pop(job.id, None)
+        self._positions.pop(job.id, None)
         self._end(job, failure, now)
 
     def called(self, name: str) -> list[Job]:
@@ -129,6 +137,7 @@ class Jobs:
             self._shown.show(job, running.progress, reason=running.reason)
             return False
         self.queue.remove(job.id)
+        self._overtaken.pop(job.id, None)
         self._positions.pop(job.id, None)
         self._delayed = [entry for entry in self._delayed if entry[2].id != job.id]
         heapq.heapify(self._delayed)
@@ -136,17 +145,23 @@ class Jobs:
         self._end(job, failure, now)
         return True
 
-    def next(self) -> Job | None:
-        """The job to run next, if one may run now.
+    def candidates(self) -> Iterator[Job]:
+        """The jobs that may run now, in the order of their turns; one whose model is loaded may overtake others.
 
         A suspect, one that was running when the daemon died, runs alone, so that only the guilty one is blamed.
         """
+        if any(running.alone for running in self.running.values()):
+            return
         head = self.queue.peek()
-        if head is None or any(running.alone for running in self.running.values()):
-            return None
-        if head.suspect and self.running:
-            return None
-        return head
+        for job in itertools.chain([] if head is None else [head], itertools.islice(self.queue, 1, LOOK_AHEAD)):
+            if job.suspect and self.running:
+                return
+            yield job
+
+    def is_overdue(self, job: Job, now: float) -> bool:
+        """Whether others have overtaken a job for long enough: it waits for a model that no worker has."""
+        self._overtaken.setdefault(job.id, now)
+        return now - self._overtaken[job.id] >= OVERTAKEN_SECONDS
 
     def start(self, job: Job, worker: int, now: float) -> Job:
         """Count the attempt on disk; only then may a worker get the job.
@@ -155,7 +170,8 @@ class Jobs:
             OSError: it cannot be counted, so it must not start.
         """
         started = self._store.start(job)
-        self.queue.pop()  # it is the head, which `next` gave; its folder goes to the end of the line
+        self.queue.take(job.id)
+        self._overtaken.pop(job.id, None)
         self._positions.pop(job.id, None)
         self.running[job.id] = Running(started, Progress(Phase.DECODING), job.suspect, shown_at=now)
         self._emit(events.JobStarted(started, worker))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,20 @@ class Pool:
         self._boot_deaths = 0
         self._closing = False
         self._unloaded: set[int] = set()
+        self._wanted: dict[int, EngineOptions] = {}  # per slot, where it is not the usual engine
+        self.broken: dict[EngineOptions, Failure] = {}  # other engines that cannot be loaded, and why
 
     def configure(self, options: PoolOptions, engine: EngineOptions) -> None:
         """Use these from now on; workers that loaded something else are replaced once they are idle."""
         self._options, self._engine = options, engine
         self._boot_deaths = 0
+        self.broken.clear()
+        # who has another model of the same kind is let be, until somebody needs the place
+        self._wanted = {
+            number: wanted
+            for number, wanted in self._wanted.items()
+            if replace(wanted, model=engine.model) == engine != wanted
+        }
 
     def waitables(self) -> list[Any]:
         """What becomes readable when a worker speaks or ends."""
@@ -65,10 +74,12 @@ class Pool:
         """The workers that have jobs."""
         return [child for child in self._children.values() if child.works]
 
-    def free(self) -> Child | None:
-        """The worker that has the fewest jobs, if it can take another one."""
+    def free(self, engine: EngineOptions) -> Child | None:
+        """Of the workers with this engine that which has the fewest jobs, if it can take another one."""
         able = [
-            child for child in self._children.values() if child.state is State.READY and not self._is_surplus(child)
+            child
+            for child in self._children.values()
+            if child.state is State.READY and child.options == engine and not self._is_surplus(child)
         ]
         child = min(able, key=lambda child: len(child.works), default=None)
         return (
@@ -76,6 +87,22 @@ class Pool:
             if child is not None and len(child.works) < self._options.jobs_per_worker and not child.dooms
             else None
         )
+
+    def prepare(self, engine: EngineOptions) -> bool:
+        """See to it that a worker loads this engine, in place of an idle one; False where all are at work."""
+        for number in range(1, self._options.workers + 1):
+            child = self._children.get(number)
+            has_it = child is not None and child.state is State.READY and child.options == engine and not child.worn
+            if self._engine_of(number) == engine and not has_it:
+                return True  # it is on its way
+        for child in self._children.values():
+            if child.state is State.READY and not child.works and not self._is_surplus(child):
+                self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
+                return True
+        return False
+
+    def _engine_of(self, number: int) -> EngineOptions:
+        return self._wanted.get(number, self._engine)
 
     def need(self) -> None:
         """A job waits: workers that were unloaded for idleness come back."""
@@ -116,7 +143,7 @@ class Pool:
             for number in range(1, self._options.workers + 1):
                 missing = number not in self._children and number not in self._unloaded
                 if missing and now >= self._spawn_at.get(number, 0.0):
-                    self._children[number] = Child(number, self._engine, now)
+                    self._children[number] = Child(number, self._engine_of(number), now)
 
     def next_at(self, now: float) -> float:
         """When `tick` may have something to do, if nobody speaks before."""
@@ -163,7 +190,8 @@ class Pool:
         child.heard_at = now
         match message:
             case BootFailed(failure):
-                raise BootError(failure.message, hint=failure.hint)
+                self._give_up(child, failure.message, failure.hint)
+                return []
             case Ready():
                 self._boot_deaths = 0
                 if child.state is State.BOOTING:
@@ -208,10 +236,11 @@ class Pool:
         if not expected:
             if child.state is State.BOOTING:
                 self._boot_deaths += 1
-                if self._boot_deaths >= BOOT_DEATHS_MAX:
-                    raise BootError(
+                if child.options not in self.broken and self._boot_deaths >= BOOT_DEATHS_MAX:
+                    self._give_up(
+                        child,
                         f"a worker {how} while it loaded the model {child.options.model!r}, {self._boot_deaths} times in a row",
-                        hint="if it ran out of memory, use a smaller model; the journal may say more",
+                        "if it ran out of memory, use a smaller model; the journal may say more",
                     )
             pause = min(RESTART_SECONDS_MAX, float(2**self._deaths - 1)) if not self._closing else None
             self._deaths = min(self._deaths + 1, 10)
@@ -225,10 +254,12 @@ class Pool:
 
     def _check(self, child: Child, now: float) -> None:
         if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:
-            raise BootError(
+            self._give_up(
+                child,
                 f"a worker did not load the model {child.options.model!r} within {self._options.boot_seconds:.0f} s",
-                hint="raise pool.boot_seconds, or use a smaller model",
+                "raise pool.boot_seconds, or use a smaller model",
             )
+            child.kill()
         if child.state is not State.READY:
             return
         if not child.works:
@@ -237,12 +268,27 @@ class Pool:
                 child.quit()
             elif idle and now - child.free_since >= idle:
                 self._unloaded.add(child.number)
+                self._wanted.pop(child.number, None)
                 child.quit()
             return
         self._doom_the_late(child, now)
         if rung := child.climb(now):
             reason = next(iter(child.dooms.values()))
             self._emit(events.WorkerStopped(child.number, child.pid, rung, reason.message))
+
+    def _give_up(self, child: Child, message: str, hint: str) -> None:
+        """An engine cannot be loaded: if it is the usual one there is no point in going on, else its jobs fail.
+
+        Raises:
+            BootError: it is the usual one.
+        """
+        if child.options == self._engine:
+            raise BootError(message, hint=hint)
+        hint = f"{hint}; then `systemctl reload whisperd`, and retry"
+        self.broken[child.options] = Failure("model", message, hint, stage="transcribing")
+        self._wanted.pop(child.number, None)
+        self._boot_deaths = 0
+        child.state = State.ENDING
 
     def _doom_the_late(self, child: Child, now: float) -> None:
         silent = now - child.heard_at
@@ -257,7 +303,7 @@ class Pool:
                 child.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
 
     def _is_surplus(self, child: Child) -> bool:
-        return child.worn or child.number > self._options.workers or child.options != self._engine
+        return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)
 
 
 def _is_readable(fd: int) -> bool:

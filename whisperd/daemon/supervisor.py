@@ -19,6 +19,7 @@ from whisperd.daemon.pool import Pool, PoolOptions
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
+from whisperd.daemon.turns import next_job
 from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
@@ -132,7 +133,7 @@ class Supervisor:
             waitables = []
             if self._stop_at is None:
                 self._inbox.tick(now)
-                self._cancels.tick(self._inbox, self._config.output.formats, now)
+                self._cancels.tick(self._inbox, self._config, now)
                 waitables = self._inbox.waitables()
                 more = self._claiming.tick(self._config, now)
                 self._assign(now)
@@ -245,7 +246,8 @@ class Supervisor:
     def _assign(self, now: float) -> None:
         if self._jobs.queue:
             self._pool.need()
-        while (child := self._pool.free()) is not None and (job := self._jobs.next()) is not None:
+        while (found := next_job(self._jobs, self._pool, self._config, now)) is not None:
+            child, job, order = found
             try:
                 job = self._jobs.start(job, child.number, now)
             except OSError as error:
@@ -255,7 +257,7 @@ class Supervisor:
                     SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
                 )
                 return
-            directory, options = self._layout.job_directory(job.id), self._config.job_options(job.formats)
+            directory, options = self._layout.job_directory(job.id), self._config.job_options(order)
             title, link = printable(job.name), original_url(job.place)
             self._pool.assign(child, Work(job.id, directory, directory / job.original, options, title, link), now)
 
@@ -284,4 +286,4 @@ def _pool_options(config: Config) -> PoolOptions:
 
 def _intake_options(config: Config) -> IntakeOptions:
     intake = config.intake
-    return IntakeOptions(**intake.model_dump(exclude={"min_free", "duplicates"}))
+    return IntakeOptions(**intake.model_dump(exclude={"min_free", "duplicates"}), tickets=config.tickets.enabled)

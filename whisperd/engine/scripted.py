@@ -8,6 +8,7 @@ is read again at every call and taken as one action, which lets a test change it
 action         what happens
 ============== =======================================================================================================
 `ok`           a transcript made of the audio alone: `scripted 12.50 s sum 1a2b3c4d`; a report for each second of audio
+`echo`         a transcript that is the model and the options it was given, as JSON
 `slow:S`       like `ok`, but sleeps S seconds for each second of audio; ten reports a second of audio
 `leak:MB`      keeps MB more memory, then `ok`
 `raise:KIND`   raises OutOfMemory (`oom`), EngineError (`engine`), InputError (`input`) or a RuntimeError (`bug`)
@@ -20,6 +21,8 @@ action         what happens
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import signal
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 _CHUNK = 60 * SAMPLE_RATE
 _STEPS_PER_SECOND_WHEN_SLOW = 10
 _ACTION = re.compile(
-    r"ok|hang|kill|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
+    r"ok|echo|hang|kill|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
 )
 
 
@@ -97,6 +100,8 @@ class Scripted:
         elif verb != "boot":
             self._misbehave(verb, argument)
         self._listen(len(audio) / SAMPLE_RATE, pause_seconds, report)
+        if verb == "echo":
+            return _echo(self._info.model, options, len(audio) / SAMPLE_RATE)
         return _transcript(audio, options)
 
     def _actions(self) -> list[str]:
@@ -144,6 +149,11 @@ def _error(kind: str) -> Exception:
         case "input":
             return InputError("no speech, says the script", code="corrupt", stage="transcribing")
     return RuntimeError("a bug, says the script")
+
+
+def _echo(model: str, options: TranscribeOptions, duration_seconds: float) -> Transcript:
+    text = " " + json.dumps({"model": model, **dataclasses.asdict(options)})
+    return Transcript(text, (Segment(0.0, duration_seconds, text),), options.language or "en")
 
 
 def _transcript(audio: npt.NDArray[np.int16], options: TranscribeOptions) -> Transcript:

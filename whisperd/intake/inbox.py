@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd import events
 from whisperd.fair import FairQueue, top_folder
-from whisperd.intake.complete import Changed, Refuse, Take, Verdict, Wait, judge
+from whisperd.intake.complete import LOOK_AGAIN_SECONDS, Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.requests import Requests
 from whisperd.intake.scan import Found, look, remove
 from whisperd.intake.settle import NEVER, TRACKED_MAX, Settle, Settling
 from whisperd.intake.sight import Sight
+from whisperd.intake.ticket import is_ticket, reason, unsettled
 from whisperd.intake.upload import Upload
 from whisperd.intake.waiting import Notes, Waiting
 from whisperd.intake.walk import Walker
@@ -161,7 +162,8 @@ class Inbox:
         """Remember that a file cannot be taken, until it is, or is gone; each scan lets it be tried again."""
         if self._refused.get(name) != reason:
             self._refused[name] = reason
-            self._emit(events.UploadRefused(name, reason))
+            if not is_ticket(name):  # that is where it should be
+                self._emit(events.UploadRefused(name, reason))
         self._waiting.watch(name, now)
         self._settle.postpone(name, now + self._options.rescan_seconds, reason)
 
@@ -241,13 +243,13 @@ class Inbox:
         if (found := self.requests.sift(seen, now)) is None:
             return
         name = found.name
-        if found.signature is None:
+        if found.signature is None or is_ticket(name):
             if name in self._settle:
                 self._forget(name)
             if name not in self._refused and len(self._refused) >= TRACKED_MAX:
                 return
             self._met.add(name)
-            self.refuse(name, found.refusal or "", now)
+            self.refuse(name, found.refusal or reason(self._path, name, enabled=self._options.tickets), now)
             return
         if self._settle.has_room(name):
             self._track(name, found.signature, now).generation = self._generation
@@ -285,6 +287,8 @@ class Inbox:
                 verdict = judge(
                     folder, file, known.signature, quiet_seconds=quiet, options=options, leases=self._leases
                 )
+            if isinstance(verdict, Take) and (why := unsettled(self._path, name, options, self._leases)):
+                verdict = Wait(why, LOOK_AGAIN_SECONDS[0])
         except OSError:
             verdict = Changed()
         match verdict:

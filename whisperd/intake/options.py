@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class IntakeOptions:
-    """As in the section `intake` of whisperd.yaml."""
+    """As in the section `intake` of whisperd.yaml, and `tickets.enabled`."""
 
     settle_seconds: float
     settle_seconds_proven: float
@@ -17,3 +17,4 @@ class IntakeOptions:
     poll_seconds: float
     done_marker: str
     ignore: tuple[str, ...]
+    tickets: bool = True  # whether they are followed

@@ -14,6 +14,8 @@ of the tests). Every deliberate difference from it:
 - Cues of srt and vtt start at 0 or later and at least 1 ms after their predecessor's start, last at least 1 ms, and
   never overlap (the earlier ends where the later starts): WebVTT wants order and length
   (https://www.w3.org/TR/webvtt1/ section 4.1), players no overlap. tsv and json keep the times as they are.
+- Where channels are speakers, `Speaker 1: ` stands before each line of txt and each cue of srt, `<v Speaker 1>` before each
+  cue of vtt, tsv has a fourth column and json a field `speaker`. No cue holds words of two speakers.
 - json is not escaped to ASCII. JSON has no NaN or infinity: such a number is null there, and such a time 0 elsewhere.
 """
 
@@ -57,11 +59,11 @@ def render(transcript: Transcript, options: OutputOptions) -> dict[str, bytes]:
 
 
 def _txt(transcript: Transcript, _options: OutputOptions) -> str:
-    return "".join(f"{_one_line(segment.text).strip()}\n" for segment in transcript.segments)
+    return "".join(f"{_label(segment.speaker)}{_one_line(segment.text).strip()}\n" for segment in transcript.segments)
 
 
 def _srt(transcript: Transcript, options: OutputOptions) -> str:
-    cues = _repaired(_cues(transcript, options, escape=str))
+    cues = _repaired(_cues(transcript, options, escape=str, label=_label))
     return "".join(
         f"{number}\n{_clock(cue.start, ',', hours=True)} --> {_clock(cue.end, ',', hours=True)}\n{cue.text}\n\n"
         for number, cue in enumerate(cues, start=1)
@@ -69,21 +71,23 @@ def _srt(transcript: Transcript, options: OutputOptions) -> str:
 
 
 def _vtt(transcript: Transcript, options: OutputOptions) -> str:
-    cues = _repaired(_cues(transcript, options, escape=_vtt_text))
+    cues = _repaired(_cues(transcript, options, escape=_vtt_text, label=_vtt_label))
     return "WEBVTT\n\n" + "".join(
         f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{cue.text}\n\n" for cue in cues
     )
 
 
 def _tsv(transcript: Transcript, _options: OutputOptions) -> str:
-    return "start\tend\ttext\n" + "".join(
-        f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{_one_line(segment.text).strip()}\n"
+    with_speakers = _has_speakers(transcript)
+    return ("start\tend\ttext\tspeaker\n" if with_speakers else "start\tend\ttext\n") + "".join(
+        f"{_milliseconds(segment.start)}\t{_milliseconds(segment.end)}\t{_one_line(segment.text).strip()}"
+        + (f"\t{_one_line(segment.speaker or '')}\n" if with_speakers else "\n")
         for segment in transcript.segments
     )
 
 
 def _json(transcript: Transcript, _options: OutputOptions) -> str:
-    with_words = _has_words(transcript)
+    with_words, with_speakers = _has_words(transcript), _has_speakers(transcript)
     segments = [
         {
             "id": index,
@@ -96,6 +100,7 @@ def _json(transcript: Transcript, _options: OutputOptions) -> str:
             "avg_logprob": _finite(segment.avg_logprob),
             "compression_ratio": _finite(segment.compression_ratio),
             "no_speech_prob": _finite(segment.no_speech_prob),
+            **({"speaker": segment.speaker} if with_speakers else {}),
             **({"words": [_json_word(word) for word in segment.words or ()]} if with_words else {}),
         }
         for index, segment in enumerate(transcript.segments)
@@ -117,22 +122,30 @@ _WRITERS = {"txt": _txt, "srt": _srt, "vtt": _vtt, "tsv": _tsv, "json": _json}
 FORMATS: tuple[str, ...] = tuple(_WRITERS)
 
 
-def _cues(transcript: Transcript, options: OutputOptions, *, escape: Callable[[str], str]) -> Iterator[_Cue]:
+def _cues(
+    transcript: Transcript,
+    options: OutputOptions,
+    *,
+    escape: Callable[[str], str],
+    label: Callable[[str | None], str],
+) -> Iterator[_Cue]:
     if not _has_words(transcript):
         for segment in transcript.segments:
             text = escape(_one_line(segment.text).strip())
+            text = label(segment.speaker) + text if text else ""
             yield _Cue(_milliseconds(segment.start), _milliseconds(segment.end), text)
         return
-    for words in _laid_out(transcript.segments, options):
+    for speaker, words in _laid_out(transcript.segments, options):
         texts = [escape(word.text) for word in words]
         if options.highlight_words:
-            yield from _highlighted(words, texts)
+            yield from (cue._replace(text=label(speaker) + cue.text) for cue in _highlighted(words, texts))
         else:
-            yield _Cue(_milliseconds(words[0].start), _milliseconds(words[-1].end), "".join(texts))
+            text = label(speaker) + "".join(texts)
+            yield _Cue(_milliseconds(words[0].start), _milliseconds(words[-1].end), text)
 
 
-def _laid_out(segments: Iterable[Segment], options: OutputOptions) -> Iterator[list[Word]]:
-    """The words of each cue; one that opens a line has no space before it, and a line break from the second line on.
+def _laid_out(segments: Iterable[Segment], options: OutputOptions) -> Iterator[tuple[str | None, list[Word]]]:
+    """The speaker and the words of each cue; one that opens a line has no space before it, and a line break from the second line on.
 
     Without both `max_line_width` and `max_line_count` a cue stays within one segment, and within `max_words_per_line`;
     with both, cues fill up across segments until they are full or a long pause comes.
@@ -142,16 +155,19 @@ def _laid_out(segments: Iterable[Segment], options: OutputOptions) -> Iterator[l
     within_segment = options.max_line_width is None or options.max_line_count is None
     cue: list[Word] = []
     lines = length = 0
+    speaker: str | None = None
     for segment in segments:
         for index, word in enumerate(_words(segment)):
             fits = length + len(word.text) <= width
             if cue and (
-                (within_segment and index % words_per_cue == 0)
+                segment.speaker != speaker
+                or (within_segment and index % words_per_cue == 0)
                 or (not within_segment and word.start - cue[-1].start > LONG_PAUSE_SECONDS)
                 or (not fits and options.max_line_count is not None and lines >= options.max_line_count)
             ):
-                yield cue
+                yield speaker, cue
                 cue = []
+            speaker = segment.speaker
             if cue and fits:
                 text = word.text
                 length += len(text)
@@ -159,10 +175,10 @@ def _laid_out(segments: Iterable[Segment], options: OutputOptions) -> Iterator[l
                 line = word.text.strip()
                 text = f"\n{line}" if cue else line
                 lines = lines + 1 if cue else 1
-                length = len(line)
+                length = len(line) + (0 if cue else len(_label(speaker)))
             cue.append(replace(word, text=text))
     if cue:
-        yield cue
+        yield speaker, cue
 
 
 def _words(segment: Segment) -> list[Word]:
@@ -198,6 +214,18 @@ def _repaired(cues: Iterable[_Cue]) -> list[_Cue]:
 
 def _has_words(transcript: Transcript) -> bool:
     return any(segment.words for segment in transcript.segments)
+
+
+def _has_speakers(transcript: Transcript) -> bool:
+    return any(segment.speaker is not None for segment in transcript.segments)
+
+
+def _label(speaker: str | None) -> str:
+    return "" if speaker is None else f"{_one_line(speaker)}: "
+
+
+def _vtt_label(speaker: str | None) -> str:
+    return "" if speaker is None else f"<v {_vtt_text(_one_line(speaker)).replace('>', '&gt;')}>"
 
 
 def _one_line(text: str) -> str:

@@ -35,8 +35,9 @@ DEMUXERS = (
 # 2. Log the time of the first sound (`print` of ffmpeg-utils(1), EXPRESSION EVALUATION), once.
 # 3. Silence wherever the timestamps leave a hole, and before the first sound from the start of the container on, so that
 #    times in the transcript are those that a player shows.
+# 4. Channels that are speakers stay apart, interleaved; then 1 is 16 kHz in as many channels as there are.
 FILTERS = (
-    f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts=mono,"
+    f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}{{layout}},"
     "asetpts='PTS+0*if(eq(N,0),print(T,32))',"
     "aresample=async=1:first_pts=0"
 )
@@ -103,8 +104,10 @@ def inspect(path: Path) -> Ffmpeg:
     return Ffmpeg(path, version[1].decode("ascii", "replace"), has_fd)
 
 
-def decode_command(ffmpeg: Ffmpeg) -> list[str]:
+def decode_command(ffmpeg: Ffmpeg, *, split: bool = False) -> list[str]:
     """The command that reads a recording on its standard input and writes PCM (s16le, 16 kHz, mono) to its output.
+
+    With `split` all its channels, interleaved.
 
     The recording comes as an open descriptor that can seek, for an mp4 may keep its index at the end. With `fd:` as the
     only protocol nothing that a file says can open anything; before ffmpeg 6 it takes `file:`, and then `DEMUXERS` alone
@@ -116,7 +119,16 @@ def decode_command(ffmpeg: Ffmpeg) -> list[str]:
         *(str(ffmpeg.path), "-nostdin", "-nostats", "-hide_banner", "-loglevel", "level+info", "-filter_threads", "1"),
         *("-protocol_whitelist", protocol, "-format_whitelist", DEMUXERS),
         *("-threads", "1", "-discard:v", "nokey", "-sn", "-dn", "-i", source),
-        *(*first_sound, "-af", FILTERS, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"),
+        *(
+            *first_sound,
+            "-af",
+            FILTERS.format(layout="" if split else ":channel_layouts=mono"),
+            "-c:a",
+            "pcm_s16le",
+            "-f",
+            "s16le",
+            "pipe:1",
+        ),
         # The picture goes nowhere, undecoded. But were it not asked for, MPEG-TS, MPEG-PS and Ogg would count time from
         # the first sound instead of from the first picture. The sound is there for files without a picture; a cover (`v`,
         # not `V`) is none, and one that is damaged would end it all.

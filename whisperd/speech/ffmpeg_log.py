@@ -19,6 +19,8 @@ _SELF = re.compile(r"^(?:file:/proc/self/fd/0|fd:)(?:: )?")
 _INPUT = re.compile(r"Input #0, (.+?), from ")
 _DURATION = re.compile(r"  Duration: (\d{1,9}):(\d\d):(\d\d\.\d{1,9})")
 _STREAM = re.compile(r" +Stream #0:\d+\S*: (Audio|Video): (.*)")
+_SAMPLES = re.compile(r"Stream #0:0\S*: Audio: pcm_s16le\b.*, (\d{1,9}) kb/s")
+KBITS_PER_CHANNEL = 256  # a second of 16 kHz in 16 bits
 _FIRST_SOUND = re.compile(r"-?\d{1,15}\.\d{1,9}")
 _CUT_OFF = re.compile(r"partial file|ended prematurely|[Pp]acket corrupt|corrupt input packet|growing file")
 _SAYS_NOTHING = re.compile(
@@ -34,6 +36,7 @@ class FfmpegLog:
         container: ffmpeg's name of the format; empty until the recording is open.
         audio: what the first sound track is; empty without one.
         audio_tracks, video_tracks: how many; cover pictures do not count.
+        channels: of the sound that comes out; 0 until that is known.
         promised_seconds: the length that the header states; None if it states none or ffmpeg only guessed it.
         first_sound_seconds: when the first sound comes, counted from the start of the container.
         errors: lines of level error or fatal.
@@ -51,6 +54,7 @@ class FfmpegLog:
         self.audio = ""
         self.audio_tracks = 0
         self.video_tracks = 0
+        self.channels = 0
         self.first_sound_seconds = 0.0
         self.errors = 0
         self.cause = ""
@@ -62,6 +66,7 @@ class FfmpegLog:
         self._stated_seconds: float | None = None
         self._guessed = False
         self._in_banner = False
+        self._in_output = False
         self._saw_first_sound = False
         self._rest = b""
 
@@ -108,6 +113,11 @@ class FfmpegLog:
     def _read_info(self, text: str) -> None:
         if self._in_banner:
             self._read_banner(text)
+        elif text.startswith("Output #"):
+            self._in_output = text.startswith("Output #0, s16le")
+        elif self._in_output and (found := _SAMPLES.search(text)):
+            self.channels = int(found[1]) // KBITS_PER_CHANNEL
+            self._in_output = False
         elif found := _INPUT.match(text):
             self.container = _shown(found[1])
             self._in_banner = True
@@ -120,6 +130,7 @@ class FfmpegLog:
     def _read_banner(self, text: str) -> None:
         if text.startswith(("Stream mapping:", "Output #")):
             self._in_banner = False
+            self._in_output = text.startswith("Output #0, s16le")
         elif self._stated_seconds is None and (found := _DURATION.match(text)):
             self._stated_seconds = int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
         elif found := _STREAM.match(text):

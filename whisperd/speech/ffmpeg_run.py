@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
 from whisperd.errors import EngineError, InputError, JobTimeout
+from whisperd.options import CHANNELS_MAX
 from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, ENVIRONMENT, SAMPLE_RATE, Ffmpeg, confine, decode_command
 from whisperd.speech.ffmpeg_log import FfmpegLog
 
@@ -42,11 +43,12 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How ffmpeg ended, how many bytes of samples it gave, and what it said."""
+    """How ffmpeg ended, how many bytes of samples it gave for each channel, and what it said."""
 
     status: int
     count: int
     log: FfmpegLog
+    channels: int = 1
 
 
 def run(ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, beat: Heartbeat) -> Run:
@@ -61,7 +63,7 @@ def run(ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, b
     os.lseek(recording, 0, os.SEEK_SET)  # `fd:` reads on from where the descriptor stands
     try:
         child = subprocess.Popen(
-            decode_command(ffmpeg),
+            decode_command(ffmpeg, split=options.channels == "split"),
             stdin=recording,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -75,7 +77,8 @@ def run(ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, b
         try:
             confine(child.pid, options.max_duration_seconds)
             count, log = _pump(child, sink, options, beat)
-            return Run(child.wait(options.stall_seconds), count, log)
+            channels = max(1, log.channels)
+            return Run(child.wait(options.stall_seconds), count // channels, log, channels)
         except subprocess.TimeoutExpired as error:
             child.kill()
             raise _stalled(options.stall_seconds) from error
@@ -102,9 +105,11 @@ def _pump(
                     selector.unregister(key.fileobj)
                 elif key.fileobj is child.stderr:
                     log.feed(data)
+                    if log.channels > CHANNELS_MAX:
+                        raise _too_many(log.channels)
                 else:
                     count += len(data)
-                    if count > most:
+                    if count > most * max(1, log.channels):
                         raise _too_long(options.max_duration_seconds)
                     sink.write(data)
             # Reading is life too: where a long picture has a short sound track, nothing comes out for minutes.
@@ -113,7 +118,7 @@ def _pump(
                 life, stalls_at = seen, time.monotonic() + options.stall_seconds
             elif time.monotonic() >= stalls_at:
                 raise _stalled(options.stall_seconds)
-            beat(count / BYTES_PER_SECOND)
+            beat(count / BYTES_PER_SECOND / max(1, log.channels))
     log.finish()
     return count, log
 
@@ -130,6 +135,11 @@ def _bytes_read(pid: int) -> int:
 def _too_long(limit_seconds: float) -> InputError:
     message = f"the recording is longer than {timedelta(seconds=int(limit_seconds))}"
     return InputError(message, hint="split it, or raise `media.max_duration_seconds`", code="too_long", stage=STAGE)
+
+
+def _too_many(channels: int) -> InputError:
+    message = f"the recording has {channels} channels; up to {CHANNELS_MAX} can be told apart"
+    return InputError(message, hint="use channels: mix", code="unsupported", stage=STAGE)
 
 
 def _stalled(seconds: float) -> JobTimeout:

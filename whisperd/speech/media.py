@@ -36,7 +36,7 @@ class Decoded:
     """What was made of a recording.
 
     Attributes:
-        samples: how many were written.
+        samples: how many were written for each channel.
         duration_seconds: their length, silence that was put in included.
         start_offset_seconds: silence before the first sound, because the sound starts after the container.
         promised_seconds: the length in the header; None if it states none.
@@ -44,6 +44,7 @@ class Decoded:
         sha256: of the recording's own bytes, hexadecimal.
         size_bytes: of the recording.
         errors: complaints of ffmpeg over damage that it went past.
+        channels: in the samples, which are interleaved; 1 unless channels are told apart.
     """
 
     samples: int
@@ -54,12 +55,13 @@ class Decoded:
     sha256: str
     size_bytes: int
     errors: int
+    channels: int = 1
 
 
 def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[float], None]) -> Decoded:
     """Write the first sound track of a recording as raw PCM: signed 16 bit little-endian, 16 kHz, mono.
 
-    Times in it are those that a player shows: a track that starts late, and a hole in a track, become silence. Damage
+    With `options.channels` split all its channels, interleaved. Times in it are those that a player shows: a track that starts late, and a hole in a track, become silence. Damage
     within a recording is passed over. Memory does not grow with its length.
 
     Args:
@@ -104,6 +106,7 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
         sha256=sha256,
         size_bytes=size,
         errors=ran.log.errors,
+        channels=ran.channels,
     )
 
 

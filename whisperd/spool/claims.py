@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.job import Signature, printable
-from whisperd.spool import names
+from whisperd.spool import names, pair
 from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
 from whisperd.spool.layout import LOCK
 
@@ -79,7 +79,9 @@ class Halves:
 
 
 def complete(layout: Layout, own: Folder, job: Job) -> None:
-    """Remove the upload's other name, if the claim was a link and an unlink (see `durable.move`) and cut off in between.
+    """Let the upload's ticket follow, and remove the upload's other name, where the claim was cut off before that.
+
+    It has another name if the claim was a link and an unlink (see `durable.move`).
 
     Raises:
         OSError: it cannot be told, or not be removed.
@@ -87,6 +89,7 @@ def complete(layout: Layout, own: Folder, job: Job) -> None:
     folders, file = names.split(job.name)
     try:
         with Folder(layout.inbox, folders) as inbox:
+            pair.take(job, inbox, file, own)
             if is_half_moved(own, job.original, inbox, file):
                 os.unlink(file, dir_fd=inbox.fd)
                 inbox.sync()

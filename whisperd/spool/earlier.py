@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A completed job: where its files are, how long its upload was and what became of it."""
+    """A completed job: where its files are, how long its upload was, what was asked and what became of it."""
 
     place: str
     size_bytes: int
     result: Result
+    options: dict[str, Any]  # what its profiles and tickets said
 
 
 def completed(layout: Layout) -> Iterator[Earlier | None]:
@@ -55,7 +56,8 @@ def standing(layout: Layout, place: str) -> Earlier | None:
                 output = names.output(file, kind)
                 if shown != printable("outbox/" + names.join(folders, output)) or not outbox.exists(output):
                     return None
-            return Earlier(place, int(document["size_bytes"]), _result(document, place))
+            options = dict(document.get("options") or {})
+            return Earlier(place, int(document["size_bytes"]), _result(document, place), options)
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         return None  # a person has edited it, or taken it away
 

@@ -57,6 +57,11 @@ def original(file: str) -> str:
     return "original" + (extension if extension[1:].isascii() and extension[1:].isalnum() else "")
 
 
+def ticket(file: str, suffix: str) -> str:
+    """What the own ticket of `file` is called beside it; `suffix` is `.yaml` or `.yml`."""
+    return fit(file, suffix)
+
+
 def fit(start: str, end: str) -> str:
     """`start + end`, shortened in the middle, and marked by a hash, where it would not fit into a directory entry.
 

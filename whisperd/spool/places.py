@@ -27,10 +27,10 @@ class Places:
         self._held: dict[str, frozenset[str]] = {}  # job id -> every path it may write
         self._holders: dict[str, str] = {}  # the same, path by path: thousands of jobs may be under way
 
-    def hold(self, job_id: str, place: str, formats: tuple[str, ...]) -> None:
+    def hold(self, job_id: str, place: str, formats: tuple[str, ...], ticket: str = "") -> None:
         """Remember that a job writes there, and nowhere else any more."""
         self.drop(job_id)
-        self._held[job_id] = paths = _paths(place, formats)
+        self._held[job_id] = paths = _paths(place, formats, ticket)
         self._holders.update(dict.fromkeys(paths, job_id))
 
     def drop(self, job_id: str) -> None:
@@ -39,8 +39,14 @@ class Places:
             if self._holders.get(path) == job_id:
                 del self._holders[path]
 
-    def choose(self, job_id: str, name: str, formats: tuple[str, ...]) -> str:
+    def choose(self, job_id: str, name: str, formats: tuple[str, ...], ticket: str = "") -> str:
         """The first place for `name` where nothing stands and no other job is going, held from now on.
+
+        Args:
+            job_id: who asks.
+            name: path relative to the inbox.
+            formats: of the transcripts.
+            ticket: the suffix of the job's own ticket, which will lie beside the original; empty: it has none.
 
         Raises:
             OSError: a folder cannot be read.
@@ -49,10 +55,10 @@ class Places:
         folders = self._free_folders(folders)
         for number in itertools.count(1):
             place = names.join(folders, names.numbered(file, number))
-            paths = _paths(place, formats)
+            paths = _paths(place, formats, ticket)
             is_held = any(self._holders.get(path, job_id) != job_id for path in paths)
             if not is_held and not any(self._is_taken(path, place) for path in paths):
-                self.hold(job_id, place, formats)
+                self.hold(job_id, place, formats, ticket)
                 return place
         raise AssertionError
 
@@ -106,10 +112,12 @@ class Places:
             return False
 
 
-def _paths(place: str, formats: tuple[str, ...]) -> frozenset[str]:
+def _paths(place: str, formats: tuple[str, ...], ticket: str) -> frozenset[str]:
     folders, file = names.split(place)
     outputs = {f"outbox/{names.join(folders, names.output(file, kind))}" for kind in formats}
-    return frozenset(outputs | {_sidecar_path(place), f"done/{place}", f"failed/{place}"})
+    ends = [place, names.join(folders, names.ticket(file, ticket))] if ticket else [place]
+    originals = {f"{room}/{end}" for room in ("done", "failed") for end in ends}
+    return frozenset(outputs | originals | {_sidecar_path(place)})
 
 
 def _sidecar_path(place: str) -> str:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from whisperd.job import Failure, Job, Result, Signature
+from whisperd.options import Order, OutputOptions, TranscribeOptions, VadOptions
 from whisperd.spool.durable import Folder, write
 
 JOB = "job.json"
@@ -27,9 +28,44 @@ def load_job(folder: Folder) -> Job | None:
     fields = _load(folder, JOB)
     try:
         signature = Signature(**fields.pop("signature"))
-        return Job(signature=signature, formats=tuple(fields.pop("formats")), **fields)
-    except (KeyError, TypeError):
+        order = _order(fields.pop("order", None))
+        ticket = fields.pop("ticket_signature", None)
+        return Job(
+            signature=signature,
+            formats=tuple(fields.pop("formats")),
+            order=order,
+            ticket_signature=None if ticket is None else Signature(**ticket),
+            **fields,
+        )
+    except (KeyError, TypeError, AttributeError):
         return None
+
+
+def _order(fields: dict[str, Any] | None) -> Order | None:
+    """An order as it was written, perhaps by an earlier release."""
+    if fields is None:
+        return None
+    vad = fields.pop("vad")
+    return Order(
+        transcribe=_value(TranscribeOptions, fields.pop("transcribe")),
+        output=_value(OutputOptions, fields.pop("output")),
+        vad=None if vad is None else _value(VadOptions, vad),
+        changes={key: _frozen(each) for key, each in fields.pop("changes").items()},
+        **{key: _frozen(each) for key, each in _known(Order, fields).items()},
+    )
+
+
+def _value(kind: Any, fields: dict[str, Any]) -> Any:
+    return kind(**{key: _frozen(each) for key, each in _known(kind, fields).items()})
+
+
+def _known(kind: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what this release no longer has."""
+    return {key: each for key, each in fields.items() if key in kind.__dataclass_fields__}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def load_result(folder: Folder) -> Result | None:

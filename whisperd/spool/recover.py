@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from whisperd.job import Failure, Job, Result, Signature, printable, utc_now
-from whisperd.spool import claims, notes, records, sidecar
+from whisperd.spool import claims, notes, pair, records, sidecar
 from whisperd.spool.durable import Folder, remove_tree
 from whisperd.spool.earlier import standing
 
@@ -53,7 +53,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
                 claims.complete(layout, own, job)
-                store.places.hold(job.id, job.place, job.formats)
+                store.places.hold(job.id, job.place, job.formats, job.ticket)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
                 elif (result := records.load_result(own)) and _still_holds(layout, result):
@@ -97,9 +97,10 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
     status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
     name = f"recovered-{job_id}{original.removeprefix('original')}"
     once = _retract(store.layout, job_id, name)
-    place = store.places.choose(job_id, name, ())
+    ticket = ".yaml" if own.exists(pair.TICKET) else ""
+    place = store.places.choose(job_id, name, (), ticket)
     now = utc_now()
-    job = Job(job_id, name, place, original, Signature.of(status), now, now)
+    job = Job(job_id, name, place, original, Signature.of(status), now, now, ticket=ticket)
     return job, Failure(
         "record_damaged",
         f"the record of this job was damaged; the file{once} is kept as {printable(name)}",

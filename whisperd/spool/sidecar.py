@@ -31,6 +31,8 @@ FIELDS = [
     "queue_position",
     "attempts",
     "profile",
+    "tickets",
+    "options",
     "model",
     "engine",
     "device",
@@ -65,6 +67,8 @@ def pending_upload(name: str, size_bytes: int | None, reason: str, *, now: str) 
         "progress": 0.0,
         "size_bytes": size_bytes,
         "attempts": 0,
+        "tickets": [],
+        "options": {},
         "outputs": {},
         "updated_at": now,
     }
@@ -108,6 +112,12 @@ def of_job(
         "started_at": job.started_at,
         "finished_at": now if ended else None,
     }
+    if job.order is not None:
+        document |= {
+            "profile": printable(job.order.profile) if job.order.profile else None,
+            "tickets": [printable(ticket) for ticket in job.order.tickets],
+            "options": job.order.changes,
+        }
     if result is not None:
         folders, file = names.split(result.duplicate_of or job.place)
         document |= {

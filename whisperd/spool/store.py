@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import ClaimLost
 from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
-from whisperd.spool import names, notes, pages, records, sidecar
+from whisperd.spool import names, notes, pages, pair, records, sidecar
 from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree, share
 from whisperd.spool.places import Places
@@ -25,6 +25,7 @@ from whisperd.spool.sidecars import Sidecars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from whisperd.options import Order, Ticket
     from whisperd.spool.layout import Layout
 
 OUTPUTS = "outputs"
@@ -43,7 +44,16 @@ class Store:
         self._sidecars = Sidecars(layout, self.places)
         self._halves = Halves(layout)
 
-    def claim(self, name: str, seen: Signature, formats: tuple[str, ...], *, created_at: str) -> Job:
+    def claim(
+        self,
+        name: str,
+        seen: Signature,
+        formats: tuple[str, ...],
+        *,
+        created_at: str,
+        order: Order | None = None,
+        ticket: Ticket | None = None,
+    ) -> Job:
         """Take one settled upload out of the inbox.
 
         Args:
@@ -51,6 +61,8 @@ class Store:
             seen: what the file was when it settled; anything else there now is not taken.
             formats: the transcripts that will be written, so that their names can be held.
             created_at: when the upload was first seen.
+            order: what is to be done with it, on record from now on.
+            ticket: its own, which goes along.
 
         Raises:
             ClaimLost: it changed or went away; let it settle again.
@@ -63,9 +75,11 @@ class Store:
         try:
             with Folder(self.layout.inbox, folders) as inbox:
                 expect(inbox, file, seen)
-                place = self.places.choose(job_id, name, formats)
+                suffix = ticket.suffix if ticket else ""
+                place = self.places.choose(job_id, name, formats, suffix)
                 original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
+                job = job.evolve(order=order, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
                 with work_or_full(self.layout) as work:
                     os.mkdir(job_id, 0o700, dir_fd=work.fd)
                 try:
@@ -78,6 +92,8 @@ class Store:
                         move(inbox, file, own, original)
                         failpoint("claim.after_move")
                         self._keep_or_return(own, original, inbox, file, seen)
+                        pair.take(job, inbox, file, own)
+                        failpoint("claim.after_ticket")
                 except BaseException:
                     self._halves.abandon(job)
                     raise
@@ -200,7 +216,7 @@ class Store:
             Folder(self.layout.job_directory(job.id)) as own,
             Folder(self.layout.inbox, folders, create=True) as inbox,
         ):
-            name = move_beside(own, job.original, inbox, file)
+            name = pair.give_back(own, job, inbox, file)
         failpoint("give_back.after_original")
         self._clear(job)
         return names.join(folders, name)
@@ -241,7 +257,7 @@ class Store:
                         move(outbox, names.output(file, kind), rendered, kind)
 
     def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
-        place = self.places.choose(job.id, job.name, job.formats)
+        place = self.places.choose(job.id, job.name, job.formats, job.ticket)
         if place == job.place:
             raise error  # what is in the way cannot be seen from here: again later, and not in a circle
         job = job.evolve(place=place)
@@ -251,8 +267,7 @@ class Store:
     def _retire(self, own: Folder, job: Job, room: str) -> None:
         folders, file = names.split(job.place)
         with Folder(self.layout.root / room, folders, create=True) as target:
-            if own.exists(job.original):
-                move(own, job.original, target, file)
+            pair.retire(own, job, target, file)
 
     def _clear(self, job: Job) -> None:
         self.places.drop(job.id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.job import Phase
 from whisperd.speech.windows import everything, windows
+from whisperd.worker.channels import tracks
 from whisperd.worker.steps import load
 
 if TYPE_CHECKING:
@@ -25,13 +26,19 @@ class Prepared:
     """A recording that can be transcribed.
 
     Attributes:
-        samples: shape (samples,), 16 kHz mono; a memory map, so that a long recording needs no more memory.
-        windows: start and end in samples.
+        samples: shape (samples,), 16 kHz mono, or (frames, channels) where channels are speakers; a memory map, so that
+            a long recording needs no more memory.
+        windows: start and end in samples, as if the channels came one after the other.
     """
 
     decoded: Decoded
     samples: npt.NDArray[np.int16]
     windows: list[tuple[int, int]]
+
+    def cut(self, start: int, end: int) -> npt.NDArray[np.int16]:
+        """The samples of a window."""
+        channel, start_there = divmod(start, len(self.samples))
+        return tracks(self.samples)[channel][start_there : start_there + end - start]
 
 
 def prepare(work: Work, detector: Detector, report: Callable[[Phase], None]) -> Prepared:
@@ -47,5 +54,9 @@ def prepare(work: Work, detector: Detector, report: Callable[[Phase], None]) -> 
     def beat(_: float) -> None:
         report(Phase.DECODING)
 
-    regions = detector.detect(samples, vad, beat) if vad else everything(samples, beat)
-    return Prepared(decoded, samples, [(window.start_sample, window.end_sample) for window in windows(regions)])
+    found = []
+    for channel, track in enumerate(tracks(samples)):
+        regions = detector.detect(track, vad, beat) if vad else everything(track, beat)
+        offset = channel * len(track)
+        found += [(offset + window.start_sample, offset + window.end_sample) for window in windows(regions)]
+    return Prepared(decoded, samples, found)

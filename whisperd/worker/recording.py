@@ -45,13 +45,15 @@ class Recording:
 
     Args:
         windows: start and end in samples, in order.
-        total: samples of the whole recording.
+        total: samples of the whole recording, of all its channels.
         language: as set for the job; None: it is voted for.
+        speakers: of the channels, which come one after the other; none where nobody is told apart.
     """
 
     windows: Sequence[tuple[int, int]]
     total: int
     language: str | None
+    speakers: tuple[str, ...] = ()
     votes: dict[str, float] = field(default_factory=dict)
     todo: collections.deque[Span] = field(init=False)
     _voters: set[int] = field(init=False)
@@ -113,22 +115,25 @@ class Recording:
 
     @property
     def processed_seconds(self) -> float:
-        """Audio seconds dealt with; the silence before a window counts with it, that at the end with the last one."""
+        """Audio seconds dealt with, a mean of the channels; the silence before a window counts with it, that at the end with the last one."""
         if len(self._finished) == len(self.windows):
-            return self.total / SAMPLE_RATE
+            return self._length / SAMPLE_RATE
         done = 0
         for index in self._finished:
             before = self.windows[index - 1][1] if index else 0
             done += self.windows[index][1] - before
-        return done / SAMPLE_RATE
+        return done / SAMPLE_RATE / max(1, len(self.speakers))
+
+    @property
+    def _length(self) -> int:
+        return self.total // max(1, len(self.speakers))
 
     def transcript(self) -> Transcript:
         """All text in the recording's own time."""
         pieces = [piece for index in range(len(self.windows)) for piece in self._pieces[index]]
-        end = self.total / SAMPLE_RATE
-        segments = tuple(
-            _moved(segment, span.start / SAMPLE_RATE, end) for span, decoded in pieces for segment in decoded.segments
-        )
+        segments = tuple(self._placed(segment, span) for span, decoded in pieces for segment in decoded.segments)
+        if self.speakers:
+            segments = tuple(sorted(segments, key=lambda segment: segment.start))
         return Transcript(
             text="".join(segment.text for segment in segments),
             segments=segments,
@@ -136,6 +141,11 @@ class Recording:
             language_probability=self._certainty(),
             quality=self._quality([decoded for _, decoded in pieces], segments),
         )
+
+    def _placed(self, segment: Segment, span: Span) -> Segment:
+        channel, start = divmod(span.start, self._length)
+        placed = _moved(segment, start / SAMPLE_RATE, self._length / SAMPLE_RATE)
+        return dataclasses.replace(placed, speaker=self.speakers[channel]) if self.speakers else placed
 
     def _certainty(self) -> float | None:
         whole = sum(self.votes.values())

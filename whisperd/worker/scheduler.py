@@ -25,6 +25,7 @@ from whisperd.engine.base import AudioWindow
 from whisperd.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.worker.channels import speakers
 from whisperd.worker.journal import Journal
 from whisperd.worker.memory import device_bytes
 from whisperd.worker.prepare import Prepared, prepare
@@ -151,7 +152,8 @@ class Scheduler:
         except (OSError, SpoolFull) as error:
             self._fail(task, error)
             return
-        task.recording = Recording(prepared.windows, len(prepared.samples), transcribe.language)
+        names = speakers(prepared.samples, task.work.options.media.speakers)
+        task.recording = Recording(prepared.windows, prepared.samples.size, transcribe.language, names)
         self._report(task, force=True)
 
     def _made_from(self, work: Work, prepared: Prepared) -> dict[str, Any]:
@@ -174,7 +176,7 @@ class Scheduler:
                     self._finish(task)
                 continue
             assert task.prepared is not None
-            audio = task.prepared.samples[span.start : span.end].copy()  # torch warns of memory that it may not write
+            audio = task.prepared.cut(span.start, span.end).copy()  # torch warns of memory that it may not write
             window = AudioWindow(audio, task.work.options.transcribe, span.language)
             try:
                 task.tickets[self._engine.submit(window)] = span

@@ -20,6 +20,7 @@ from whisperd.output import formats, page
 from whisperd.speech.media import Decoded, decode
 from whisperd.speech.peaks import peaks
 from whisperd.spool.durable import Folder, failpoint, is_transient, remedy, remove_tree, write
+from whisperd.worker.channels import apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ def disk_errors() -> Iterator[None]:
 
 
 def load(work: Work, report: Callable[[Phase], None]) -> tuple[Decoded, npt.NDArray[np.int16]]:
-    """Decode the recording into the job's directory.
+    """Decode the recording into the job's directory; channels that are speakers make its samples (frames, channels).
 
     Raises:
         JobError: the recording is at fault.
@@ -63,7 +64,7 @@ def load(work: Work, report: Callable[[Phase], None]) -> tuple[Decoded, npt.NDAr
         decoded = decode(work.source, samples, work.options.media, lambda _: report(Phase.DECODING))
         _make_durable(work.source)
         failpoint("worker.after_samples")
-        return decoded, _samples(work)
+        return decoded, apart(_samples(work), decoded.channels)
 
 
 def _samples(work: Work) -> npt.NDArray[np.int16]:

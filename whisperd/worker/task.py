@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from whisperd.errors import WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.worker.channels import speakers, together, tracks
 from whisperd.worker.memory import device_bytes
 from whisperd.worker.steps import load, render
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from whisperd.engine.base import Engine
+    from whisperd.transcript import Transcript
 
 HEARTBEAT_SECONDS = 0.25  # at most so often
 
@@ -88,9 +90,17 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
     decoded, samples = load(work, report)
     duration = decoded.duration_seconds
     report(Phase.TRANSCRIBING, 0.0, duration)
-    transcript = engine.transcribe(
-        samples, work.options.transcribe, lambda done: report(Phase.TRANSCRIBING, done, duration)
-    )
+    parts = tracks(samples)
+    transcripts: list[Transcript] = []
+    for part in parts:
+        before = len(transcripts) * duration
+
+        def tell(done: float, before: float = before) -> None:
+            report(Phase.TRANSCRIBING, (before + done) / len(parts), duration)
+
+        transcripts.append(engine.transcribe(part, work.options.transcribe, tell))
+    names = speakers(samples, work.options.media.speakers)
+    transcript = together(transcripts, names) if names else transcripts[0]
     report(Phase.PUBLISHING, duration, duration)
     outputs = render(work, transcript, engine.info)
     return Result(

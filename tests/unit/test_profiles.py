@@ -1,0 +1,122 @@
+"""From configuration, profiles and tickets to an order."""
+
+import pytest
+
+from whisperd import config
+from whisperd.errors import ConfigError, InputError
+from whisperd.options import Ticket
+from whisperd.profiles import matches, models, resolve
+
+
+def settings(**changes):
+    return config.validate(changes, source="test")
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "matched"),
+    [
+        ("french/**", "french/a.mp3", True),
+        ("french/**", "french/x/y/a.mp3", True),
+        ("french/**", "frenchman/a.mp3", False),
+        ("french/**", "x/french/a.mp3", False),
+        ("french/*", "french/a.mp3", True),
+        ("french/*", "french/x/a.mp3", False),
+        ("**/french/**", "x/y/french/a.mp3", True),
+        ("**/french/**", "french/a.mp3", True),
+        ("**/*.mp3", "a.mp3", True),
+        ("*.mp3", "x/a.mp3", False),
+        ("a?.[mp3]", "ab.[mp3]", True),
+        ("**", "x/\udcff\n.mp3", True),
+    ],
+)
+def test_globs_are_those_of_a_path(glob, name, matched):
+    """`*` stays within a folder, `**` goes through any; everything else is itself."""
+    assert matches(glob, name) is matched
+
+
+def test_a_vocabulary_reaches_every_window_in_the_way_of_the_engine():
+    """As hotwords where there are any, else before the prompt, which is then carried."""
+    changes = {"transcription": {"vocabulary": ["Åsa", "Bodø"], "initial_prompt": "Hello."}}
+
+    whisper = resolve(settings(**changes), "a").transcribe
+    faster = resolve(settings(engine="faster-whisper", **changes), "a").transcribe
+
+    assert (whisper.initial_prompt, whisper.carry_initial_prompt, whisper.hotwords) == ("Åsa, Bodø. Hello.", True, None)
+    assert (faster.initial_prompt, faster.carry_initial_prompt, faster.hotwords) == ("Hello.", False, "Åsa, Bodø")
+
+
+def test_hotwords_and_vocabulary_add_up():
+    """For faster-whisper, which has both."""
+    changes = {"engine": "faster-whisper", "transcription": {"hotwords": "one two", "vocabulary": ["three"]}}
+
+    assert resolve(settings(**changes), "a").transcribe.hotwords == "one two, three"
+
+
+@pytest.mark.parametrize("output", [{"max_line_width": 42}, {"max_words_per_line": 3}, {"highlight_words": True}])
+def test_subtitles_that_are_shaped_have_words(output):
+    """Shaping does nothing without times of words, and nobody should have to know that."""
+    assert resolve(settings(output=output), "a").transcribe.word_timestamps
+
+
+def test_profiles_that_do_not_go_together_fail_the_upload():
+    """Each is right by itself; together they are not, and which would be left out is not ours to guess."""
+    both = settings(profiles={"**": {"beam_size": 5, "patience": 2.0}, "a/**": {"beam_size": None}})
+
+    with pytest.raises(
+        InputError, match=r"profiles \*\*, a/\*\* do not go together: patience: needs beam_size"
+    ) as caught:
+        resolve(both, "a/x.mp3")
+
+    assert caught.value.job_code == "bad_options"
+    assert resolve(both, "b/x.mp3").transcribe.patience == 2.0
+
+
+def test_everything_that_is_wrong_with_a_ticket_is_said_at_once():
+    """In the order of its lines; a rule between two keys is told at the one that breaks it."""
+    ticket = Ticket(
+        "a.yaml",
+        values={"patience": 1.0, "task": "sing", "formats": ("txt", "pdf"), "speakers": ("a\nb",)},
+        lines={"patience": 1, "task": 2, "formats": 3, "speakers": 4},
+    )
+    with pytest.raises(InputError) as caught:
+        resolve(settings(tickets={"allow": ["patience", "task", "formats", "speakers"]}), "a", [ticket])
+
+    said = caught.value.message.removeprefix("ticket a.yaml: ").split("; ")
+    assert [reason.split(": ")[:2] for reason in said] == [
+        ["line 1", "patience"], ["line 2", "task"], ["line 3", "formats.1"], ["line 4", "speakers.0"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["initial_prompt", "vocabulary"])
+def test_a_prompt_holds_no_words_that_steer_the_model(key):
+    """openai-whisper's tokenizer raises on them, in the middle of a batch."""
+    value = "<|endoftext|>" if key == "initial_prompt" else ("<|nospeech|>",)
+
+    with pytest.raises(InputError, match=f"{key}.*must not hold"):
+        resolve(settings(), "a", [Ticket("a.yaml", values={key: value})])
+
+
+def test_the_models_are_those_that_the_configuration_names():
+    """Each once, the usual one first."""
+    named = settings(profiles={"a/**": {"model": "turbo"}, "b/**": {"model": "base"}, "c/**": {"model": "turbo"}})
+
+    assert models(named) == ("base", "turbo")
+
+
+def test_problems_of_profiles_are_told_beside_those_of_other_sections():
+    """One look at the file mends all of it."""
+    with pytest.raises(ConfigError) as caught:
+        settings(pool={"workers": 0}, profiles={"/a": {}, "b/**": {"model": ""}, "c/**": {"vad.threshold": 2}})
+
+    assert [problem.split(": ")[0] for problem in caught.value.problems] == [
+        "pool.workers", "profiles./a", "profiles.b/**.model", "profiles.c/**.vad.threshold",
+    ]  # fmt: skip
+
+
+def test_no_key_of_a_ticket_can_talk_to_a_terminal_or_fill_the_log():
+    """It is shown escaped and cut."""
+    with pytest.raises(InputError) as caught:
+        resolve(settings(), "a", [Ticket("a.yaml", values={"\x1b[2J" + "x" * 5000: 1})])
+
+    assert "\\x1b[2J" in caught.value.message
+    assert len(caught.value.message) < 200

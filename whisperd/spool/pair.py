@@ -1,0 +1,75 @@
+"""An original and its own ticket, which go together from room to room.
+
+Into a job's directory the original goes first, out of it last: a directory without an original is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+from whisperd.job import Signature
+from whisperd.spool import names
+from whisperd.spool.durable import is_half_moved, move
+
+if TYPE_CHECKING:
+    from whisperd.job import Job
+    from whisperd.spool.durable import Folder
+
+TICKET = "ticket"
+
+
+def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
+    """Let a ticket follow its upload into the job's directory; one that was changed since it was read stays where it is.
+
+    It has been read, so that nothing depends on it any more: where it cannot be moved it is left. May be repeated.
+    """
+    if not job.ticket:
+        return
+    name = file + job.ticket
+    with contextlib.suppress(OSError):
+        if own.exists(TICKET):
+            if is_half_moved(own, TICKET, inbox, name):
+                os.unlink(name, dir_fd=inbox.fd)
+                inbox.sync()
+        elif Signature.of(os.stat(name, dir_fd=inbox.fd, follow_symlinks=False)) == job.ticket_signature:
+            move(inbox, name, own, TICKET)
+
+
+def retire(own: Folder, job: Job, target: Folder, file: str) -> None:
+    """Move ticket and original to where the job ends; may be repeated from any point it was cut off at.
+
+    Raises:
+        FileExistsError: a name is taken; both are where they were.
+    """
+    if not own.exists(job.original):
+        return
+    ticket = names.ticket(file, job.ticket)
+    has_ticket = bool(job.ticket) and own.exists(TICKET)
+    if has_ticket:
+        move(own, TICKET, target, ticket)
+    try:
+        move(own, job.original, target, file)
+    except FileExistsError:
+        if has_ticket:
+            move(target, ticket, own, TICKET)
+        raise
+
+
+def give_back(own: Folder, job: Job, inbox: Folder, file: str) -> str:
+    """Move both back to the first name in the inbox that is free for both, like `file`, `file-2`; returns that."""
+    for number in itertools.count(1):
+        name = names.numbered(file, number)
+        if job.ticket and inbox.exists(names.ticket(name, job.ticket)) and own.exists(TICKET):
+            continue
+        try:
+            retire(own, job, inbox, name)
+        except FileExistsError:
+            continue
+        except OSError:
+            if own.exists(job.original):
+                raise  # else it is there, only perhaps not for good after a power cut
+        return name
+    raise AssertionError
