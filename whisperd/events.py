@@ -90,7 +90,7 @@ class UploadStalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class UploadGivenBack(Event):
-    """A recording was changed while it was transcribed: it lies in the inbox again, under `name`, without a transcript."""
+    """A recording was changed after it was taken: it lies in the inbox again, under `name`, without a transcript."""
 
     job: Job
     name: str

@@ -147,6 +147,18 @@ def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
         assert daemon.exit_status == 0
 
 
+@pytest.mark.parametrize("point", ["claim.after_move", "claim.after_ticket"])
+def test_an_upload_that_was_refused_as_it_was_taken_fails_though_the_daemon_is_killed(root, point):
+    """For the same reason, whatever the next daemon would say of it: it is on record before the upload moves."""
+    sha256 = digest(tone(root / "inbox" / NAME, seconds=0.3))
+    kill_at(root, point, {"profiles": {"**": {"beam_size": 5, "patience": 2.0}, "b/**": {"beam_size": None}}})
+
+    daemon = work_off(root)
+
+    assert_failed(daemon, sha256, "bad_options", attempts=0)
+    assert "do not go together" in daemon.sidecar(NAME)["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("chain", "settings"),
     [

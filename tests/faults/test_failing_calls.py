@@ -100,19 +100,23 @@ class Life:
     def claim(self):
         for _ in range(PATIENCE):
             try:
-                for job in self.spool.store.settle_claims():
-                    self.jobs.receive(job)
+                for job, failure in self.spool.store.settle_claims():
+                    self.receive(job, failure)
                 seen = self.spool.seen(NAME)
             except FileNotFoundError:
                 return
             except (OSError, SpoolFull):
                 continue
+            failure = FAILURE if self.act is reject else None
             try:
-                job = self.spool.store.claim(NAME, seen, ("txt", "json"), created_at=SEEN_AT)
+                job = self.spool.store.claim(NAME, seen, ("txt", "json"), created_at=SEEN_AT, failure=failure)
             except (SpoolFull, ClaimLost):
                 continue
-            self.jobs.receive(job)
+            self.receive(job, failure)
             return
+
+    def receive(self, job, failure):
+        self.jobs.receive(job) if failure is None else self.jobs.reject(job, failure, self.now)
 
     def work(self):
         for _ in range(PATIENCE):
@@ -147,7 +151,16 @@ def give_back(life, job, now):
     finish(life, job, now, more=b" and more")
 
 
-ENDS = {"finish": (finish, "completed"), "fail": (fail, "failed"), "give_back": (give_back, "completed")}
+def reject(life, job, now):
+    raise AssertionError("it was refused as it was taken, and is worked on")
+
+
+ENDS = {
+    "finish": (finish, "completed"),
+    "fail": (fail, "failed"),
+    "give_back": (give_back, "completed"),
+    "reject": (reject, "failed"),
+}
 
 
 def restarted(spool, act):
@@ -176,7 +189,7 @@ def story(root, faults, act, when):
     uploads = {NAME: life.content}
     problems += check_spool(root, uploads, settled=False)
     problems += [f"{path} is stuck until a restart" for path in (root / ".work").glob("*/original*")]
-    restarted(spool, fail if act is fail else finish)
+    restarted(spool, act if act in {fail, reject} else finish)
     problems += check_spool(root, uploads)
     return problems
 

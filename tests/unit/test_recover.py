@@ -1,5 +1,6 @@
 """What a daemon that died left in `.work`, and what becomes of each piece."""
 
+import dataclasses
 import os
 
 import pytest
@@ -78,6 +79,62 @@ def test_an_end_that_was_reached_is_swept_up(spool):
     assert summary(spool.restart()) == (0, 0, 0, 1)
     assert spool.jobs() == set()
     assert spool.files("done") == {"a.mp3": b"a.mp3"}
+
+
+def written_on(path):
+    with path.open("ab") as file:
+        file.write(b" and more")
+
+
+def replaced_by_symlink(path):
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+def replaced_by_a_copy(path):
+    content, status = path.read_bytes(), path.stat()
+    path.rename(path.with_name("kept"))  # so that its number is not used again
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [written_on, replaced_by_symlink, replaced_by_a_copy], ids=lambda act: act.__name__)
+def test_what_is_not_what_had_settled_goes_back_to_the_inbox(spool, change):
+    """The daemon may have died between the rename and its look at what the rename had brought."""
+    job = spool.take("b/a.mp3")
+    change(own(spool, job) / job.original)
+    recovery = spool.restart()
+
+    assert (summary(recovery), recovery.returned) == ((0, 0, 0, 0), [(job, "b/a.mp3")])
+    assert os.path.lexists(spool.layout.inbox / "b/a.mp3")
+    assert spool.jobs() == set()
+
+
+def test_what_changed_after_a_worker_had_it_is_queued(spool):
+    """It is compared with what the worker read, which is on record since."""
+    job = spool.store.start(spool.take("a.mp3"))
+    written_on(own(spool, job) / job.original)
+
+    assert spool.restart().queued == [job]
+
+
+def test_files_that_a_remount_has_numbered_anew_are_what_they_were(spool):
+    """Size and time tell; else every waiting job went back to the inbox after a boot."""
+    job = spool.take("a.mp3")
+    before = dataclasses.replace(job.signature, device=job.signature.device + 1, inode=job.signature.inode + 1)
+    job = spool.store.record(job.evolve(signature=before))
+
+    assert spool.restart().queued == [job]
+
+
+def test_what_cannot_go_back_is_queued(spool):
+    """A worker finds out what it is; one upload must not keep the daemon from starting."""
+    job = spool.take("b/a.mp3")
+    written_on(own(spool, job) / job.original)
+    (spool.layout.inbox / "b").rmdir()
+    (spool.layout.inbox / "b").write_bytes(b"a stranger's")
+
+    assert spool.restart().queued == [job]
 
 
 def test_a_job_with_a_result_is_published(spool):

@@ -10,7 +10,7 @@ from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.job import Phase, Progress
-from whisperd.spool import names, pair, records, sidecars, store
+from whisperd.spool import names, pair, records, sidecars, store, transcripts
 from whisperd.spool.durable import Folder
 
 OTHER_GROUP = 54321
@@ -49,7 +49,8 @@ def everything(spool):
 def at(monkeypatch, **acts):
     """Let somebody act in the middle of a transition: failpoint, with `__` for its dot -> what he does the first time."""
     waiting = {name.replace("__", "."): act for name, act in acts.items()}
-    monkeypatch.setattr(store, "failpoint", lambda reached: waiting.pop(reached, lambda: None)())
+    for module in (store, transcripts):
+        monkeypatch.setattr(module, "failpoint", lambda reached: waiting.pop(reached, lambda: None)())
     return waiting
 
 
@@ -190,6 +191,42 @@ def test_what_is_swapped_in_while_it_is_claimed_is_given_back(spool, monkeypatch
     assert spool.jobs() == set()
 
 
+def interrupted(code):
+    """A step that an error of the disk cuts off."""
+    raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("swap", [replaced_by_symlink, replaced_by_file], ids=lambda swap: swap.__name__)
+def test_what_is_swapped_in_while_a_claim_is_cut_off_is_given_back(spool, monkeypatch, swap):
+    """It could not be looked at after the rename, so it is when the claim is brought to its end."""
+    path = spool.upload("a.mp3")
+    seen = spool.seen("a.mp3")
+    at(
+        monkeypatch,
+        claim__after_record=lambda: (path.unlink(), swap(path)),
+        claim__after_move=lambda: interrupted(errno.EIO),
+    )
+    with pytest.raises(SpoolFull):
+        spool.store.claim("a.mp3", seen, FORMATS, created_at=SEEN_AT)
+    assert not os.path.lexists(path)
+
+    assert spool.store.settle_claims() == []
+    assert os.path.lexists(path)
+    assert spool.jobs() == set()
+
+
+@pytest.mark.parametrize("failure", [None, FAILURE], ids=["good", "refused"])
+def test_a_claim_that_was_cut_off_is_brought_to_its_end(spool, monkeypatch, failure):
+    """With the failure for which the upload was taken, if there was one."""
+    spool.upload("a.mp3")
+    at(monkeypatch, claim__after_move=lambda: interrupted(errno.EIO))
+    with pytest.raises(SpoolFull):
+        spool.store.claim("a.mp3", spool.seen("a.mp3"), FORMATS, created_at=SEEN_AT, failure=failure)
+
+    ((job, found),) = spool.store.settle_claims()
+    assert (job.name, found) == ("a.mp3", failure)
+
+
 def test_what_is_given_back_overwrites_nothing(spool, monkeypatch):
     """Somebody may have uploaded the name once more by then."""
     path = spool.upload("a.mp3", b"settled")
@@ -270,7 +307,7 @@ def test_an_attempt_is_counted_on_disk_before_the_work_starts(spool):
 
 def test_a_job_that_is_given_back_has_spent_no_attempt(spool):
     """A shutdown is not its fault."""
-    job = spool.store.release(spool.store.start(spool.take("a.mp3")))
+    job = spool.store.record(spool.store.start(spool.take("a.mp3")).given_back())
 
     assert (job.attempts, job.suspect) == (0, False)
     assert spool.restart().queued == [job]
@@ -278,7 +315,7 @@ def test_a_job_that_is_given_back_has_spent_no_attempt(spool):
 
 def test_a_job_that_is_tried_again_has_spent_one(spool):
     """But nobody suspects it of having killed the daemon."""
-    job = spool.store.retry(spool.store.start(spool.take("a.mp3")))
+    job = spool.store.record(spool.store.start(spool.take("a.mp3")).failed_once())
 
     assert (job.attempts, job.suspect) == (1, False)
     assert spool.restart().queued == [job]
@@ -483,7 +520,7 @@ def test_an_end_that_could_not_be_written_is_written_by_calling_again(spool, mon
     write_down = (
         (lambda: spool.store.finish(job, rendered)) if end == "done" else (lambda: spool.store.fail(job, FAILURE))
     )
-    module = pair if end == "failed" else store
+    module = pair if end == "failed" else transcripts
     breaking(monkeypatch, call, code, sidecars if call == "write" else module)
 
     with pytest.raises(OSError):
@@ -515,7 +552,7 @@ def test_what_stands_in_the_way_and_cannot_be_seen_does_not_keep_the_daemon_in_a
     def refuse(*arguments):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
-    monkeypatch.setattr(store, "move", refuse)
+    monkeypatch.setattr(transcripts, "move", refuse)
 
     with pytest.raises(FileExistsError):
         spool.store.finish(job, rendered)

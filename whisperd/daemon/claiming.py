@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from whisperd.daemon.room import Room
     from whisperd.intake.inbox import Inbox
     from whisperd.intake.upload import Upload
+    from whisperd.job import Failure, Job
     from whisperd.spool.store import Store
 
 CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn
@@ -55,6 +56,7 @@ class Claiming:
         """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""
         try:
             asked = ask(config, upload.name)
+            failure = upload.failure or asked.failure
             job = self._store.claim(
                 upload.name,
                 upload.signature,
@@ -62,6 +64,7 @@ class Claiming:
                 created_at=utc_now(now - upload.first_seen),
                 order=asked.order,
                 ticket=asked.own,
+                failure=failure,
             )
         except ClaimLost:
             self._inbox.see_again(upload.name, now)
@@ -74,12 +77,15 @@ class Claiming:
         else:
             self._room.resume()
             self._inbox.claimed(upload.name)
-            self._emit(events.JobClaimed(job, now - upload.first_seen))
-            if failure := upload.failure or asked.failure:
-                self._jobs.reject(job, failure, now)
-            else:
-                self._jobs.receive(job)
+            self._receive(job, failure, now - upload.first_seen, now)
         return True
+
+    def _receive(self, job: Job, failure: Failure | None, waited_seconds: float, now: float) -> None:
+        self._emit(events.JobClaimed(job, waited_seconds))
+        if failure:
+            self._jobs.reject(job, failure, now)
+        else:
+            self._jobs.receive(job)
 
     def _settle(self, now: float) -> bool:
         """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
@@ -88,8 +94,7 @@ class Claiming:
         except SpoolFull as error:
             self._room.pause(error, now)
             return False
-        for job in jobs:
+        for job, failure in jobs:
             self._inbox.claimed(job.name)
-            self._emit(events.JobClaimed(job, 0.0))
-            self._jobs.receive(job)
+            self._receive(job, failure, 0.0, now)
         return True

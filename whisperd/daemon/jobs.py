@@ -93,6 +93,8 @@ class Jobs:
     def restore(self, recovery: Recovery, now: float) -> None:
         """Take up what an earlier daemon left."""
         self._refresh_at = now + REFRESH_SECONDS
+        for job, name in recovery.returned:
+            self._emit(events.UploadGivenBack(job, name))
         for job, result in recovery.to_finish:
             self._end(job, result, now)
         for job, failure in recovery.to_fail:

@@ -108,10 +108,6 @@ class Pool:
         """A job waits: workers that were unloaded for idleness come back."""
         self._unloaded.clear()
 
-    def is_booting(self) -> bool:
-        """Whether a worker is still loading its model."""
-        return any(child.state is State.BOOTING for child in self._children.values())
-
     def assign(self, child: Child, work: Work, now: float) -> None:
         """Give a job to a worker; its deadline grows once the length of the audio is known."""
         child.assign(work, now, self._options.deadline_seconds)

@@ -1,4 +1,4 @@
-"""Signals and other threads' wake-ups, made readable: all work happens in the loop, none in a handler."""
+"""Signals, made readable: all work happens in the loop, none in a handler."""
 
 from __future__ import annotations
 
@@ -37,11 +37,6 @@ class Signals:
     def fileno(self) -> int:
         """Readable when there is something to `drain`."""
         return self._read
-
-    def wake(self) -> None:
-        """Make the loop look again; callable from any thread."""
-        with contextlib.suppress(BlockingIOError, OSError):  # a full pipe wakes it anyway, a closed one needs not
-            os.write(self._write, b"\0")
 
     def drain(self) -> list[signal.Signals]:
         """The signals that came since the last call."""

@@ -66,7 +66,7 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return (
                 logging.WARNING,
                 "give_back",
-                f"{printable(name)}: changed while it was transcribed; the result is void, the file settles again in the inbox",
+                f"{printable(name)}: changed after it was taken; it gets no transcript now, and settles again in the inbox",
             )
         case events.WatchRearmed(reason):
             return logging.WARNING, "rearm", f"the inbox is watched afresh: {reason}"

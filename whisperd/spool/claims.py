@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.job import Signature, printable
-from whisperd.spool import names, pair
+from whisperd.spool import names, pair, records
 from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
 from whisperd.spool.layout import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.job import Job
+    from whisperd.job import Failure, Job
     from whisperd.spool.layout import Layout
 
 
@@ -57,8 +57,8 @@ class Halves:
         else:
             self._jobs.append(job)
 
-    def settle(self) -> tuple[Job, bool] | None:
-        """The next claim that could be told, and whether it was made; None when there is no other.
+    def settle(self) -> tuple[Job, bool, Failure | None] | None:
+        """The next claim that could be told, whether it was made, and for which failure; None when there is no other.
 
         Raises:
             OSError: it still cannot be told.
@@ -67,15 +67,38 @@ class Halves:
             return None
         job = self._jobs[0]
         with Folder(self._layout.work) as work:
-            is_made = False
+            is_made, failure = False, None
             with contextlib.suppress(FileNotFoundError), Folder(self._layout.work, (job.id,)) as own:
                 is_made = own.exists(job.original)
                 if is_made:
                     complete(self._layout, own, job)
+                    failure = records.load_failure(own)
+                    is_made = failure is not None or is_what_settled(own, job) or not self._gave_back(own, job)
             if not is_made:
                 remove_tree(work, job.id)
         self._jobs.popleft()
-        return job, is_made
+        return job, is_made, failure
+
+    def _gave_back(self, own: Folder, job: Job) -> bool:
+        folders, file = names.split(job.name)
+        with contextlib.suppress(OSError), Folder(self._layout.inbox, folders, create=True) as inbox:
+            pair.give_back(own, job, inbox, file)
+            return True
+        return False
+
+
+def is_what_settled(own: Folder, job: Job) -> bool:
+    """Whether the original is the file that had settled, which a claim that was cut off has not made sure of.
+
+    As far as that can be told: devices and inodes may be numbered anew by the next mount.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status, seen = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False), job.signature
+    is_same_inode = status.st_dev != seen.device or seen.inode in {0, status.st_ino}
+    is_unchanged = (status.st_size, status.st_mtime_ns) == (seen.size, seen.mtime_ns)
+    return stat.S_ISREG(status.st_mode) and is_same_inode and is_unchanged
 
 
 def complete(layout: Layout, own: Folder, job: Job) -> None:

@@ -27,6 +27,7 @@ class Recovery:
     queued: list[Job] = field(default_factory=list)
     to_finish: list[tuple[Job, Result]] = field(default_factory=list)
     to_fail: list[tuple[Job, Failure]] = field(default_factory=list)
+    returned: list[tuple[Job, str]] = field(default_factory=list)  # and their names in the inbox
     removed: int = 0
 
 
@@ -34,8 +35,9 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
     """Read `.work`; nothing of a user's is removed.
 
     A directory without an original is a claim that never happened or an end that was reached: it goes. One with a result
-    or a failure on record was being published: that is done again. Anything else is queued in the order of its claim,
-    marked as a suspect if it was running; one that was running `max_attempts` times fails.
+    or a failure on record was being published: that is done again. One that no worker has had and that is not what had
+    settled goes back to the inbox. Anything else is queued in the order of its claim, marked as a suspect if it was
+    running; one that was running `max_attempts` times fails.
     """
     found = Recovery()
     layout = store.layout
@@ -60,6 +62,8 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                     found.to_finish.append((job, result))
                 elif job.attempts >= max_attempts:
                     found.to_fail.append((job, crashed_too_often(job)))
+                elif (name := _returned(store, own, job)) is not None:
+                    found.returned.append((job, name))
                 else:
                     found.queued.append(job)
     found.queued.sort(key=lambda job: (job.claimed_at, job.id))
@@ -75,6 +79,15 @@ def crashed_too_often(job: Job) -> Failure:
         retryable=True,
         stage="transcribing",
     )
+
+
+def _returned(store: Store, own: Folder, job: Job) -> str | None:
+    """The name in the inbox under which an upload settles again that was swapped or changed as it was taken, if it was."""
+    if job.started_at is not None or claims.is_what_settled(own, job):
+        return None  # of what a worker had, `start` has written down what it was
+    with contextlib.suppress(OSError):
+        return store.give_back(job)
+    return None
 
 
 def _still_holds(layout: Layout, result: Result) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd.errors import ClaimLost
 from whisperd.job import Failure, Job, Progress, Result, Signature, printable, utc_now
-from whisperd.spool import names, notes, pages, pair, records, sidecar
+from whisperd.spool import names, notes, pair, records, sidecar, transcripts
 from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
-from whisperd.spool.durable import Folder, failpoint, move, remove_tree, share
+from whisperd.spool.durable import Folder, failpoint, move, remove_tree
 from whisperd.spool.places import Places
 from whisperd.spool.sidecars import Sidecars
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from whisperd.options import Order, Ticket
     from whisperd.spool.layout import Layout
 
-OUTPUTS = "outputs"
 # Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
 Announce = Callable[[Job, dict[str, Any], Result | Failure], None]
 IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody put something there since the place was chosen
@@ -53,6 +52,7 @@ class Store:
         created_at: str,
         order: Order | None = None,
         ticket: Ticket | None = None,
+        failure: Failure | None = None,
     ) -> Job:
         """Take one settled upload out of the inbox.
 
@@ -63,6 +63,7 @@ class Store:
             created_at: when the upload was first seen.
             order: what is to be done with it, on record from now on.
             ticket: its own, which goes along.
+            failure: why it fails at once, on record before it moves: `fail` is to follow, after a crash too.
 
         Raises:
             ClaimLost: it changed or went away; let it settle again.
@@ -88,6 +89,8 @@ class Store:
                     failpoint("claim.after_directory")
                     with Folder(self.layout.job_directory(job_id)) as own:
                         records.save(own, records.JOB, job)
+                        if failure:
+                            records.save(own, records.FAILURE, failure)
                         failpoint("claim.after_record")
                         move(inbox, file, own, original)
                         failpoint("claim.after_move")
@@ -113,8 +116,10 @@ class Store:
         move_beside(own, original, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
-    def settle_claims(self) -> list[Job]:
+    def settle_claims(self) -> list[tuple[Job, Failure | None]]:
         """Bring the claims to their end that an I/O error cut off in the middle; the jobs that came of it.
+
+        Each with the failure that it was claimed for, if any.
 
         Raises:
             SpoolFull: it still cannot be told what became of one; nothing else can be claimed.
@@ -122,9 +127,9 @@ class Store:
         jobs = []
         try:
             while settled := self._halves.settle():
-                job, is_made = settled
+                job, is_made, failure = settled
                 if is_made:
-                    jobs.append(job)
+                    jobs.append((job, failure))
                 else:
                     self.places.drop(job.id)
         except OSError as error:
@@ -139,18 +144,6 @@ class Store:
             now = Signature.of(os.stat(job.original, dir_fd=own.fd, follow_symlinks=False))
         started_at = job.started_at or utc_now()
         return self.record(job.evolve(attempts=job.attempts + 1, started_at=started_at, suspect=True, signature=now))
-
-    def release(self, job: Job) -> Job:
-        """Give the job back to the queue; it costs no attempt."""
-        return self.record(job.given_back())
-
-    def suspect(self, job: Job) -> Job:
-        """Give the job back after a death that several may be guilty of: no attempt is counted, and it runs alone."""
-        return self.record(job.suspected())
-
-    def retry(self, job: Job) -> Job:
-        """Queue the job again after an attempt that failed and counted."""
-        return self.record(job.failed_once())
 
     def record(self, job: Job) -> Job:
         """Write down what the job is now."""
@@ -169,7 +162,7 @@ class Store:
             failpoint("publish.after_result")
             while True:
                 try:
-                    self._publish(job, result)
+                    transcripts.publish(self.layout, job, result)
                     document = self.show(job, result=result, sync=True)
                     failpoint("publish.after_sidecar")
                     self.announce(job, document, result)
@@ -177,7 +170,8 @@ class Store:
                     self._retire(own, job, "done")
                     break
                 except IN_THE_WAY as error:
-                    self._retract(job, result)
+                    self._sidecars.hide(job)  # first: one that says completed must not outlive what it promises
+                    transcripts.retract(self.layout, job, result)
                     job = self._choose_again(own, job, error)
         failpoint("publish.after_original")
         self._clear(job)
@@ -226,35 +220,6 @@ class Store:
         with contextlib.suppress(OSError):
             self._sidecars.hide(job)
         self._clear(job)
-
-    def _publish(self, job: Job, result: Result) -> None:
-        folders, file = names.split(job.place)
-        with Folder(self.layout.outbox, folders, create=True) as outbox, _subfolder(self, job, OUTPUTS) as rendered:
-            pages.address(rendered, job.place)
-            for kind in result.rendered:
-                if not rendered.exists(kind):
-                    continue  # an earlier try that was cut off has published it
-                fd = os.open(kind, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rendered.fd)
-                try:
-                    share(fd, outbox)
-                finally:
-                    os.close(fd)
-                move(rendered, kind, outbox, names.output(file, kind))
-                failpoint("publish.after_output")
-
-    def _retract(self, job: Job, result: Result) -> None:
-        """Take back what was published of this job under a place that turned out to be taken."""
-        self._sidecars.hide(job)  # first: a sidecar that says completed must not outlive what it promises
-        folders, file = names.split(job.place)
-        with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # a user has taken it away with its folder
-            Folder(self.layout.outbox, folders) as outbox,
-            _subfolder(self, job, OUTPUTS) as rendered,
-        ):
-            for kind in result.rendered:
-                if not rendered.exists(kind):
-                    with contextlib.suppress(FileNotFoundError):
-                        move(outbox, names.output(file, kind), rendered, kind)
 
     def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
         place = self.places.choose(job.id, job.name, job.formats, job.ticket)
@@ -323,7 +288,3 @@ class Store:
     def stale_notes(self) -> Iterator[str | None]:
         """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
         return notes.stale(self.layout)
-
-
-def _subfolder(store: Store, job: Job, name: str) -> Folder:
-    return Folder(store.layout.job_directory(job.id), (name,), create=True)
