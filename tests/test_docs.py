@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 from support.spool import FAILURE, Spool
 
@@ -16,7 +17,9 @@ from whisperd import cli, config, errors
 from whisperd.cli import report
 from whisperd.daemon import cancel
 from whisperd.intake.ignore import Ignore
+from whisperd.intake.ticket import parse
 from whisperd.observe import metrics
+from whisperd.profiles import resolve
 from whisperd.spool import sidecar
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +88,17 @@ def test_no_error_code_is_described_that_does_not_exist():
     source = "".join(path.read_text("utf-8") for path in (ROOT / "whisperd").rglob("*.py"))
 
     assert [code for code in re.findall(r"`([a-z_]+)`", section) if f'"{code}"' not in source] == []
+
+
+def test_the_profiles_and_the_ticket_of_the_readme_are_good_ones():
+    """People begin with a copy of them."""
+    section = README.split("### Profiles and tickets")[1].split("\n## ")[0]
+    profiles, ticket = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    settings = config.validate(yaml.safe_load(profiles), source="README")
+    order = resolve(settings, "calls/a.mp3", [parse("calls/a.mp3.yaml", ticket.encode())])
+
+    assert len(settings.profiles) == 6
+    assert (order.transcribe.task, order.output.formats, order.channels) == ("translate", ("srt", "txt"), "split")
 
 
 def fields_of(value):

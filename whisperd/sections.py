@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from whisperd import languages
 from whisperd.options import CHANNELS_MAX, VadOptions
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -160,7 +161,9 @@ class Vad(Section):
 class Transcription(Section):
     """How speech becomes text; names and meaning as in openai-whisper."""
 
-    language: str | None = Field(None, description="ISO code such as en or fr; null: detect")
+    language: Annotated[str, AfterValidator(languages.checked)] | None = Field(
+        None, description="ISO code such as en or fr; null: detect"
+    )
     task: Literal["transcribe", "translate"] = Field("transcribe", description="translate: into English")
     initial_prompt: Prompt | None = Field(None, description="text that sets style, spelling and names")
     hotwords: Prompt | None = Field(

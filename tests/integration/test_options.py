@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import re
 import subprocess
 import sys
 import wave
@@ -314,7 +315,7 @@ def stereo(path: Path, *channels: tuple[int, ...], rate=16_000):
 
 def test_channels_become_speakers_who_are_named_in_every_format(root):
     """Each channel is heard by itself; those that are the same are one recording."""
-    formats = {"formats": ["txt", "srt", "vtt", "tsv", "json"]}
+    formats = {"formats": ["txt", "srt", "vtt", "tsv", "json", "html"]}
     profiles = {"calls/**": {"channels": "split", "speakers": ["Agent & <Co>"]}}
     with Daemon(root, {"script": "ok", "output": formats, "profiles": profiles}) as daemon:
         stereo(root / "inbox/calls/a.wav", (5, 6), (7, 8), (9, 10))
@@ -334,6 +335,9 @@ def test_channels_become_speakers_who_are_named_in_every_format(root):
         "speaker", "Agent & <Co>", "Speaker 2", "Speaker 3",
     ]  # fmt: skip
     assert [each["speaker"] for each in json.loads((out / "a.json").read_text())["segments"]][1] == "Speaker 2"
+    page = (out / "a.html").read_text()
+    assert re.findall(r'<h2 class="who .*?>(.*)</h2>', page) == ["Agent &amp; &lt;Co&gt;", "Speaker 2", "Speaker 3"]
+    assert 'max="2"' in page  # seconds, however many channels
     same = (out / "same.txt").read_text()
     assert same.startswith("scripted 2.00 s")
     assert same.split()[-1] == lines[0].split()[-1]

@@ -41,7 +41,7 @@ def test_every_problem_is_reported_at_once_with_its_key(tmp_path):
         surprise: 1
         intake: {settle_seconds: -1, min_free: lots}
         pool: {workers: many}
-        transcription: {patience: 2.0, temperature: [0, 5], language: [en]}
+        transcription: {patience: 2.0, temperature: [0, 5], language: french english}
         output: {formats: [txt, doc], max_line_count: 2}
         """,
     )

@@ -10,8 +10,9 @@ import whisper
 from support.options import options
 from whisper.decoding import DecodingResult
 from whisper.model import ModelDimensions, MultiHeadAttention, Whisper
-from whisper.tokenizer import get_tokenizer
+from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
 
+from whisperd import languages
 from whisperd.engine import openai_whisper
 from whisperd.engine.base import SAMPLE_RATE, EngineInfo
 from whisperd.engine.device import find_device
@@ -345,6 +346,11 @@ def test_a_given_language_has_no_probability(engine):
     transcript = engine.transcribe(silence(1), with_options(language="German"), ignore)
 
     assert (transcript.language, transcript.language_probability) == ("de", None)
+
+
+def test_the_configuration_knows_the_same_languages():
+    """Else a good ticket is refused, or a bad one found out only by the worker."""
+    assert LANGUAGES.keys() | TO_LANGUAGE_CODE.keys() == languages.LANGUAGES
 
 
 def test_an_english_model_needs_no_detection():

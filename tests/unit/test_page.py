@@ -123,6 +123,13 @@ def test_every_word_has_its_time_and_the_unsure_ones_are_marked():
     assert unsure == [("day.", "31 % sure"), ("Hm.", None)]
 
 
+def test_silence_is_said_to_be_silence():
+    """A page without text would look like one that is broken."""
+    tree = parsed(page.render(transcript(()), about()))
+
+    assert text_of(classes(tree, "silence")[0]) == "Nothing is said in this recording."
+
+
 def test_a_speaker_is_named_where_the_turn_changes():
     """And not again for each sentence."""
     tree = parsed(page.render(transcript(speakers=("Anna", "Anna", "Ben", "Ben", "Anna")), about()))

@@ -6,6 +6,7 @@ from whisperd import config
 from whisperd.errors import ConfigError, InputError
 from whisperd.options import Ticket
 from whisperd.profiles import matches, models, resolve
+from whisperd.sections import SETTABLE, Output, Transcription, Vad
 
 
 def settings(**changes):
@@ -75,15 +76,22 @@ def test_everything_that_is_wrong_with_a_ticket_is_said_at_once():
     """In the order of its lines; a rule between two keys is told at the one that breaks it."""
     ticket = Ticket(
         "a.yaml",
-        values={"patience": 1.0, "task": "sing", "formats": ("txt", "pdf"), "speakers": ("a\nb",)},
-        lines={"patience": 1, "task": 2, "formats": 3, "speakers": 4},
+        values={
+            "patience": 1.0,
+            "task": "sing",
+            "formats": ("txt", "pdf"),
+            "speakers": ("a\nb",),
+            "language": "klingon",
+        },
+        lines={"patience": 1, "task": 2, "formats": 3, "speakers": 4, "language": 5},
     )
     with pytest.raises(InputError) as caught:
-        resolve(settings(tickets={"allow": ["patience", "task", "formats", "speakers"]}), "a", [ticket])
+        resolve(settings(tickets={"allow": ["patience", "task", "formats", "speakers", "language"]}), "a", [ticket])
 
     said = caught.value.message.removeprefix("ticket a.yaml: ").split("; ")
     assert [reason.split(": ")[:2] for reason in said] == [
         ["line 1", "patience"], ["line 2", "task"], ["line 3", "formats.1"], ["line 4", "speakers.0"],
+        ["line 5", "language"],
     ]  # fmt: skip
 
 
@@ -94,6 +102,56 @@ def test_a_prompt_holds_no_words_that_steer_the_model(key):
 
     with pytest.raises(InputError, match=f"{key}.*must not hold"):
         resolve(settings(), "a", [Ticket("a.yaml", values={key: value})])
+
+
+A = "a/x.mp3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": "turbo"}, lambda order, job: order.model),
+        ({"language": "fr"}, lambda order, job: job.transcribe.language),
+        ({"task": "translate"}, lambda order, job: job.transcribe.task),
+        ({"beam_size": 5}, lambda order, job: job.transcribe.beam_size),
+        ({"initial_prompt": "Dear Sir,"}, lambda order, job: job.transcribe.initial_prompt),
+        ({"vocabulary": ["Bodø"]}, lambda order, job: job.transcribe.initial_prompt),
+        ({"vad.enabled": False}, lambda order, job: job.vad),
+        ({"vad.threshold": 0.6}, lambda order, job: job.vad.threshold),
+        ({"word_timestamps": True}, lambda order, job: job.transcribe.word_timestamps),
+        ({"formats": ["srt"]}, lambda order, job: job.output.formats),
+        ({"max_line_width": 42}, lambda order, job: job.output.max_line_width),
+        ({"max_line_count": 2, "max_line_width": 42}, lambda order, job: job.output.max_line_count),
+        ({"max_words_per_line": 7}, lambda order, job: job.output.max_words_per_line),
+        ({"highlight_words": True}, lambda order, job: job.output.highlight_words),
+        ({"channels": "split"}, lambda order, job: job.media.channels),
+        ({"speakers": ["Ann"]}, lambda order, job: job.media.speakers),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_changes_a_transcript_can_be_set_by_a_profile(changes, told):
+    """For its folder alone, and it is what the worker is told."""
+    config = settings(profiles={"a/**": changes})
+    here, elsewhere = resolve(config, A), resolve(config, "b/x.mp3")
+
+    assert told(here, config.job_options(here)) != told(elsewhere, config.job_options(elsewhere))
+    assert resolve(settings(), A).changes == elsewhere.changes == {}
+
+
+def test_every_key_of_the_sections_that_shape_a_transcript_can_be_set_by_a_profile():
+    """One that is added later as well."""
+    fields = {*Transcription.model_fields, *Output.model_fields, *(f"vad.{field}" for field in Vad.model_fields)}
+
+    assert fields < SETTABLE.keys()
+
+
+def test_a_ticket_says_no_more_than_the_configuration_allows():
+    """What it may set, and which models there are, is the operator's to say."""
+    config = settings(profiles={"b/**": {"model": "turbo"}}, tickets={"allow": ["model"]})
+
+    with pytest.raises(InputError, match=r"model: must be one of base, turbo; task: may not be set by a ticket"):
+        resolve(config, A, [Ticket("a.yaml", values={"model": "large-v3", "task": "translate"})])
+    assert resolve(config, A, [Ticket("a.yaml", values={"model": "turbo"})]).model == "turbo"
 
 
 def test_the_models_are_those_that_the_configuration_names():

@@ -154,8 +154,9 @@ class Jobs:
         """
         if any(running.alone for running in self.running.values()):
             return
-        head = self.queue.peek()
-        for job in itertools.chain([] if head is None else [head], itertools.islice(self.queue, 1, LOOK_AHEAD)):
+        head = self.queue.peek()  # mostly there is no need of the others, which it takes long to list
+        others = (job for job in itertools.islice(self.queue, LOOK_AHEAD) if job is not head)
+        for job in itertools.chain([] if head is None else [head], others):
             if job.suspect and self.running:
                 return
             yield job

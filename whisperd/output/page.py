@@ -48,7 +48,7 @@ class About:
 
     Attributes:
         title: what people call it.
-        link: relative URL from the page to the about.
+        link: relative URL from the page to the recording.
         duration_seconds: its length.
         heights: how loud it is, see `whisperd.speech.peaks`; empty: not known.
         task: `translate`: the text is English, whatever was spoken.
@@ -92,7 +92,7 @@ def render(transcript: Transcript, about: About) -> bytes:
         duration=_number(length),
         length=clock(length),
         language=html.escape(_language(transcript, about)),
-        rows=rows or '<p class="silence" lang="en">Nothing is said in this about.</p>\n',
+        rows=rows or '<p class="silence" lang="en">Nothing is said in this recording.</p>\n',
         legend='Words <span class="low">underlined with dots</span> are those of which the model was unsure.',
         made=f"Made by whisperd with {_escaped(about.made_by)}.",
     )

@@ -253,12 +253,13 @@ class Scheduler:
         transcript.quality["resumed_windows"] = task.resumed
         if self._shrunk:
             transcript.quality["batch_size"] = self._engine.capacity
+        decoded = task.prepared.decoded
         try:
-            outputs = render(task.work, transcript, self._engine.info)
+            outputs = render(task.work, decoded, transcript, self._engine.info)
         except (OSError, WhisperdError) as error:
             self._fail(task, error)
             return
-        info, decoded = self._engine.info, task.prepared.decoded
+        info = self._engine.info
         result = Result(
             duration_seconds=decoded.duration_seconds,
             processing_seconds=time.monotonic() - task.started,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whisperd.engine.base import SAMPLE_RATE
 from whisperd.errors import SpoolFull
 from whisperd.job import Phase, utc_now
 from whisperd.output import formats, page
@@ -74,7 +73,7 @@ def _samples(work: Work) -> npt.NDArray[np.int16]:
     return np.memmap(samples, dtype=np.int16, mode="r")
 
 
-def render(work: Work, transcript: Transcript, info: EngineInfo) -> tuple[str, ...]:
+def render(work: Work, decoded: Decoded, transcript: Transcript, info: EngineInfo) -> tuple[str, ...]:
     """Write the transcript in every format, durably; returns the formats.
 
     Raises:
@@ -84,7 +83,7 @@ def render(work: Work, transcript: Transcript, info: EngineInfo) -> tuple[str, .
     texts = tuple(kind for kind in options.formats if kind != page.FORMAT)
     rendered = formats.render(transcript, replace(options, formats=texts))
     if page.FORMAT in options.formats:
-        rendered[page.FORMAT] = page.render(transcript, _about(work, info))
+        rendered[page.FORMAT] = page.render(transcript, _about(work, decoded, info))
     with disk_errors(), Folder(work.directory) as own:
         remove_tree(own, OUTPUTS)  # an attempt that was cut off may have left some
         with Folder(work.directory, (OUTPUTS,), create=True) as outputs:
@@ -97,13 +96,12 @@ def render(work: Work, transcript: Transcript, info: EngineInfo) -> tuple[str, .
     return options.formats
 
 
-def _about(work: Work, info: EngineInfo) -> page.About:
-    samples = _samples(work)
+def _about(work: Work, decoded: Decoded, info: EngineInfo) -> page.About:
     return page.About(
         title=work.title or work.source.name,
         link=work.link,
-        duration_seconds=len(samples) / SAMPLE_RATE,
-        heights=peaks(samples),
+        duration_seconds=decoded.duration_seconds,
+        heights=peaks(_samples(work)),
         task=work.options.transcribe.task,
         made_by=f"{info.engine}, model {PurePath(info.model).name}",  # where it lies is nobody's business
         made_at=utc_now(),

@@ -102,7 +102,7 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
     names = speakers(samples, work.options.media.speakers)
     transcript = together(transcripts, names) if names else transcripts[0]
     report(Phase.PUBLISHING, duration, duration)
-    outputs = render(work, transcript, engine.info)
+    outputs = render(work, decoded, transcript, engine.info)
     return Result(
         duration_seconds=duration,
         processing_seconds=time.monotonic() - started,
