@@ -159,6 +159,21 @@ def test_an_upload_that_was_refused_as_it_was_taken_fails_though_the_daemon_is_k
     assert "do not go together" in daemon.sidecar(NAME)["error"]["message"]
 
 
+def test_an_upload_that_is_written_on_while_no_daemon_is_there_is_transcribed_as_a_whole(root):
+    """It was taken, but no worker has had it: it settles again in the inbox first."""
+    path = tone(root / "inbox" / NAME, seconds=0.3)
+    kill_at(root, "claim.after_move")
+    (original,) = (root / ".work").glob("*/original.wav")
+    with original.open("ab") as file:
+        file.write(b"\0" * 3200)
+    sha256 = digest(original)
+    daemon = work_off(root)
+
+    assert daemon.logged("changed after it was taken")
+    assert not path.exists()
+    assert_completed(daemon, sha256)
+
+
 @pytest.mark.parametrize(
     ("chain", "settings"),
     [

@@ -222,6 +222,17 @@ def test_retry_of_what_is_not_there_says_so(spool):
     assert "no such file" in whisperd(spool, "retry", "../inbox/a.wav", code=1)
 
 
+def test_retry_leaves_the_ticket_where_its_recording_has_to_stay(spool):
+    """In the inbox it would count for the recording that lies there."""
+    for room in ("failed", "inbox"):
+        (spool / room / "a.wav").touch()
+    (spool / "failed/a.wav.yaml").touch()
+
+    assert "the inbox has a file of that name" in whisperd(spool, "retry", "a.wav", code=1)
+    assert [path.name for path in (spool / "inbox").iterdir()] == ["a.wav"]
+    assert (spool / "failed/a.wav.yaml").exists()
+
+
 def test_models_are_listed_and_verified(spool):
     """What is here, and what can be fetched."""
     command = [sys.executable, "-m", "whisperd", "models"]

@@ -6,7 +6,7 @@ import pytest
 from support.spool import Spool
 
 from whisperd.errors import ClaimLost
-from whisperd.intake.waiting import Waiting
+from whisperd.intake.waiting import REWRITE_SECONDS, Waiting
 
 
 @pytest.fixture
@@ -37,6 +37,22 @@ def test_a_note_is_written_and_removed(spool, name):
     spool.store.unexplain(place)
     with pytest.raises(FileNotFoundError):
         spool.sidecar(name)
+
+
+def test_the_note_on_a_file_that_waits_for_weeks_is_written_anew_every_day(spool):
+    """Or systemd-tmpfiles would take it for an old one."""
+    spool.upload("a.wav")
+    waiting = Waiting(spool.store, lambda name, now: (7, "still open for writing"))
+    waiting.watch("a.wav", 0.0)
+    waiting.tick(10.0)
+    path = spool.layout.outbox / "a.wav.status.json"
+    os.utime(path, ns=(0, 0))
+    waiting.tick(REWRITE_SECONDS)
+    before = path.stat().st_mtime_ns
+    waiting.tick(REWRITE_SECONDS + 20.0)
+
+    assert before == 0
+    assert path.stat().st_mtime_ns > 0
 
 
 def test_a_note_beside_an_earlier_upload_of_that_name_gets_a_number(spool):

@@ -1,16 +1,23 @@
-"""Whose turn it is among waiting jobs."""
+"""Waiting jobs: whose turn it is, and what their sidecars say meanwhile."""
+
+import os
 
 import pytest
 from support.spool import FAILURE, Spool
 
 from whisperd import events
-from whisperd.daemon.jobs import Jobs
+from whisperd.daemon.jobs import REFRESH_SECONDS, Jobs
+from whisperd.spool.recover import Recovery
 
 
 @pytest.fixture
-def jobs(tmp_path):
+def spool(tmp_path):
+    return Spool(tmp_path)
+
+
+@pytest.fixture
+def jobs(spool):
     """Three jobs of two folders that wait."""
-    spool = Spool(tmp_path)
     jobs = Jobs(spool.store, events.Emitter(), max_attempts=3, retry_seconds=1.0)
     for name in ("a/1.wav", "a/2.wav", "b/1.wav"):
         jobs.receive(spool.take(name))
@@ -32,3 +39,17 @@ def test_behind_a_job_that_is_rejected_the_next_has_its_turn_at_once(jobs):
 
     assert sorted(seen) == ["a/1.wav", "a/2.wav", "b/1.wav"]
     assert (len(jobs.queue), jobs.failed) == (1, 2)
+
+
+def test_the_sidecar_of_a_job_that_waits_for_weeks_is_written_anew_every_day(spool, jobs):
+    """Or systemd-tmpfiles would take it for an old one."""
+    jobs.restore(Recovery(), 0.0)
+    jobs.tick(0.0)
+    path = spool.layout.outbox / "b/1.wav.status.json"
+    os.utime(path, ns=(0, 0))
+    jobs.tick(REFRESH_SECONDS - 1.0)
+    before = path.stat().st_mtime_ns
+    jobs.tick(REFRESH_SECONDS + 10.0)
+
+    assert before == 0
+    assert path.stat().st_mtime_ns > 0

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import errno
 from typing import TYPE_CHECKING
 
-from whisperd import config
-from whisperd.errors import EXIT_FAILED, EXIT_OK
+from whisperd.cli.each import each
 from whisperd.intake.requests import SUFFIX
 from whisperd.job import UNDER_WAY, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
-from whisperd.spool.layout import Layout
 from whisperd.spool.notes import NOTES_MAX
 
 if TYPE_CHECKING:
     import argparse
 
+    from whisperd.spool.layout import Layout
+
 
 def main(arguments: argparse.Namespace) -> int:
     """Ask for each; exit 1 if one is not there, or cannot be asked for."""
-    layout = Layout(config.load(arguments.config, root=arguments.root).root)
-    code = EXIT_OK
-    for name in arguments.names:
-        name = name.removeprefix("inbox/")  # noqa: PLW2901
-        folders, file = names.split(name)
-        try:
-            if ".." in folders or not file or not _is_under_way(layout, name):
-                raise FileNotFoundError(2, "nothing of that name waits or is under way")
-            with Folder(layout.inbox, folders, create=True) as inbox:
-                write(inbox, file + SUFFIX, b"")
-        except OSError as error:
-            print(f"whisperd: {printable(name)}: {error.strerror}", file=sys.stderr)
-            code = EXIT_FAILED
-        else:
-            print(f"{printable(name)}: asked to be cancelled, by {printable(file + SUFFIX)} in the inbox")
-    return code
+    return each(arguments, "inbox", _ask)
+
+
+def _ask(layout: Layout, name: str) -> str:
+    folders, file = names.split(name)
+    if not _is_under_way(layout, name):
+        raise FileNotFoundError(errno.ENOENT, "nothing of that name waits or is under way")
+    with Folder(layout.inbox, folders, create=True) as inbox:
+        write(inbox, file + SUFFIX, b"")
+    return f"asked to be cancelled, by {printable(file + SUFFIX)} in the inbox"
 
 
 def _is_under_way(layout: Layout, name: str) -> bool:

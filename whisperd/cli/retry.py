@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import sys
 from typing import TYPE_CHECKING
 
-from whisperd import config
-from whisperd.errors import EXIT_FAILED, EXIT_OK
+from whisperd.cli.each import each
 from whisperd.intake.requests import SUFFIX
 from whisperd.intake.ticket import SUFFIXES
-from whisperd.job import printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint, move
-from whisperd.spool.layout import Layout
 
 if TYPE_CHECKING:
     import argparse
 
+    from whisperd.spool.layout import Layout
+
 
 def main(arguments: argparse.Namespace) -> int:
     """Move each; exit 1 if one could not be."""
-    layout = Layout(config.load(arguments.config, root=arguments.root).root)
-    code = EXIT_OK
-    for name in arguments.names:
-        name = name.removeprefix("failed/")  # noqa: PLW2901
-        folders, file = names.split(name)
-        try:
-            if ".." in folders or not file:
-                raise FileNotFoundError(2, "no such file in failed/")
-            with Folder(layout.failed, folders) as failed, Folder(layout.inbox, folders, create=True) as inbox:
-                if not failed.exists(file):
-                    raise FileNotFoundError(2, "no such file in failed/")
-                with contextlib.suppress(FileNotFoundError):  # a request of yesterday must not end it again
-                    os.unlink(file + SUFFIX, dir_fd=inbox.fd)
-                for ticket in (file + suffix for suffix in SUFFIXES):
-                    if failed.exists(ticket):  # first: the upload is taken as soon as it is there
-                        move(failed, ticket, inbox, ticket)
-                failpoint("retry.before_move")
-                move(failed, file, inbox, file)
-                failpoint("retry.after_move")
-        except OSError as error:
-            reason = {
-                "FileNotFoundError": "no such file in failed/",
-                "FileExistsError": "the inbox has a file of that name",
-            }
-            print(f"whisperd: {printable(name)}: {reason.get(type(error).__name__, error.strerror)}", file=sys.stderr)
-            code = EXIT_FAILED
-        else:
-            print(f"{printable(name)}: back in the inbox")
-    return code
+    return each(arguments, "failed", _retry)
+
+
+def _retry(layout: Layout, name: str) -> str:
+    folders, file = names.split(name)
+    try:
+        with Folder(layout.failed, folders) as failed, Folder(layout.inbox, folders, create=True) as inbox:
+            os.stat(file, dir_fd=failed.fd, follow_symlinks=False)  # if it is not there, nothing is touched
+            with contextlib.suppress(FileNotFoundError):  # a request of yesterday must not end it again
+                os.unlink(file + SUFFIX, dir_fd=inbox.fd)
+            _move_back(failed, inbox, file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, "no such file in failed/") from error
+    except FileExistsError as error:
+        raise FileExistsError(errno.EEXIST, "the inbox has a file of that name") from error
+    return "back in the inbox"
+
+
+def _move_back(failed: Folder, inbox: Folder, file: str) -> None:
+    """The ticket first, for the upload is taken as soon as it is there; one that it cannot follow would be another's."""
+    tickets = [file + suffix for suffix in SUFFIXES if failed.exists(file + suffix)]
+    for ticket in tickets:
+        move(failed, ticket, inbox, ticket)
+    failpoint("retry.before_move")
+    try:
+        move(failed, file, inbox, file)
+    except FileExistsError:
+        for ticket in tickets:
+            move(inbox, ticket, failed, ticket)
+        raise
+    failpoint("retry.after_move")
