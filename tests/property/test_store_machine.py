@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.spool import FAILURE, FORMATS, Spool, text
+from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
-from whisperd.job import printable
-from whisperd.spool import claims, names, records, recover, sidecar, sidecars, store
+from whisperd.job import Job, printable
+from whisperd.spool import claims, names, pair, records, recover, sidecar, sidecars, store, transcripts
 from whisperd.spool.durable import Folder
 
 MAX_ATTEMPTS = 3
@@ -42,6 +42,9 @@ class Power:
         self.left = None
         for module, call in [
             (store, "move"),
+            (pair, "move"),
+            (transcripts, "move"),
+            (transcripts, "failpoint"),
             (sidecars, "write"),
             (store, "remove_tree"),
             (store, "failpoint"),
@@ -87,6 +90,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.uploaded = set()  # the content of every upload that nobody has taken away
         self.where = {}  # content -> room/path, or .work/id
         self.kept = {}  # room/path -> content, of everything that must never change: strangers' files and ended jobs'
+        self.refused = set()  # contents of uploads that were taken in order to fail
         self.taken_away = set()  # paths, as they are shown, and contents
         self.fresh = itertools.count()
 
@@ -116,6 +120,20 @@ class StoreMachine(RuleBasedStateMachine):
             self.where[content] = f".work/{job.id}"
             self.spool.store.show(job)
 
+    @precondition(lambda self: not self.dead and any(self.on_disk("inbox")))
+    @rule(data=st.data(), cut=CUTS)
+    def refuse_what_waits(self, data, cut):
+        """It is taken in order to fail."""
+        name = data.draw(st.sampled_from(sorted(self.on_disk("inbox"))), label="upload")
+        content = self.on_disk("inbox")[name]
+        with self.living(cut):
+            job = self.spool.store.claim(name, self.spool.seen(name), FORMATS, created_at=SEEN_AT, failure=FAILURE)
+            self.where[content] = f".work/{job.id}"
+            job = self.spool.store.fail(job, FAILURE)
+            self.where[content] = f"failed/{job.place}"
+        if content not in self.on_disk("inbox").values():
+            self.refused.add(content)
+
     @precondition(lambda self: not self.dead and self.queued)
     @rule(data=st.data(), cut=CUTS)
     def start(self, data, cut):
@@ -125,11 +143,11 @@ class StoreMachine(RuleBasedStateMachine):
             del self.queued[job.id]
 
     @precondition(lambda self: not self.dead and self.running)
-    @rule(data=st.data(), cut=CUTS, transition=st.sampled_from(["release", "retry", "suspect"]))
+    @rule(data=st.data(), cut=CUTS, transition=st.sampled_from([Job.given_back, Job.failed_once, Job.suspected]))
     def queue_again(self, data, cut, transition):
         job = self.pick(data, self.running)
         with self.living(cut):
-            self.queued[job.id] = getattr(self.spool.store, transition)(job)
+            self.queued[job.id] = self.spool.store.record(transition(job))
             del self.running[job.id]
 
     @precondition(lambda self: not self.dead and self.running)
@@ -184,6 +202,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.spool.store.fail(job, failure)
             self.queued, self.running = {job.id: job for job in recovery.queued}, {}
             assert self.spool.jobs() == set(self.queued)
+            assert not self.refused & {content for path, content in self.everything() if path.startswith(".work/")}
             self.where = {content: path for path, content in self.everything() if content in self.uploaded}
 
     # --- the users ---
@@ -215,6 +234,7 @@ class StoreMachine(RuleBasedStateMachine):
         content = self.on_disk("failed")[name]
         if content in self.uploaded and self.create(f"inbox/{name}", content):
             (self.spool.layout.failed / name).unlink()
+            self.refused.discard(content)
             self.kept.pop(f"failed/{name}", None)
             self.where[content] = f"inbox/{name}"
 
