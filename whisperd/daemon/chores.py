@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from whisperd import heap
 from whisperd.daemon.board import Board
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.reporter import Reporter, vitals
@@ -37,6 +38,7 @@ class Chores:
         self._notices = Dispatcher(store.layout, config.notices, emitter)
         self._housekeeper = Housekeeper(store.layout, config.retention, emitter)
         self._reporter: Reporter | None = None
+        self._trimmer = heap.Trimmer()
         store.announce = self._notices.announce
 
     def configure(self, config: Config) -> None:
@@ -61,6 +63,7 @@ class Chores:
 
     def tick(self, now: float, *, is_stopping: bool) -> None:
         """Do a little of each."""
+        self._trimmer.tick()
         self._notices.tick(now, start=not is_stopping)
         self.board.tick(now, self._jobs, len(self._inbox))
         if self._reporter is not None:

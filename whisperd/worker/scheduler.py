@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
+from whisperd import heap
 from whisperd.engine.base import AudioWindow
 from whisperd.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.job import Failure, Phase, Result
@@ -77,6 +78,7 @@ class Scheduler:
         self._speaking = threading.Lock()
         self._quit = False
         self._shrunk = 0
+        self._trimmer = heap.Trimmer()
 
     def serve(self) -> None:
         """Work until told to end, or until the supervisor has gone (EOFError)."""
@@ -301,3 +303,4 @@ class Scheduler:
         if task.journal is not None:
             task.journal.close()
         self._tasks.pop(task.work.job_id, None)
+        self._trimmer.tick()

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from whisperd import heap
 from whisperd.errors import WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
@@ -58,9 +59,11 @@ class Reporter:
 
 def serve(connection: Connection, engine: Engine) -> None:
     """Do one job after the other until told to end, or until the supervisor has gone (EOFError)."""
+    trimmer = heap.Trimmer()
     while not isinstance(message := connection.recv(), Quit):
         if isinstance(message, Work):
             connection.send(_answer(message, engine, Reporter(connection, message.job_id, engine.info.device)))
+            trimmer.tick()
 
 
 def _answer(work: Work, engine: Engine, report: Reporter) -> Finished | Failed | Released:
