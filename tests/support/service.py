@@ -42,6 +42,10 @@ def program_binds() -> tuple[Bind, ...]:
 def provide_program(lab: SystemdLab) -> None:
     """Lay a virtual environment with whisperd at the default prefix, as if pip had made it."""
     lay_program(lab.host_path(PREFIX), lab.binds)
+    # an interpreter that is a shared library names it by its own path, which may lie in a home: another one would do for
+    # the start, and not for `ssl`
+    lab.host_path("/etc/ld.so.conf.d/000-python.conf").write_text(f"{PYTHON}/lib\n")
+    lab.run("ldconfig")
 
 
 def lay_program(prefix: Path, binds: tuple[Bind, ...]) -> None:

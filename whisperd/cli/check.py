@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from whisperd import config, profiles
+from whisperd import config
 from whisperd.cli import check_service
+from whisperd.cli.check_models import models
 from whisperd.cli.check_spool import examine_spool
 from whisperd.cli.finding import Finding
-from whisperd.engine.weights.catalogue import OFFICIAL, canonical
-from whisperd.engine.weights.ct2_files import find_ct2
-from whisperd.engine.weights.find import find
 from whisperd.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
 from whisperd.speech.media import find_ffmpeg
 
@@ -70,35 +67,6 @@ def _ffmpeg(settings: Config) -> Finding:
         return Finding("ok", f"ffmpeg: {find_ffmpeg(settings.media.ffmpeg)}")
     except BootError as error:
         return Finding("error", error.message, error.hint)
-
-
-def models(settings: Config) -> Iterator[Finding]:
-    """The weights of every model that a job may ask for."""
-    for model in profiles.models(settings):
-        yield _model(settings.model_copy(update={"model": model}))
-
-
-def _model(settings: Config) -> Finding:
-    if settings.engine == "faster-whisper":
-        return _ct2_model(settings)
-    try:
-        weights = find(settings.model, settings.models_directory)
-    except BootError as error:
-        fetchable = canonical(settings.model) in OFFICIAL
-        return Finding("error", error.message + (" (it can be fetched)" if fetchable else ""), error.hint)
-    return Finding("ok", f"model {settings.model}: {weights.source}")
-
-
-def _ct2_model(settings: Config) -> Finding:
-    if importlib.util.find_spec("faster_whisper") is None:
-        return Finding(
-            "error", "the engine faster-whisper is not installed", "run `pip install 'whisperd[faster-whisper]'`"
-        )
-    try:
-        weights = find_ct2(settings.model, settings.models_directory)
-    except BootError as error:
-        return Finding("error", error.message, error.hint)
-    return Finding("ok", f"model {settings.model}: {weights.source}")
 
 
 def _device(settings: Config) -> Finding:

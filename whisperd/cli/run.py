@@ -6,7 +6,7 @@ import faulthandler
 from typing import TYPE_CHECKING
 
 from whisperd import config, events, journal
-from whisperd.cli import check
+from whisperd.cli.check_models import models
 from whisperd.daemon.supervisor import Supervisor
 from whisperd.errors import BootError, ConfigError
 from whisperd.observe import logs
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def _lacking(settings: config.Config) -> list[Finding]:
     """Models that a job may ask for and whose weights are not here: better said now than when one does."""
-    findings = check.models(settings) if settings.engine != "scripted" else ()
+    findings = models(settings) if settings.engine != "scripted" else ()
     return [finding for finding in findings if finding.level == "error"]
 
 

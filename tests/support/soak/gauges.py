@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 WARM_JOBS = 200  # of a process, before its first sample: allocators and caches fill up
 LEAST_JOBS = 500  # a line through less says nothing
-# What may be added by a thousand jobs, beyond twice the uncertainty of the line. A worker is seen to gain 2 to 3 MB
-# with recordings of mixed lengths: free heap that malloc keeps, what is in use hardly grows. A leaked recording is more.
-LIMITS = {"memory kB": 5000.0, "descriptors": 2.0, "threads": 1.0, "processes": 1.0, "temporary files": 1.0}
+# What may be added by a thousand jobs, beyond twice the uncertainty of the line. Both are seen to gain
+# 0.5 MB with recordings of mixed lengths; the limit is 2 kB for each job.
+LIMITS = {"memory kB": 2000.0, "descriptors": 2.0, "threads": 1.0, "processes": 1.0, "temporary files": 1.0}
 
 
 @dataclass(frozen=True)
