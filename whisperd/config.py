@@ -88,9 +88,10 @@ class Config(Section):
 
     @field_validator("transcription")
     @classmethod
-    def _hotwords_need_their_engine(cls, value: Transcription, info: ValidationInfo) -> Transcription:
-        if value.hotwords is not None and info.data.get("engine", "faster-whisper") != "faster-whisper":
-            raise ValueError("hotwords needs engine: faster-whisper; others have initial_prompt")
+    def _fits_the_engine(cls, value: Transcription, info: ValidationInfo) -> Transcription:
+        if "engine" in info.data and "decoding" in info.data:
+            for key, reason in value.unfit(info.data["engine"], info.data["decoding"]):
+                raise ValueError(f"{key} {reason}")
         return value
 
     def engine_options(self, model: str | None = None) -> EngineOptions:

@@ -83,8 +83,7 @@ def changed(config: Config, changes: Mapping[str, Any]) -> tuple[Sections, list[
             problems += [(prefix + key, reason) for key, reason in map(describe, error.errors())]
     if "model" in changes and not (isinstance(changes["model"], str) and changes["model"]):
         problems.append(("model", "must be the name of a model"))
-    if sections["transcription"].hotwords is not None and config.engine != "faster-whisper":
-        problems.append(("hotwords", "needs engine: faster-whisper; others have initial_prompt and vocabulary"))
+    problems += sections["transcription"].unfit(config.engine, config.decoding)
     return Sections(**sections), problems
 
 

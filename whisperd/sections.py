@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from whisperd import languages
 from whisperd.options import CHANNELS_MAX, VadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -199,7 +202,8 @@ class Transcription(Section):
     )
     word_timestamps: bool = Field(default=False, description="a time for every word (slower)")
     hallucination_silence_threshold: Positive | None = Field(
-        None, description="skip silences longer than this around doubtful text; needs word_timestamps"
+        None,
+        description="skip silences longer than this around doubtful text; needs word_timestamps and decoding: sequential",
     )
 
     @field_validator("patience")
@@ -215,6 +219,13 @@ class Transcription(Section):
         if value is not None and not info.data.get("word_timestamps", True):
             raise ValueError("needs word_timestamps: true")
         return value
+
+    def unfit(self, engine: str, decoding: str) -> Iterator[tuple[str, str]]:
+        """Key and reason of what another engine, or another way of decoding, would be needed for."""
+        if self.hotwords is not None and engine != "faster-whisper":
+            yield "hotwords", "needs engine: faster-whisper; others have initial_prompt and vocabulary"
+        if self.hallucination_silence_threshold is not None and (engine == "faster-whisper" or decoding == "batched"):
+            yield "hallucination_silence_threshold", "needs decoding: sequential; elsewhere vad leaves silence out"
 
 
 class Output(Section):

@@ -31,6 +31,17 @@ def test_hotwords_need_their_engine(tmp_path):
         config.load(root=tmp_path, transcription={"hotwords": "Ctesiphon"})
 
 
+@pytest.mark.parametrize("windows", [{"engine": "faster-whisper"}, {"decoding": "batched"}])
+def test_silence_is_skipped_by_sequential_decoding_alone(tmp_path, windows):
+    """Where windows are decoded the threshold would be ignored in silence; in a profile too."""
+    wanted = {"word_timestamps": True, "hallucination_silence_threshold": 2.0}
+    config.load(root=tmp_path, transcription=wanted)
+
+    for changes in ({"transcription": wanted}, {"profiles": {"meetings/**": wanted}}):
+        with pytest.raises(ConfigError, match=r"hallucination_silence_threshold.* needs decoding: sequential"):
+            config.load(root=tmp_path, **windows, **changes)
+
+
 def test_check_looks_for_weights_of_the_right_format(tmp_path):
     """A checkpoint of openai-whisper is of no use to faster-whisper."""
     (tmp_path / "medium.pt").write_bytes(b"weights")
