@@ -17,12 +17,12 @@ pytestmark = pytest.mark.slow
 
 def test_under_load_and_faults_nothing_is_lost_doubled_or_wrong(tmp_path):
     """Each kind of fault strikes at least once; a good recording always gets its transcript, a bad one its reason."""
-    with ground_for(Plan(seed=1, jobs=200, jobs_per_fault=10), tmp_path) as soak:
+    with ground_for(Plan(seed=1, jobs=200, jobs_per_fault=5, each=True), tmp_path) as soak:
         soak.finish()
         figures = summary(soak)
 
     assert figures["problems"] == []
-    assert figures["jobs"] == sum(figures["ends"].values()) == 200
+    assert figures["jobs"] == sum(figures["ends"].values()) >= 200
     assert min(figures["faults"].values()) >= 1, figures["faults"]
     assert ("disk full" in figures["faults"]) == (os.geteuid() == 0)
     assert figures["peaks"]["processes"] <= 1 + 2 * 2 + 1  # a worker that is being replaced, beside two with an ffmpeg

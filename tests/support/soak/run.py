@@ -67,6 +67,8 @@ class Plan:
         seed: of everything that is chosen.
         jobs_per_fault: how often something breaks.
         only: the kinds of faults to make; empty: all.
+        each: go on, for five times as many jobs at most, until each kind of fault has struck: how many fit beside so
+            many jobs depends on the machine.
     """
 
     seed: int
@@ -75,6 +77,7 @@ class Plan:
     engine: str = "scripted"
     jobs_per_fault: int = 20
     only: frozenset[str] = frozenset()
+    each: bool = False
 
     def goes_on(self, uploaded: int, seconds: float) -> bool:
         """Whether there is more to upload."""
@@ -124,9 +127,14 @@ class Soak:
 
     def finish(self) -> None:
         """Run to the end, or to the first round that shows a problem."""
-        while not self.problems and self.plan.goes_on(self._begun, time.monotonic() - self._started):
+        while not self.problems and self._goes_on():
             self._round()
         self.seconds = time.monotonic() - self._started
+
+    def _goes_on(self) -> bool:
+        if self.plan.goes_on(self._begun, time.monotonic() - self._started):
+            return True
+        return self.plan.each and 0 in self.injected.values() and self._begun < 5 * (self.plan.jobs or 0)
 
     def _round(self) -> None:
         # In every other round processes live long enough to be measured.
@@ -136,7 +144,7 @@ class Soak:
         until = self._begun + ROUND_JOBS
         try:
             while True:
-                is_open = self._begun < until and self.plan.goes_on(self._begun, time.monotonic() - self._started)
+                is_open = self._begun < until and self._goes_on()
                 is_over = not is_open and not self._uploading and not self._faults and self._ended == self._begun
                 if is_over and self.book.is_settled():
                     break
