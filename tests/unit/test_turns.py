@@ -7,6 +7,7 @@ from support.spool import FAILURE, Spool
 
 from whisperd import events
 from whisperd.daemon.jobs import REFRESH_SECONDS, Jobs
+from whisperd.spool.layout import LOCK
 from whisperd.spool.recover import Recovery
 
 
@@ -39,6 +40,16 @@ def test_behind_a_job_that_is_rejected_the_next_has_its_turn_at_once(jobs):
 
     assert sorted(seen) == ["a/1.wav", "a/2.wav", "b/1.wav"]
     assert (len(jobs.queue), jobs.failed) == (1, 2)
+
+
+def test_of_a_job_that_is_gone_only_that_one_is_forgotten(spool, jobs):
+    """It may have overtaken the head of the queue, which is still to be done."""
+    (spool.layout.work / LOCK).touch()
+    gone = list(jobs.candidates())[1]
+    (spool.layout.job_directory(gone.id) / gone.original).unlink()
+
+    assert jobs.forget_gone(gone)
+    assert [job.name for job in jobs.candidates()] == ["a/1.wav", "a/2.wav"]
 
 
 def test_the_sidecar_of_a_job_that_waits_for_weeks_is_written_anew_every_day(spool, jobs):

@@ -121,9 +121,7 @@ class Jobs:
 
     def reject(self, job: Job, failure: Failure, now: float) -> None:
         """Fail a job that no worker can do: it was claimed in that knowledge, or waits for a model that does not load."""
-        self.queue.remove(job.id)
-        self._overtaken.pop(job.id, None)
-        self._positions.pop(job.id, None)
+        self._leave_queue(job)
         self._end(job, failure, now)
 
     def called(self, name: str) -> list[Job]:
@@ -138,9 +136,7 @@ class Jobs:
             running.cancelled = failure
             self._shown.show(job, running.progress, reason=running.reason)
             return False
-        self.queue.remove(job.id)
-        self._overtaken.pop(job.id, None)
-        self._positions.pop(job.id, None)
+        self._leave_queue(job)
         self._delayed = [entry for entry in self._delayed if entry[2].id != job.id]
         heapq.heapify(self._delayed)
         self.duplicates.drop(job.id)
@@ -173,22 +169,25 @@ class Jobs:
             OSError: it cannot be counted, so it must not start.
         """
         started = self._store.start(job)
-        self.queue.take(job.id)
-        self._overtaken.pop(job.id, None)
-        self._positions.pop(job.id, None)
+        self.queue.take(job.id)  # its folder goes to the end of the line
+        self._leave_queue(job)
         self.running[job.id] = Running(started, Progress(Phase.DECODING), job.suspect, shown_at=now)
         self._emit(events.JobStarted(started, worker))
         self._shown.show(started, Progress(Phase.DECODING))
         return started
 
     def forget_gone(self, job: Job) -> bool:
-        """Let go of the job at the head of the queue, if somebody has removed its files; whether that is so."""
+        """Let go of a job that waits, if somebody has removed its files; whether that is so."""
         if not self._endings.forget_gone(job):
             return False
-        self.queue.pop()
-        self._positions.pop(job.id, None)
+        self._leave_queue(job)
         self._interruptions.pop(job.id, None)
         return True
+
+    def _leave_queue(self, job: Job) -> None:
+        self.queue.remove(job.id)
+        self._overtaken.pop(job.id, None)
+        self._positions.pop(job.id, None)
 
     def heard(self, message: Heartbeat, now: float) -> None:
         """A worker says how far it is."""
