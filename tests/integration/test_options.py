@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import re
 import subprocess
@@ -25,6 +26,15 @@ PROFILES = {
 @pytest.fixture
 def root(tmp_path):
     return tmp_path / "spool"
+
+
+@contextlib.contextmanager
+def scripted(root, first):
+    """A daemon whose engine reads at every call from a file what to do."""
+    script = root.parent / "script"
+    script.write_text(f"{first}\n")
+    with Daemon(root, {"script": f"@{script}", "profiles": PROFILES}) as daemon:
+        yield script, daemon
 
 
 def upload(daemon, name, ticket=None, seconds=0.3):
@@ -213,9 +223,7 @@ def test_each_job_gets_a_worker_with_its_model(root):
 
 def test_jobs_for_the_loaded_model_go_first_for_a_while(root):
     """Or a mixed queue would load a model for each job."""
-    script = root.parent / "script"
-    script.write_text("slow:1\n")
-    with Daemon(root, {"script": f"@{script}", "profiles": PROFILES}) as daemon:
+    with scripted(root, "slow:1") as (script, daemon):
         daemon.wait_ready()
         upload(daemon, "first.wav", seconds=1.5)
         daemon.wait(lambda: daemon.status("first.wav") == "in_progress", what="the start")
@@ -230,9 +238,7 @@ def test_jobs_for_the_loaded_model_go_first_for_a_while(root):
 
 def test_a_model_that_does_not_load_fails_its_jobs_alone(root):
     """The daemon goes on with the usual one, and says what is wrong where it matters."""
-    script = root.parent / "script"
-    script.write_text("ok\n")
-    with Daemon(root, {"script": f"@{script}", "profiles": PROFILES}) as daemon:
+    with scripted(root, "ok") as (script, daemon):
         daemon.wait_ready()
         script.write_text("boot:fail\n")
         upload(daemon, "clever/a.wav")
@@ -248,9 +254,7 @@ def test_a_model_that_does_not_load_fails_its_jobs_alone(root):
 
 def test_what_was_ordered_when_a_recording_was_taken_holds_for_every_attempt(root):
     """Though the daemon is killed and comes back with another configuration, and somebody else's ticket lies there."""
-    script = root.parent / "script"
-    script.write_text("slow:1\n")
-    with Daemon(root, {"script": f"@{script}", "profiles": PROFILES}) as daemon:
+    with scripted(root, "slow:1") as (script, daemon):
         daemon.wait_ready()
         upload(daemon, "first.wav", seconds=20.0)
         daemon.wait(lambda: daemon.status("first.wav") == "in_progress", what="the start")

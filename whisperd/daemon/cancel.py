@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 from whisperd import events
-from whisperd.daemon.orders import ask
+from whisperd.daemon.orders import ask, claim
 from whisperd.errors import SpoolError
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
-from whisperd.job import Failure, Phase, printable, utc_now
+from whisperd.job import Failure, Phase, printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint
 
@@ -84,17 +84,8 @@ class Cancels:
                     self._pool.cancel(job.id, failure, now)
 
     def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, config: Config, now: float) -> Job:
-        created_at = utc_now(now - upload.first_seen)
         try:
-            asked = ask(config, upload.name)
-            job = self._store.claim(
-                upload.name,
-                upload.signature,
-                asked.order.output.formats,
-                created_at=created_at,
-                order=asked.order,
-                ticket=asked.own,
-            )
+            job = claim(self._store, upload, ask(config, upload.name), now)
         except SpoolError:
             inbox.see_again(upload.name, now)
             raise

@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from whisperd import events
-from whisperd.daemon.orders import ask
+from whisperd.daemon.orders import ask, claim
 from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.job import utc_now
 
 if TYPE_CHECKING:
     from whisperd.config import Config
@@ -57,15 +56,7 @@ class Claiming:
         try:
             asked = ask(config, upload.name)
             failure = upload.failure or asked.failure
-            job = self._store.claim(
-                upload.name,
-                upload.signature,
-                asked.order.output.formats,
-                created_at=utc_now(now - upload.first_seen),
-                order=asked.order,
-                ticket=asked.own,
-                failure=failure,
-            )
+            job = claim(self._store, upload, asked, now, failure)
         except ClaimLost:
             self._inbox.see_again(upload.name, now)
         except ClaimRefused as error:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from whisperd import profiles
 from whisperd.errors import InputError
 from whisperd.intake import ticket
-from whisperd.job import Failure
+from whisperd.job import Failure, utc_now
 
 if TYPE_CHECKING:
     from whisperd.config import Config
+    from whisperd.intake.upload import Upload
     from whisperd.job import Job
     from whisperd.options import Order, Ticket
+    from whisperd.spool.store import Store
 
 
 def order_of(config: Config, job: Job) -> Order:
@@ -40,3 +42,16 @@ def ask(config: Config, name: str) -> Asked:
     except InputError as error:
         plain = config.model_copy(update={"profiles": {}})
         return Asked(profiles.resolve(plain, name), own, Failure.of(error))
+
+
+def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failure | None = None) -> Job:
+    """Take an upload out of the inbox with what is asked for it; raises what `Store.claim` raises."""
+    return store.claim(
+        upload.name,
+        upload.signature,
+        asked.order.output.formats,
+        created_at=utc_now(now - upload.first_seen),
+        order=asked.order,
+        ticket=asked.own,
+        failure=failure,
+    )

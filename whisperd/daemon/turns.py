@@ -26,11 +26,11 @@ def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child,
     lacking = []
     for job in jobs.candidates():
         order = order_of(config, job)
+        if order.model in tried:
+            continue
         engine = config.engine_options(order.model)
         if failure := pool.broken.get(engine):
             jobs.reject(job, failure, now)
-            continue
-        if order.model in tried:
             continue
         tried.add(order.model)
         if child := pool.free(engine):
