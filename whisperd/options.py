@@ -61,6 +61,7 @@ class OutputOptions:
     max_line_count: int | None
     max_words_per_line: int | None
     highlight_words: bool
+    partial: bool = False  # the text so far is shown while the windows are decoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,10 @@ class Output(Section):
     highlight_words: bool = Field(
         default=False, description="underline each word as it is spoken; turns word_timestamps on"
     )
+    partial: bool = Field(
+        default=False,
+        description="while interview.mp3 is transcribed, keep its text so far as interview.partial.txt; only with decoding: batched or faster-whisper, which go window by window",
+    )
 
     @field_validator("formats")
     @classmethod
@@ -297,6 +301,7 @@ class Tickets(Section):
             "max_line_count",
             "max_words_per_line",
             "highlight_words",
+            "partial",
             "channels",
             "speakers",
             "vad.enabled",

@@ -115,18 +115,26 @@ def cancel(daemon):
     (daemon.inbox / f"{NAME}.cancel").touch()
 
 
+def speak(daemon):
+    """What a worker that decodes windows does, which the scripted one does not: let a text grow in the job's directory."""
+    daemon.wait(lambda: (daemon.sidecar(NAME) or {}).get("phase") == "transcribing", what="the start")
+    (directory,) = daemon.work.glob("[!.]*")
+    (directory / "partial.txt").write_text("scripted\n")
+
+
 SCENARIOS = {  # transition: settings, what somebody does meanwhile, seconds of audio; a new transition needs a new line
     "claim": (None, lambda daemon: None, 0.3),
     "publish": (None, lambda daemon: None, 0.3),
     "fail": ({"script": "raise:input"}, lambda daemon: None, 0.3),
     "give_back": (SLOW, write_on, 2.0),
     "cancel": (UNSETTLED, cancel, 0.3),
+    "partial": (SLOW | {"output": {"partial": True}}, speak, 5.0),
 }
 
 
 @pytest.mark.parametrize("point", every_point())
 def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
-    """The next one brings the job to the end it would have had, under the same names, with one attempt counted."""
+    """The next one brings the job to the end it would have had, under the same names, with each attempt counted once."""
     transition = point.partition(".")[0]
     settings, act, seconds = SCENARIOS[transition]
     path = tone(root / "inbox" / NAME, seconds)
@@ -143,7 +151,7 @@ def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
     elif transition == "cancel":
         assert_failed(daemon, sha256, "cancelled", attempts=0)
     else:
-        assert_completed(daemon, sha256)
+        assert_completed(daemon, sha256, attempts=2 if point == "partial.after_show" else 1)
         assert daemon.exit_status == 0
 
 

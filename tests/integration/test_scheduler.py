@@ -17,6 +17,7 @@ from whisperd.errors import EngineError, OutOfMemory
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.profiles import resolve
 from whisperd.transcript import Segment
+from whisperd.worker import partial
 from whisperd.worker.journal import Journal
 from whisperd.worker.scheduler import Scheduler
 
@@ -92,10 +93,10 @@ class LoudEngine:
 class Worker:
     """A scheduler on a thread, and the supervisor's end of its pipe."""
 
-    def __init__(self, tmp_path, engine):
+    def __init__(self, tmp_path, engine, **output):
         self.tmp_path, self.engine = tmp_path, engine
         self.ours, theirs = Pipe()
-        settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"]}}, source="test")
+        settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"], **output}}, source="test")
         self.options = settings.job_options(resolve(settings, ""))
         self.scheduler = Scheduler(theirs, engine, None)
         self.thread = threading.Thread(target=self.scheduler.serve)
@@ -293,3 +294,69 @@ def test_a_job_that_is_taken_away_harms_no_other(worker, tmp_path):
     assert sorted(message.job_id for message in said if isinstance(message, Finished)) == ["b", "c"]
     assert len(worker.engine.heard) <= windows + 4
     assert all(worker.text(name) == worker.text(f"{name} alone") for name in lengths)
+
+
+@pytest.fixture
+def partial_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr(partial, "EVERY_SECONDS", 0.0)
+    worker = Worker(tmp_path, LoudEngine(), partial=True)
+    yield worker
+    worker.engine.gate.set()
+    worker.close()
+
+
+def test_the_text_so_far_grows_with_the_windows_and_comes_back_from_the_journal(partial_worker, tmp_path, wait_until):
+    """It is always the beginning of the transcript, and nothing that is on record is missing from it."""
+    worker, text = partial_worker, tmp_path / "a/partial.txt"
+    source = tone(tmp_path / "a.wav", seconds=300.0)
+    worker.give("plain", source)
+    worker.until(Finished)
+    worker.engine.heard.clear()
+    worker.engine.reached.clear()
+    worker.engine.gate.clear()
+    worker.engine.pause_at = 8  # after the vote
+    worker.give("a", source)
+    assert worker.engine.reached.wait(30)
+    before = text.read_text()
+    worker.ours.send(Release("a"))
+    worker.engine.gate.set()
+    worker.until(Released)
+    worker.engine.heard.clear()
+    worker.engine.reached.clear()
+    worker.engine.gate.clear()
+    worker.engine.pause_at = 0
+    text.write_text("of another attempt\n")
+    worker.give("a", source)
+    assert worker.engine.reached.wait(30)
+    after = text.read_text()
+    worker.engine.gate.set()
+    worker.until(Finished)
+
+    whole = worker.text("a")
+    assert before
+    assert after.startswith(before)
+    assert whole.startswith(after)
+    assert len(after) < len(whole) == len(worker.text("plain"))
+
+
+def test_no_room_for_the_text_so_far_does_not_harm_the_job(partial_worker, tmp_path, monkeypatch, caplog):
+    """It is logged once, however many windows follow."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(partial, "extend", full)
+    partial_worker.give("a", tone(tmp_path / "a.wav", seconds=200.0))
+
+    assert isinstance(partial_worker.until(Finished, Failed)[-1], Finished)
+    assert [record.message for record in caplog.records if "so far" in record.message] == [
+        "job a: its text so far cannot be written: No space left on device"
+    ]
+
+
+def test_where_nobody_wants_the_text_so_far_none_is_written(worker, tmp_path):
+    """As by default."""
+    worker.give("a", tone(tmp_path / "a.wav", seconds=75.0))
+    worker.until(Finished)
+
+    assert not (tmp_path / "a/partial.txt").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from whisperd.spool import durable
-from whisperd.spool.durable import Folder, is_transient, make_directory, move, remove_tree, write
+from whisperd.spool.durable import Folder, extend, is_transient, make_directory, move, remove_tree, write
 
 OTHER_GROUP = 54321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to a group it is not in")
@@ -388,3 +388,39 @@ def test_a_directory_is_made_with_its_parents(tmp_path):
 def test_waiting_helps_against_these(code, transient):
     """A full disk is made room on; a missing permission stays."""
     assert is_transient(OSError(code, "x")) is transient
+
+
+# --- files that only grow ---
+
+
+def test_a_file_that_grows_is_made_whole_and_goes_on_from_what_stands(folder, tmp_path):
+    """Also from what a write that was cut off has left; it stays the same file."""
+    extend(folder, "a", b"one\n")
+    inode = (tmp_path / "a").stat().st_ino
+    extend(folder, "a", b"one\ntwo\n")
+    extend(folder, "a", b"one\ntwo\n")
+    (tmp_path / "a").write_bytes(b"one\ntw")
+    extend(folder, "a", b"one\ntwo\nthree\n", sync=False)
+
+    assert (tmp_path / "a").read_bytes() == b"one\ntwo\nthree\n"
+    assert (tmp_path / "a").stat().st_ino == inode
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("standing", [b"", b"two", b"one and more"], ids=repr)
+def test_a_file_that_is_not_the_beginning_does_not_grow(folder, tmp_path, standing):
+    """It is somebody else's."""
+    (tmp_path / "a").write_bytes(standing)
+    with pytest.raises(FileExistsError):
+        extend(folder, "a", b"one")
+
+    assert (tmp_path / "a").read_bytes() == standing
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_is_no_file_does_not_grow(folder, tmp_path, make):
+    """Nor does anybody wait for it."""
+    make(tmp_path / "a")
+
+    with pytest.raises(OSError, match=r"exists|directory|symbolic"):
+        extend(folder, "a", b"one")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from whisperd.engine.base import SAMPLE_RATE, DecodedWindow
@@ -132,3 +134,49 @@ def test_every_window_is_decoded_exactly_once_where_all_agree(count):
     spans = run(recording, lambda _: decoded(probability=0.9, covered=1.0))
 
     assert sorted(span.index for span in spans) == list(range(count))
+
+
+def settled(recording):
+    return [segment.text for segment in recording.settled()]
+
+
+def test_what_is_settled_has_no_gap_before_it():
+    """A window is settled once it and all before it are finished, what they left undecoded too."""
+    recording = Recording(seconds((1, 11), (12, 22), (30, 40)), 50 * SAMPLE_RATE, "en")
+    first, second, third = (recording.next() for _ in range(3))
+    recording.take(third, decoded("c"))
+    recording.take(first, decoded("a", covered=4.0))
+    assert settled(recording) == []
+    recording.take(recording.next(), decoded("b", covered=6.0))
+    assert settled(recording) == [" a", " b"]
+    recording.take(second, decoded(silent=True))
+
+    assert settled(recording) == [" a", " b", " c"]
+    assert [segment.start for segment in recording.settled()] == [1.5, 5.5, 30.5]
+
+
+def test_nothing_is_settled_while_the_vote_is_on():
+    """A window may be decoded again in another language; what is settled never changes."""
+    recording = Recording(seconds((0, 10), (10, 20), (20, 30)), 30 * SAMPLE_RATE, None)
+    for language in ("fr", "en", "en"):
+        assert settled(recording) == []
+        recording.take(recording.next(), decoded(language, language, 0.9))
+    assert settled(recording) == []
+    recording.take(recording.next(), decoded("again"))
+
+    assert settled(recording) == [" again", " en", " en"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_what_is_settled_of_several_speakers_is_the_beginning_of_the_end(order):
+    """Their words are put in order, so one who is not that far yet may come before another's."""
+    windows = seconds((0, 10), (15, 25), (32, 42), (42, 52))
+    recording = Recording(windows, 60 * SAMPLE_RATE, "en", ("A", "B"))
+    spans = [recording.next() for _ in windows]
+    seen = []
+    for index in order:
+        recording.take(spans[index], decoded(str(index), end=9.0))
+        seen.append(settled(recording))
+
+    assert seen[-1] == [segment.text for segment in recording.transcript().segments] == [" 0", " 2", " 3", " 1"]
+    assert all(later[: len(earlier)] == earlier for earlier, later in itertools.pairwise(seen))

@@ -148,6 +148,37 @@ def write(
         folder.sync()
 
 
+def extend(folder: Folder, name: str, content: bytes, *, staging: Folder | None = None, sync: bool = True) -> None:
+    """Let a file that only ever grows reach `content`; whatever cuts that off leaves a beginning, which the next call goes on from.
+
+    Args:
+        folder: where the file stands.
+        name: its name there; a new file comes in one step, and durably.
+        content: all of it, not only what is new.
+        staging: as for `write`.
+        sync: wait until what is added is on the disk.
+
+    Raises:
+        FileExistsError: what stands there is not the beginning of `content`, so it is somebody else's, and is not touched.
+        OSError: no room, or whatever else.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, dir_fd=folder.fd)
+    except FileNotFoundError:
+        write(folder, name, content, staging=staging, replace=False)
+        return
+    with os.fdopen(fd, "rb") as file:
+        standing = file.read(len(content) + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        if not standing or not content.startswith(standing):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        view = memoryview(content)[len(standing) :]
+        while view:
+            view = view[os.write(fd, view) :]
+        if sync:
+            os.fdatasync(fd)
+
+
 def share(fd: int, folder: Folder) -> None:
     """Give a file made elsewhere the group that a setgid directory would have given it, so that people there may read it."""
     directory = os.fstat(folder.fd)

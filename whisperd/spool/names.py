@@ -14,6 +14,7 @@ DEPTH_MAX = (
 NAME_MAX = 255  # bytes in one path component, the limit of nearly every filesystem
 EXTENSION_MAX = 32  # bytes; what follows a dot and is longer belongs to the stem
 SIDECAR_SUFFIX = ".status.json"
+PARTIAL = "partial.txt"  # the extension of a job's text so far, a kind of output beside the formats
 
 
 def split(name: str) -> tuple[tuple[str, ...], str]:

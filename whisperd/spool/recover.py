@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from whisperd.job import Failure, Job, Result, Signature, printable, utc_now
-from whisperd.spool import claims, notes, pair, records, sidecar
+from whisperd.spool import claims, names, notes, pair, records, sidecar
 from whisperd.spool.durable import Folder, remove_tree
 from whisperd.spool.earlier import standing
+from whisperd.spool.partial import outputs
 
 if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
@@ -55,7 +56,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
                 claims.complete(layout, own, job)
-                store.places.hold(job.id, job.place, job.formats, job.ticket)
+                store.places.hold(job.id, job.place, outputs(job.formats, job.order), job.ticket)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
                 elif (result := records.load_result(own)) and _still_holds(layout, result):
@@ -109,7 +110,7 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
     """An original whose record is damaged: its name is lost, its bytes are not."""
     status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
     name = f"recovered-{job_id}{original.removeprefix('original')}"
-    once = _retract(store.layout, job_id, name)
+    once = _retract(store, job_id, name)
     ticket = ".yaml" if own.exists(pair.TICKET) else ""
     place = store.places.choose(job_id, name, (), ticket)
     now = utc_now()
@@ -122,13 +123,14 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
     )
 
 
-def _retract(layout: Layout, job_id: str, new_name: str) -> str:
-    """Remove the sidecar that the job had under its old name, which nobody would bring up to date; returns that, in words."""
+def _retract(store: Store, job_id: str, new_name: str) -> str:
+    """Remove the sidecar and the text that the job had under its old name, which nobody would bring up to date; returns that, in words."""
     once = ""
-    for folders, file in filter(None, notes.sidecars(layout)):
-        with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
+    for folders, file in filter(None, notes.sidecars(store.layout)):
+        with contextlib.suppress(OSError), Folder(store.layout.outbox, folders) as outbox:
             document = sidecar.decode(outbox.read(file))
             if document and document["id"] == job_id and document["name"] != new_name:
                 once = f", once {document['name']},"
                 os.unlink(file, dir_fd=outbox.fd)
+                store.partials.remove(job_id, names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)))
     return once

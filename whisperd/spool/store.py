@@ -19,6 +19,7 @@ from whisperd.job import Failure, Job, Progress, Result, Signature, printable, u
 from whisperd.spool import names, notes, pair, records, sidecar, transcripts
 from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree
+from whisperd.spool.partial import Partials, outputs
 from whisperd.spool.places import Places
 from whisperd.spool.sidecars import Sidecars
 
@@ -39,6 +40,7 @@ class Store:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.places = Places(layout)
+        self.partials = Partials(layout)
         self.announce: Announce = lambda *_: None
         self._sidecars = Sidecars(layout, self.places)
         self._halves = Halves(layout)
@@ -77,7 +79,7 @@ class Store:
             with Folder(self.layout.inbox, folders) as inbox:
                 expect(inbox, file, seen)
                 suffix = ticket.suffix if ticket else ""
-                place = self.places.choose(job_id, name, formats, suffix)
+                place = self.places.choose(job_id, name, outputs(formats, order), suffix)
                 original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
                 job = job.evolve(order=order, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
@@ -163,6 +165,7 @@ class Store:
             while True:
                 try:
                     transcripts.publish(self.layout, job, result)
+                    self.partials.hide(job)
                     document = self.show(job, result=result, sync=True)
                     failpoint("publish.after_sidecar")
                     self.announce(job, document, result)
@@ -189,6 +192,7 @@ class Store:
             failpoint("fail.after_record")
             while True:
                 try:
+                    self.partials.hide(job)
                     document = self.show(job, failure=failure, sync=True)
                     failpoint("fail.after_sidecar")
                     self.announce(job, document, failure)
@@ -204,6 +208,7 @@ class Store:
 
     def give_back(self, job: Job) -> str:
         """Put the original back into the inbox, where it settles again, and forget the job; returns its name there."""
+        self.partials.hide(job)
         self._sidecars.hide(job)
         folders, file = names.split(job.name)
         with (
@@ -219,10 +224,12 @@ class Store:
         """Remove what is left of a job that is gone."""
         with contextlib.suppress(OSError):
             self._sidecars.hide(job)
+            self.partials.hide(job)
         self._clear(job)
 
     def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
-        place = self.places.choose(job.id, job.name, job.formats, job.ticket)
+        self.partials.hide(job)
+        place = self.places.choose(job.id, job.name, outputs(job.formats, job.order), job.ticket)
         if place == job.place:
             raise error  # what is in the way cannot be seen from here: again later, and not in a circle
         job = job.evolve(place=place)

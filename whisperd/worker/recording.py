@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,11 @@ class Recording:
         return not self.todo and not self._open and len(self._finished) == len(self.windows)
 
     @property
+    def finished_windows(self) -> int:
+        """How many windows have their text; the vote may take some back."""
+        return len(self._finished)
+
+    @property
     def processed_seconds(self) -> float:
         """Audio seconds dealt with, a mean of the channels; the silence before a window counts with it, that at the end with the last one."""
         if len(self._finished) == len(self.windows):
@@ -127,6 +133,24 @@ class Recording:
     @property
     def _length(self) -> int:
         return self.total // max(1, len(self.speakers))
+
+    def settled(self) -> tuple[Segment, ...]:
+        """The segments, without words, that stand before all that is still to come; none while the vote is on."""
+        if self.language is None:
+            return ()
+        unfinished = (start for index, (start, _) in enumerate(self.windows) if index not in self._finished)
+        horizon = min((start % self._length for start in unfinished), default=math.inf)
+        segments = [
+            self._placed(dataclasses.replace(segment, words=None), span)
+            for index, (start, _) in enumerate(self.windows)
+            if start % self._length < horizon
+            for span, decoded in self._pieces[index]
+            for segment in decoded.segments
+        ]
+        if self.speakers:
+            edge = round(horizon / SAMPLE_RATE, 3)  # rounded as the starts are, or one to come might tie with the last
+            segments = sorted((each for each in segments if each.start < edge), key=lambda segment: segment.start)
+        return tuple(segments)
 
     def transcript(self) -> Transcript:
         """All text in the recording's own time."""

@@ -29,6 +29,7 @@ from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Releas
 from whisperd.worker.channels import speakers
 from whisperd.worker.journal import Journal
 from whisperd.worker.memory import device_bytes
+from whisperd.worker.partial import Partial
 from whisperd.worker.prepare import Prepared, prepare
 from whisperd.worker.recording import Recording, Span
 from whisperd.worker.steps import disk_errors, render
@@ -61,6 +62,7 @@ class Task:
     prepared: Prepared | None = None
     journal: Journal | None = None
     recording: Recording | None = None
+    partial: Partial | None = None
     tickets: dict[int, Span] = field(default_factory=dict)
     resumed: int = 0
 
@@ -85,6 +87,7 @@ class Scheduler:
         while not (self._quit and not self._tasks):
             self._take_prepared()
             self._submit()
+            self._keep_texts()
             if self._engine.pending:
                 self._step()
             # only now: a vote that has ended a moment ago brings new windows, and nobody would say so
@@ -156,6 +159,8 @@ class Scheduler:
             return
         names = speakers(prepared.samples, task.work.options.media.speakers)
         task.recording = Recording(prepared.windows, prepared.samples.size, transcribe.language, names)
+        if task.work.options.output.partial:
+            task.partial = Partial(task.work)
         self._report(task, force=True)
 
     def _made_from(self, work: Work, prepared: Prepared) -> dict[str, Any]:
@@ -187,6 +192,11 @@ class Scheduler:
                 continue
             self._tasks.move_to_end(task.work.job_id)
             waiting.append(task)
+
+    def _keep_texts(self) -> None:
+        for task in self._tasks.values():
+            if task.partial is not None and task.recording is not None:
+                task.partial.keep(task.recording)
 
     def _next_span(self, task: Task) -> Span | None:
         """The next span that the journal does not know."""
