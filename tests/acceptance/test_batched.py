@@ -15,6 +15,7 @@ from whisper.timing import add_word_timestamps
 from whisper.tokenizer import get_tokenizer
 
 from whisperd.engine.batched import BatchedDecoder, Window
+from whisperd.engine.batched.quantised import can_quantise
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
 
@@ -112,19 +113,28 @@ def test_an_english_only_model_works_the_same(tiny_en, windows):
     assert_same(decoded, by_whisper(tiny_en, some))
 
 
-def test_half_precision_short_encoder_and_fallback_cost_no_accuracy(base):
+@pytest.fixture(scope="module")
+def heard_by_whisper(base):
+    """What openai-whisper makes of each clip."""
+    return [
+        whisper.transcribe(base, audio, language=language, fp16=False, **THRESHOLDS)["text"]
+        for language, audio, _ in clips()
+    ]
+
+
+@pytest.mark.parametrize("kind", ["bf16", "int8"])
+def test_half_precision_short_encoder_and_fallback_cost_no_accuracy(base, heard_by_whisper, kind):
     """As it runs in production, the character error rate in all languages is near to that of openai-whisper."""
+    if kind == "int8" and not can_quantise():
+        pytest.skip("this CPU has no avx512_vnni, or this torch no products in 8 bits")
     found = clips()
     wanted = options(language=None, temperature=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **THRESHOLDS)
-    decoder = BatchedDecoder(base, CPU, "bf16", max_batch=16)
+    decoder = BatchedDecoder(base, CPU, kind, max_batch=16)
 
     decoded = decoder.decode([Window(wanted, audio=audio, language=language) for language, audio, _ in found])
 
-    theirs = [
-        whisper.transcribe(base, audio, language=language, fp16=False, **THRESHOLDS)["text"]
-        for language, audio, _ in found
-    ]
     ours = [" ".join(segment.text for segment in one.segments) for one in decoded]
+    theirs = heard_by_whisper
     # One writes "one", another "1": what is counted aloud compares nothing.
     kept = [n for n in range(len(found)) if not any(letter.isdigit() for letter in ours[n] + theirs[n])]
     spoken = [found[n][2] for n in kept]

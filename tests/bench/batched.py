@@ -58,7 +58,7 @@ def main() -> None:
     header = ("type", "batch", "beams", "encoder ms", "step ms", "windows/s", "of GEMM", "openai step ms")
     print("".join(f"{name:>15}" for name in header), flush=True)
     for kind in arguments.types.split(","):
-        rate = gemm_rate(device, resolve_compute_type(device, kind), arguments.clock)
+        rate = gemm_rate(device, resolve_compute_type(device, kind).dtype, arguments.clock)
         for batch in map(int, arguments.batches.split(",")):
             row = measure(model, device, kind, batch, arguments)
             used = operations(model.dims) * row["windows"] / rate

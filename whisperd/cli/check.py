@@ -29,7 +29,7 @@ from whisperd.errors import BootError
 try:
     device = find_device(sys.argv[1])
     is_batched = sys.argv[2] == "batched"  # others choose for themselves
-    print(device, f"in {str(resolve_compute_type(device, sys.argv[3])).removeprefix('torch.')}" if is_batched else "")
+    print(device, f"in {resolve_compute_type(device, sys.argv[3]).name}" if is_batched else "")
 except BootError as error:
     sys.exit(str(error))
 """

@@ -9,7 +9,6 @@ import numpy as np
 
 from whisperd.engine.base import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
 from whisperd.engine.batched import BatchedDecoder, Window
-from whisperd.engine.batched.compute import DTYPES
 from whisperd.engine.capabilities import check
 from whisperd.engine.device import find_device, limit_threads
 from whisperd.engine.weights.find import find
@@ -39,8 +38,7 @@ class BatchedWhisper:
             self._decoder = BatchedDecoder(model, device, options.compute_type, options.batch_size)
         except OutOfMemory as error:
             raise BootError(error.message, hint="use a smaller model or a device with more memory") from error
-        compute_type = next(name for name, dtype in DTYPES.items() if dtype is self._decoder.dtype)
-        self._info = EngineInfo("openai-whisper", weights.model, str(device), compute_type)
+        self._info = EngineInfo("openai-whisper", weights.model, str(device), self._decoder.precision.name)
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     @property

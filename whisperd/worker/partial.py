@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from whisperd.output import formats
 from whisperd.spool.durable import Folder, extend
-from whisperd.spool.partial import FILE
 from whisperd.transcript import Transcript
 
 if TYPE_CHECKING:
     from whisperd.messages import Work
     from whisperd.worker.recording import Recording
 
+FILE = "partial.txt"
 EVERY_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)

@@ -48,7 +48,7 @@ class BatchedDecoder:
     Args:
         model: a `whisper.model.Whisper` on any device; it is read, never changed, and may be deleted afterwards.
         device: where to compute.
-        compute_type: "auto", "fp32", "bf16" or "fp16".
+        compute_type: "auto", "fp32", "bf16", "fp16" or "int8".
         max_batch: windows decoded at once.
         short_seconds: windows up to this length run through a shorter encoder.
         margin_seconds: silence that the encoder sees behind the audio of a short window.
@@ -69,11 +69,11 @@ class BatchedDecoder:
         margin_seconds: float = 3.0,
     ) -> None:
         self.device, self.max_batch = device, max_batch
-        self.dtype = resolve_compute_type(device, compute_type)
+        self.precision = resolve_compute_type(device, compute_type)
         self._short_seconds, self._dims = short_seconds, model.dims
         with memory_errors("loading the model"):
-            self._network = TextDecoder(model, device, self.dtype)
-            self._starter = Starter(model, self._network, margin_seconds)
+            self._network = TextDecoder(model, device, self.precision.dtype)
+            self._starter = Starter(model, self._network, margin_seconds, quantised=self.precision.quantised)
         heads = [(int(layer), int(head)) for layer, head in model.alignment_heads.to_dense().nonzero().tolist()]
         self._aligner = Aligner(self._network, heads)
         self._lanes: dict[Manner, Lane] = {}

@@ -8,11 +8,13 @@ column of ones, promised 30 % and was 5 % slower. On CUDA the fused kernel wins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user reads
+
+from whisperd.engine.batched.quantised import QuantisedAffine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Weight of shape (out, in) or (out, in, kernel), and bias of shape (out,)."""
+    """Weight of shape (out, in) or (out, in, kernel), and bias of shape (out,); `activation` is "none" or "gelu"."""
 
     weight: Tensor
     bias: Tensor | None
+    activation: str = "none"
 
     @classmethod
     def of(cls, module: Any, device: torch.device, dtype: torch.dtype) -> Affine:
@@ -40,14 +43,15 @@ class Affine:
 
     def for_rows(self, rows: int) -> Affine:
         """The same, packed for about so many rows where this torch and this CPU can do that."""
-        return Affine(packed(self.weight, rows), self.bias)
+        return replace(self, weight=packed(self.weight, rows))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Shape (..., in) to (..., out)."""
         if self.weight.is_mkldnn:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # noqa: SLF001
-            return product
-        return F.linear(x, self.weight, self.bias)
+        else:
+            product = F.linear(x, self.weight, self.bias)
+        return F.gelu(product) if self.activation == "gelu" else product
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
@@ -87,9 +91,9 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    qkv: Affine
+    qkv: Affine | QuantisedAffine
     out: Affine
-    up: Affine
+    up: Affine | QuantisedAffine  # with its activation
     down: Affine
     attention_norm: Norm
     mlp_norm: Norm
@@ -102,9 +106,10 @@ class AudioEncoder:
         model: a `whisper.model.Whisper`; it is read, never changed or hooked.
         device: where the weights go.
         dtype: of weights, products and features. The sum of the residuals is kept in float32.
+        quantised: compute the products that lose nothing by it in 8 bits; for a CPU that `can_quantise`.
     """
 
-    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype, *, quantised: bool = False) -> None:
         source, dims = model.encoder, model.dims
         self.dtype, self.device = dtype, device
         self.heads, self.width, self.max_frames = dims.n_audio_head, dims.n_audio_state, 2 * dims.n_audio_ctx
@@ -112,14 +117,23 @@ class AudioEncoder:
         self.positions = source.positional_embedding.detach().to(device).float()
         self.norm = Norm.of(source.ln_post, device, dtype)
         rows = dims.n_audio_ctx
+        kept = torch.float32 if quantised else dtype  # what goes into a product of 8 bits
+
+        def products(modules: list[Any], activation: str = "none") -> Affine | QuantisedAffine:
+            affine = Affine.fused(modules, device, kept)
+            if quantised:
+                assert affine.bias is not None
+                return QuantisedAffine(affine.weight, affine.bias, dtype, activation)
+            return replace(affine.for_rows(rows), activation=activation)
+
         self.layers = [
             _Layer(
-                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype).for_rows(rows),
+                products([block.attn.query, block.attn.key, block.attn.value]),
                 Affine.of(block.attn.out, device, dtype).for_rows(rows),
-                Affine.of(block.mlp[0], device, dtype).for_rows(rows),
+                products([block.mlp[0]], "gelu"),
                 Affine.of(block.mlp[2], device, dtype).for_rows(rows),
-                Norm.of(block.attn_ln, device, dtype),
-                Norm.of(block.mlp_ln, device, dtype),
+                Norm.of(block.attn_ln, device, kept),
+                Norm.of(block.mlp_ln, device, kept),
             )
             for block in source.blocks
         ]
@@ -145,7 +159,7 @@ class AudioEncoder:
         x = x + self.positions[: x.shape[1]]
         for layer in self.layers:
             x = x + layer.out(self._attend(layer.qkv(layer.attention_norm(x))))
-            x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
+            x = x + layer.down(layer.up(layer.mlp_norm(x)))
         return self.norm(x)
 
     def _attend(self, qkv: Tensor) -> Tensor:

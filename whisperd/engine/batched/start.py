@@ -24,10 +24,11 @@ class Starter:
         model: a `whisper.model.Whisper`; it is read, never changed.
         network: its decoder.
         margin_seconds: silence that the encoder sees behind the audio of a short window.
+        quantised: compute parts of the encoder in 8 bits.
     """
 
-    def __init__(self, model: Any, network: TextDecoder, margin_seconds: float) -> None:
-        self._encoder = AudioEncoder(model, network.device, network.dtype)
+    def __init__(self, model: Any, network: TextDecoder, margin_seconds: float, *, quantised: bool = False) -> None:
+        self._encoder = AudioEncoder(model, network.device, network.dtype, quantised=quantised)
         self._network, self._dims, self._margin_seconds = network, model.dims, margin_seconds
         self.multilingual: bool = model.is_multilingual
         self.languages: int = model.num_languages
