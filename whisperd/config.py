@@ -57,7 +57,7 @@ class Config(Section):
         description="tiny, base, small, medium, large-v3, turbo, tiny.en, ... or the path of a checkpoint, or of a CTranslate2 directory for faster-whisper",
     )
     decoding: Literal["batched", "sequential"] = Field(
-        "sequential",
+        "batched",
         description="batched: windows of all jobs of a worker together, fastest; sequential: openai-whisper's own transcribe, each window knows the text before it",
     )
     compute_type: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(

@@ -24,7 +24,7 @@ class EngineOptions:
     device: str  # "auto", "cpu", "cuda", "cuda:1"
     threads: int  # per process; at least 1
     script: str = ""  # for the scripted engine of the tests
-    decoding: str = "sequential"  # "batched": windows of all jobs that the worker holds; "sequential": job after job
+    decoding: str = "batched"  # "batched": windows of all jobs that the worker holds; "sequential": job after job
     compute_type: str = "auto"  # "fp32", "bf16", "fp16", "int8"; auto: the fastest that the device computes in hardware
     batch_size: int = 16  # windows decoded at once
 

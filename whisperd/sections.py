@@ -144,7 +144,7 @@ class Media(Section):
 
 
 class Vad(Section):
-    """Voice activity detection, with batched decoding: what nobody says is not transcribed."""
+    """Voice activity detection, where windows are decoded: what nobody says is not transcribed."""
 
     enabled: bool = Field(default=True, description="false: everything is given to the model")
     threshold: float = Field(0.35, gt=0, lt=1, description="probability from which on something is speech (silero-vad)")
@@ -177,8 +177,13 @@ class Transcription(Section):
         max_length=200,
         description="names and terms to expect, given to every window: before the prompt, or as hotwords; 223 tokens fit",
     )
-    carry_initial_prompt: bool = Field(default=False, description="give the prompt to every window, not only the first")
-    condition_on_previous_text: bool = Field(default=True, description="each window sees the text before it")
+    carry_initial_prompt: bool = Field(
+        default=False,
+        description="give the prompt to every window, not only the first; with decoding: sequential, elsewhere it always is",
+    )
+    condition_on_previous_text: bool = Field(
+        default=True, description="each window sees the text before it; with decoding: sequential"
+    )
     beam_size: Annotated[int, Field(ge=1, le=20)] | None = Field(
         None, description="beams at temperature 0; null: greedy, faster"
     )
@@ -250,7 +255,7 @@ class Output(Section):
     )
     partial: bool = Field(
         default=False,
-        description="while interview.mp3 is transcribed, keep its text so far as interview.partial.txt; only with decoding: batched or faster-whisper, which go window by window",
+        description="while interview.mp3 is transcribed, keep its text so far as interview.partial.txt; not with decoding: sequential",
     )
 
     @field_validator("formats")

@@ -37,7 +37,11 @@ COUNTING = {"en_counting", "es_conteo", "fr_comptage", "it_conteggio", "pt_conta
 @functools.cache
 def engine(model):
     try:
-        return create(EngineOptions("openai-whisper", model, Path("no-models-here"), device="cpu", threads=2))
+        return create(
+            EngineOptions(
+                "openai-whisper", model, Path("no-models-here"), device="cpu", threads=2, decoding="sequential"
+            )
+        )
     except BootError as error:
         pytest.skip(f"no weights: {error}")
 

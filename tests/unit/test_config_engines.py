@@ -31,11 +31,11 @@ def test_hotwords_need_their_engine(tmp_path):
         config.load(root=tmp_path, transcription={"hotwords": "Ctesiphon"})
 
 
-@pytest.mark.parametrize("windows", [{"engine": "faster-whisper"}, {"decoding": "batched"}])
+@pytest.mark.parametrize("windows", [{"engine": "faster-whisper"}, {"decoding": "batched"}, {}])
 def test_silence_is_skipped_by_sequential_decoding_alone(tmp_path, windows):
     """Where windows are decoded the threshold would be ignored in silence; in a profile too."""
     wanted = {"word_timestamps": True, "hallucination_silence_threshold": 2.0}
-    config.load(root=tmp_path, transcription=wanted)
+    config.load(root=tmp_path, decoding="sequential", transcription=wanted)
 
     for changes in ({"transcription": wanted}, {"profiles": {"meetings/**": wanted}}):
         with pytest.raises(ConfigError, match=r"hallucination_silence_threshold.* needs decoding: sequential"):

@@ -409,7 +409,7 @@ BASE = Weights("base", "checkpoint", (), "", "")
 
 
 def engine_options(**changes):
-    defaults = EngineOptions("openai-whisper", "base", Path("models"), device="cpu", threads=2)
+    defaults = EngineOptions("openai-whisper", "base", Path("models"), device="cpu", threads=2, decoding="sequential")
     return dataclasses.replace(defaults, **changes)
 
 
