@@ -43,6 +43,22 @@ def test_ready_means_a_worker_is_ready_and_the_inbox_is_watched(root):
         assert daemon.errors() == []
 
 
+def test_an_idle_worker_gives_its_memory_back_and_returns_for_the_next_job(root):
+    """After `pool.idle_unload_seconds` its process is gone, the daemon is well, and a job finds a fresh one."""
+    with Daemon(root, {"pool": {"idle_unload_seconds": 0.5}}) as daemon:
+        daemon.wait_ready()
+        (first,) = daemon.workers()
+        tone(root / "inbox/a.wav")
+        daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the first transcript")
+        daemon.wait(lambda: not daemon.workers() and not Path(f"/proc/{first}").exists(), what="the end of the worker")
+        tone(root / "inbox/b.wav", seconds=2.0)
+        daemon.wait(lambda: daemon.status("b.wav") == "completed", what="the second transcript")
+
+        assert daemon.sidecar("b.wav")["attempts"] == 1
+        assert daemon.stop() == 0
+        assert daemon.errors() == []
+
+
 def test_stop_when_idle(root):
     """SIGTERM ends an idle daemon at once, with STOPPING=1, status 0, and no process left."""
     with Daemon(root) as daemon:
