@@ -26,7 +26,7 @@ KENNEDY = "and so my fellow americans ask not what your country can do for you a
 
 
 def plain(text):
-    return re.sub(r"[^\w ]", "", text.lower()).strip()
+    return " ".join(re.sub(r"[^\w\s]", "", text.lower()).split())
 
 
 def test_a_recording_becomes_a_transcript_in_every_format(tmp_path):
@@ -45,7 +45,7 @@ def test_a_recording_becomes_a_transcript_in_every_format(tmp_path):
     out = tmp_path / "spool/outbox/kennedy"
     assert jiwer.wer(KENNEDY, plain((out / "speech.txt").read_text())) <= 0.05
     assert {path.suffix for path in out.iterdir()} == {".txt", ".srt", ".vtt", ".tsv", ".json"}
-    assert "00:00:00,000 --> 00:00:" in (out / "speech.srt").read_text()
+    assert re.search(r"^00:00:00,[0-4]\d\d --> 00:00:", (out / "speech.srt").read_text(), re.MULTILINE)
     assert (out / "speech.vtt").read_text().startswith("WEBVTT")
     assert document["language"] == "en"
     assert 10.9 < document["duration_seconds"] < 11.1
