@@ -16,7 +16,7 @@ from whisperd.engine.base import SAMPLE_RATE, DecodedWindow
 from whisperd.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from whisperd.worker.journal import Key
 
@@ -140,31 +140,34 @@ class Recording:
             return ()
         unfinished = (start for index, (start, _) in enumerate(self.windows) if index not in self._finished)
         horizon = min((start % self._length for start in unfinished), default=math.inf)
-        segments = [
-            self._placed(dataclasses.replace(segment, words=None), span)
-            for index, (start, _) in enumerate(self.windows)
-            if start % self._length < horizon
-            for span, decoded in self._pieces[index]
-            for segment in decoded.segments
-        ]
+        before = (index for index, (start, _) in enumerate(self.windows) if start % self._length < horizon)
+        segments = self._segments(before, words=False)
         if self.speakers:
             edge = round(horizon / SAMPLE_RATE, 3)  # rounded as the starts are, or one to come might tie with the last
-            segments = sorted((each for each in segments if each.start < edge), key=lambda segment: segment.start)
+            segments = [segment for segment in segments if segment.start < edge]
         return tuple(segments)
 
     def transcript(self) -> Transcript:
         """All text in the recording's own time."""
-        pieces = [piece for index in range(len(self.windows)) for piece in self._pieces[index]]
-        segments = tuple(self._placed(segment, span) for span, decoded in pieces for segment in decoded.segments)
-        if self.speakers:
-            segments = tuple(sorted(segments, key=lambda segment: segment.start))
+        everything = range(len(self.windows))
+        segments = tuple(self._segments(everything))
         return Transcript(
             text="".join(segment.text for segment in segments),
             segments=segments,
             language=self.language or "",
             language_probability=self._certainty(),
-            quality=self._quality([decoded for _, decoded in pieces], segments),
+            quality=self._quality([decoded for index in everything for _, decoded in self._pieces[index]], segments),
         )
+
+    def _segments(self, indices: Iterable[int], *, words: bool = True) -> list[Segment]:
+        """Those of some windows at their places in the recording, in order of time where several speak."""
+        placed = [
+            self._placed(segment if words else dataclasses.replace(segment, words=None), span)
+            for index in indices
+            for span, decoded in self._pieces[index]
+            for segment in decoded.segments
+        ]
+        return sorted(placed, key=lambda segment: segment.start) if self.speakers else placed
 
     def _placed(self, segment: Segment, span: Span) -> Segment:
         channel, start = divmod(span.start, self._length)

@@ -122,7 +122,6 @@ class AudioEncoder:
         def products(modules: list[Any], activation: str = "none") -> Affine | QuantisedAffine:
             affine = Affine.fused(modules, device, kept)
             if quantised:
-                assert affine.bias is not None
                 return QuantisedAffine(affine.weight, affine.bias, dtype, activation)
             return replace(affine.for_rows(rows), activation=activation)
 
