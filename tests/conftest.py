@@ -10,7 +10,7 @@ import pytest
 
 # As whisperd does for its workers: torch's threads, which share cores with other processes here, must not spin for each
 # other. libgomp reads it when torch is loaded, which no plugin does before this file.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 
 def pytest_configure() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import glob
 import os
 import signal
 
@@ -43,7 +44,10 @@ class Lane:
             return sidecar.decode((self.fs.behind / f"outbox/{name}.status.json").read_bytes())
 
     def is_done(self, name):
-        return (self.fs.behind / "done" / name).exists() and not list((self.fs.behind / ".work").glob("*/original*"))
+        # glob.glob, for Path.glob fails where a job's folder is deleted while it is read
+        return (self.fs.behind / "done" / name).exists() and not glob.glob(
+            "*/original*", root_dir=self.fs.behind / ".work"
+        )
 
     def await_done(self, name):
         self.daemon.wait(lambda: self.is_done(name), within_seconds=WITHIN_SECONDS, what=f"{name} in done/, {self}")

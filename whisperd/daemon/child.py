@@ -190,8 +190,10 @@ def _environment(threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
         "NUMBA_NUM_THREADS": count,
-        # A thread of libgomp that waits for another spins for milliseconds. Where something else wants the core, ffmpeg
-        # or a second worker, it keeps it from the very thread it waits for: with one other busy process on two cores
-        # decoding took twice as long (28 s, so 14); alone it is as fast (6.9 s).
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "2000"),
+        # A thread of libgomp that waits for another spins for milliseconds, and where something else wants the core, ffmpeg
+        # or a second worker, keeps it from the very thread it waits for: beside one other busy process on two cores, 50
+        # sentences took 29, 37, 44 and 70 s with counts of 2000, 4000, 10000 and 20000 (alone 12 to 14 s with each). One
+        # that goes to sleep must be woken, which takes long on some virtual machines: on 28 minutes of readings it slept
+        # 94,000, 19,000, 5,000 and 1,500 times. 4000 are 40 microseconds, which most of its waits are shorter than.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "4000"),
     }
