@@ -8,7 +8,7 @@ and then feeds all windows to the decoder, one thing after the other, so that ea
 are voted for as in the daemon.
 """
 
-# ruff: noqa: E402, T201 - a script: it finds its tree first, and prints
+# ruff: noqa: E402, PLC0415 - a script: it finds its tree first, and its own process need not load torch
 from __future__ import annotations
 
 import argparse
