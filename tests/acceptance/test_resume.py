@@ -35,40 +35,45 @@ def speech(path, times):
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(np.concatenate(pieces).tobytes())
+    return path
+
+
+def transcribe(root, recording, victim=None):
+    """Sidecar and outputs of a recording; in the middle of it the worker or the supervisor is killed."""
+    with Daemon(root, BATCHED) as daemon:
+        daemon.wait(lambda: "READY=1" in daemon.notices, within_seconds=180, what="READY=1")
+        recording.rename(daemon.inbox / "a.wav")
+        if victim:
+            daemon.wait(
+                lambda: (daemon.sidecar("a.wav") or {}).get("progress", 0) > 30,
+                within_seconds=240,
+                what="a third of the work",
+            )
+        if victim == "worker":
+            os.kill(daemon.workers()[0], signal.SIGKILL)
+        elif victim == "supervisor":
+            daemon.kill()
+            daemon.start()
+        daemon.wait(lambda: daemon.status("a.wav") == "completed", within_seconds=300, what="the transcript")
+        return daemon.sidecar("a.wav"), {path.name: path.read_bytes() for path in daemon.outbox.glob("a.[tsj]*")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The outputs that a job has which nobody kills."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    document, outputs = transcribe(place / "spool", speech(place / "a.wav", 8))
+    assert document["attempts"] == 1
+    return outputs
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", ["worker", "supervisor"])
-def test_a_job_that_was_killed_goes_on_and_the_result_is_the_same(tmp_path, victim):
+def test_a_job_that_was_killed_goes_on_and_the_result_is_the_same(tmp_path, undisturbed, victim):
     """SIGKILL loses at most one batch: what was in the journal is not decoded again, and every output is byte-identical."""
-    results = []
-    for kill in (False, True):
-        root = tmp_path / f"spool-{kill}"
-        with Daemon(root, BATCHED) as daemon:
-            daemon.wait(lambda daemon=daemon: "READY=1" in daemon.notices, within_seconds=180, what="READY=1")
-            speech(tmp_path / "a.wav", 8)
-            (tmp_path / "a.wav").rename(daemon.inbox / "a.wav")
-            if kill:
-                daemon.wait(
-                    lambda daemon=daemon: (daemon.sidecar("a.wav") or {}).get("progress", 0) > 30,
-                    within_seconds=240,
-                    what="a third of the work",
-                )
-                if victim == "worker":
-                    os.kill(daemon.workers()[0], signal.SIGKILL)
-                else:
-                    daemon.kill()
-                    daemon.start()
-            daemon.wait(
-                lambda daemon=daemon: daemon.status("a.wav") == "completed", within_seconds=300, what="the transcript"
-            )
-            results.append(
-                (daemon.sidecar("a.wav"), {path.name: path.read_bytes() for path in daemon.outbox.glob("a.[tsj]*")})
-            )
-            daemon.stop()
+    document, resumed = transcribe(tmp_path / "spool", speech(tmp_path / "a.wav", 8), victim)
 
-    (_, undisturbed), (document, resumed) = results
     assert resumed == undisturbed
     assert document["attempts"] == 2
     assert document["quality"]["resumed_windows"] >= 1
