@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -22,20 +23,29 @@ from whisperd.spool.durable import Folder
 from whisperd.spool.layout import Layout
 
 
-def nested(top, depth, file=None):
+@pytest.fixture
+def nested():
     """Folders in folders, deeper than any path may be long."""
-    fd = os.open(top, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+    tops = []
+
+    def build(top, depth, file=None):
+        tops.append(top)
+        fd = os.open(top, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir("d", dir_fd=fd)
+            below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        if file:
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, dir_fd=fd))
         os.close(fd)
-        fd = below
-    if file:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, dir_fd=fd))
-    os.close(fd)
+
+    yield build
+    # shutil.rmtree, by which pytest removes what earlier runs have left, recurses: it would fail, and that later run with it
+    subprocess.run(["rm", "-rf", *(top / "d" for top in tops)], check=True)
 
 
-def test_folders_nested_beyond_the_bound_are_refused_with_the_reason(tmp_path):
+def test_folders_nested_beyond_the_bound_are_refused_with_the_reason(tmp_path, nested):
     """Each level costs an open for every folder below: a chain of some thousands would stop the loop for minutes."""
     nested(tmp_path, 1500, file="unreached.wav")
 
@@ -45,7 +55,7 @@ def test_folders_nested_beyond_the_bound_are_refused_with_the_reason(tmp_path):
     assert "nested" in found.refusal
 
 
-def test_folders_nested_up_to_the_bound_are_read(tmp_path):
+def test_folders_nested_up_to_the_bound_are_read(tmp_path, nested):
     """The bound itself is allowed, also for a folder that is walked by itself because it just arrived."""
     nested(tmp_path, names.DEPTH_MAX, file="a.wav")
     parts = ("d",) * names.DEPTH_MAX
@@ -63,7 +73,7 @@ def test_a_walk_can_pause_between_folders_that_hold_nothing(tmp_path):
     assert list(scan(tmp_path, Ignore())) == [None] * 51
 
 
-def test_an_outbox_nested_beyond_all_measure_is_walked(tmp_path):
+def test_an_outbox_nested_beyond_all_measure_is_walked(tmp_path, nested):
     """Its group may write there: a chain of folders must not end the daemon, which looks for stale notes at its start."""
     layout = Layout(tmp_path)
     layout.create()
