@@ -55,6 +55,7 @@ def transcribe(root, recording, victim=None):
             daemon.kill()
             daemon.start()
         daemon.wait(lambda: daemon.status("a.wav") == "completed", within_seconds=300, what="the transcript")
+        daemon.stop()
         return daemon.sidecar("a.wav"), {path.name: path.read_bytes() for path in daemon.outbox.glob("a.[tsj]*")}
 
 

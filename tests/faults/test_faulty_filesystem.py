@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import errno
-import glob
 import os
 import signal
 
 import pytest
-from support.daemon import Daemon, tone
+from support.daemon import Daemon, at_work, tone
 from support.faulty_fs import HANG, OPERATIONS, FaultyFs, unavailable
 from support.invariants import check_spool
 
@@ -44,10 +43,7 @@ class Lane:
             return sidecar.decode((self.fs.behind / f"outbox/{name}.status.json").read_bytes())
 
     def is_done(self, name):
-        # glob.glob, for Path.glob fails where a job's folder is deleted while it is read
-        return (self.fs.behind / "done" / name).exists() and not glob.glob(
-            "*/original*", root_dir=self.fs.behind / ".work"
-        )
+        return (self.fs.behind / "done" / name).exists() and not at_work(self.fs.behind)
 
     def await_done(self, name):
         self.daemon.wait(lambda: self.is_done(name), within_seconds=WITHIN_SECONDS, what=f"{name} in done/, {self}")

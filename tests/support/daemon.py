@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -207,6 +208,11 @@ class Daemon:
         """The process ids of its workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children]
+
+
+def at_work(root: Path) -> list[str]:
+    """The originals in `.work/`; unlike `Path.glob` this goes on where a job's folder is deleted while it is read."""
+    return glob.glob("*/original*", root_dir=root / ".work")
 
 
 def originals(root: Path) -> dict[str, list[str]]:

@@ -1,6 +1,5 @@
 """A storm: thousands of small files and whole folders at once, with room for a few events only in the kernel's queue."""
 
-import glob
 import hashlib
 import os
 from collections import Counter
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.arrivals import recording
-from support.daemon import Daemon
+from support.daemon import Daemon, at_work
 
 FILES = int(os.environ.get("WHISPERD_TEST_STORM_FILES", "1000"))  # 10000 take some minutes
 FOLDERS = 20
@@ -58,7 +57,7 @@ def test_every_file_of_a_storm_is_done_once(tmp_path, short_queue):
 
         assert digests(daemon.done) == expected
         assert digests(daemon.inbox) == digests(daemon.failed) == Counter()
-        daemon.wait(lambda: not glob.glob("*/original*", root_dir=daemon.work), what="an empty .work")
+        daemon.wait(lambda: not at_work(daemon.root), what="an empty .work")
         assert sum(": claimed," in line for line in daemon.lines) == FILES
         assert daemon.logged("events were lost")
         assert daemon.errors() == []

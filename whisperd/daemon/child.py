@@ -192,8 +192,8 @@ def _environment(threads: int) -> dict[str, str]:
         "NUMBA_NUM_THREADS": count,
         # A thread of libgomp that waits for another spins for milliseconds, and where something else wants the core, ffmpeg
         # or a second worker, keeps it from the very thread it waits for: beside one other busy process on two cores, 50
-        # sentences took 29, 37, 44 and 70 s with counts of 2000, 4000, 10000 and 20000 (alone 12 to 14 s with each). One
-        # that goes to sleep must be woken, which takes long on some virtual machines: on 28 minutes of readings it slept
-        # 94,000, 19,000, 5,000 and 1,500 times. 4000 are 40 microseconds, which most of its waits are shorter than.
+        # sentences took 29, 37, 44 and 70 s with counts of 2000, 4000, 10000 and 20000; alone 12 to 14 s with 2000 as
+        # with 20000. One that goes to sleep must be woken, which takes long on some virtual machines: on 28 minutes of
+        # readings it slept 65,000 to 94,000, 19,000, 5,000 and 1,500 times. 4000 are 40 microseconds.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "4000"),
     }
