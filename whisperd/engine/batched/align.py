@@ -83,7 +83,7 @@ class Aligner:
             return []
         before = len(tokenizer.sot_sequence)
         tokens = [*tokenizer.sot_sequence, tokenizer.no_timestamps, *text, tokenizer.eot]
-        cross = self._network.cross(features[None])
+        cross = self._network.cross([features])
         filled = self._network.prefill(torch.tensor([tokens], device=features.device), cross, watch=self._heads)
         logits = self._network.logits(filled.hidden[0, before : before + len(text)])[:, : tokenizer.eot]
         chances = logits.softmax(-1)[torch.arange(len(text)), text].tolist()

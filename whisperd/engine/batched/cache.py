@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from whisperd.engine.batched.network import KeyValue, TextDecoder
@@ -56,26 +58,36 @@ class Cache:
         """Per layer, the cross-attention of the slots in use, up to the longest of them or a little more."""
         return [(key[: self.slots], value[: self.slots]) for key, value in self.cross]
 
-    def join(self, own: list[KeyValue], cross: list[KeyValue], tokens: int) -> None:
-        """Put one window into the next free slot.
+    def attend_to(self, features: Sequence[Tensor]) -> tuple[list[KeyValue], Tensor | None]:
+        """Fill the cross-attention of the next free slots, for windows that are about to `join` in this order.
+
+        Args:
+            features: of each window, (frames, width).
+
+        Returns:
+            Per layer, keys and values in those slots, (windows, heads, frames of the longest or more, size); and what
+            to add to the scores, (windows, 1, 1, frames), None where nothing is beyond the end of its window.
+        """
+        first, last = self.slots, self.slots + len(features)
+        self._lengths[first:last] = [len(one) for one in features]
+        self._fit(max(self._lengths[first:last]))
+        free = [(key[first:last], value[first:last]) for key, value in self.cross]
+        self._network.cross(features, free)
+        return free, self._mask(first, last)
+
+    def join(self, own: list[KeyValue], tokens: int) -> None:
+        """Take the next free slot into use, its cross-attention being there.
 
         Args:
             own: per layer, (heads, n, size), of which the first `tokens` places count; copied to each row of the group.
-            cross: per layer, (heads, frames, size).
             tokens: places to keep.
         """
-        slot, first = self.slots, self.slots * self.group
+        first = self.slots * self.group
         for mine, theirs in zip(self.own, own, strict=True):
             for kept, new in zip(mine, theirs, strict=True):
                 kept[first : first + self.group, :, :tokens] = new[:, :tokens]
-        frames = cross[0][0].shape[-2]
-        self._fit(frames)
-        for mine, theirs in zip(self.cross, cross, strict=True):
-            for kept, new in zip(mine, theirs, strict=True):
-                kept[slot, :, :frames] = new
-        self._lengths[slot] = frames
         self.slots += 1
-        self._refresh_mask()
+        self.cross_mask = self._mask(0, self.slots)
 
     def leave(self, slot: int, tokens: int) -> None:
         """Free a slot: the last one moves into it, with its first `tokens` places."""
@@ -91,7 +103,7 @@ class Cache:
                     kept[slot, :, :frames] = kept[last, :, :frames]
             self._lengths[slot] = frames
         self.slots = last
-        self._refresh_mask()
+        self.cross_mask = self._mask(0, last)
 
     def reorder(self, sources: Tensor, tokens: int) -> None:
         """Let each row go on from the row `sources` names, for the first `tokens` places: beams that took over others.
@@ -127,12 +139,13 @@ class Cache:
             resized[: self.slots, :, : self._frames] = kept[: self.slots]
         return resized
 
-    def _refresh_mask(self) -> None:
-        lengths = self._lengths[: self.slots]
-        self.cross_mask = None
-        if any(length < self._frames for length in lengths):
-            key = self.cross[0][0]
-            ends = torch.tensor(lengths, device=key.device)
-            beyond = torch.arange(self._frames, device=key.device) >= ends[:, None]
-            mask = torch.zeros(beyond.shape, dtype=key.dtype, device=key.device).masked_fill_(beyond, -torch.inf)
-            self.cross_mask = mask[:, None, None]
+    def _mask(self, first: int, last: int) -> Tensor | None:
+        """Minus infinity beyond the ends of the windows in these slots, else 0: (windows, 1, 1, frames)."""
+        lengths = self._lengths[first:last]
+        if all(length == self._frames for length in lengths):
+            return None
+        key = self.cross[0][0]
+        ends = torch.tensor(lengths, device=key.device)
+        beyond = torch.arange(self._frames, device=key.device) >= ends[:, None]
+        mask = torch.zeros(beyond.shape, dtype=key.dtype, device=key.device).masked_fill_(beyond, -torch.inf)
+        return mask[:, None, None]

@@ -91,12 +91,14 @@ class Lane:
         """Windows being decoded."""
         return len(self._trials)
 
-    def join(
-        self, trial: Trial, own: list[KeyValue], cross: list[KeyValue], temperature: float, noise: Tensor | None
-    ) -> None:
+    def attend_to(self, trials: list[Trial]) -> tuple[list[KeyValue], Tensor | None]:
+        """Take in the features of windows that will join in this order; what `Cache.attend_to` returns."""
+        return self._cache.attend_to([trial.encoded for trial in trials])
+
+    def join(self, trial: Trial, own: list[KeyValue], temperature: float, noise: Tensor | None) -> None:
         """Begin an attempt; keys and values as for `Cache.join`, for all of `trial.initial`."""
         slot = len(self._trials)
-        self._cache.join(own, cross, len(trial.initial))
+        self._cache.join(own, len(trial.initial))
         self._search.join(slot, trial.initial, temperature, noise)
         trial.sampled = trial.checked = 0
         self._trials.append(trial)

@@ -30,6 +30,8 @@ import torch.nn.functional as F  # noqa: N812 - the name that every torch user r
 from whisperd.engine.batched.encoder import Affine, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from whisperd.engine.batched.cache import Cache
@@ -82,17 +84,17 @@ class TextDecoder:
         self.device, self.dtype = device, dtype
         self.heads, self.width, self.context = dims.n_text_head, dims.n_text_state, dims.n_text_ctx
         self.size = self.width // self.heads
-        self.scale = self.size**-0.5
+        scale = self.size**-0.5
         self.embedding = source.token_embedding.weight.detach().to(device, dtype)
         self.positions = source.positional_embedding.detach().to(device).float()
         self.vocabulary = Affine(self.embedding, None).for_rows(_ROWS)
         self.norm = Norm.of(source.ln, device, dtype)
         self.layers = [
             _Layer(
-                Affine.fused([block.attn.query, block.attn.key, block.attn.value], device, dtype).for_rows(_ROWS),
+                Affine.fused(_inputs(block.attn), device, dtype, scale).for_rows(_ROWS),
                 Affine.of(block.attn.out, device, dtype).for_rows(_ROWS),
-                Affine.of(block.cross_attn.query, device, dtype).for_rows(_ROWS),
-                Affine.fused([block.cross_attn.key, block.cross_attn.value], device, dtype),
+                Affine.fused(_inputs(block.cross_attn)[:1], device, dtype, scale).for_rows(_ROWS),
+                Affine.fused(_inputs(block.cross_attn)[1:], device, dtype).for_rows(dims.n_audio_ctx),
                 Affine.of(block.cross_attn.out, device, dtype).for_rows(_ROWS),
                 Affine.of(block.mlp[0], device, dtype).for_rows(_ROWS),
                 Affine.of(block.mlp[2], device, dtype).for_rows(_ROWS),
@@ -103,41 +105,55 @@ class TextDecoder:
             for block in source.blocks
         ]
 
-    def cross(self, features: Tensor) -> list[KeyValue]:
+    def cross(self, features: Sequence[Tensor], into: list[KeyValue] | None = None) -> list[KeyValue]:
         """Per layer, keys and values that all steps of a window attend to.
 
         Args:
-            features: (windows, frames, width).
+            features: of each window, (frames, width); without `into` of one length.
+            into: where to write them, as they are returned; there may be more frames, which stay as they are.
 
         Returns:
             Pairs of (windows, heads, frames, size).
         """
-        pairs = []
-        for layer in self.layers:
-            key, value = self._by_head(layer.cross_key_value(features), 2)
-            pairs.append((key.contiguous(), value.contiguous()))
-        return pairs
+        if into is None:
+            shape = (len(features), self.heads, len(features[0]), self.size)
+            into = [(features[0].new_empty(shape), features[0].new_empty(shape)) for _ in self.layers]
+        for window, one in enumerate(features):  # one after the other: what is on its way stays in a CPU's cache
+            for layer, pair in zip(self.layers, into, strict=True):
+                for kept, new in zip(pair, self._by_head(layer.cross_key_value(one[None]), 2), strict=True):
+                    kept[window, :, : len(one)] = new[0]
+        return into
 
-    def prefill(self, tokens: Tensor, cross: list[KeyValue], watch: list[tuple[int, int]] | None = None) -> Prefilled:
-        """Pass over the first tokens of windows whose features have one length.
+    def prefill(
+        self,
+        tokens: Tensor,
+        cross: list[KeyValue],
+        mask: Tensor | None = None,
+        *,
+        watch: Sequence[tuple[int, int]] = (),
+    ) -> Prefilled:
+        """Pass over the first tokens of windows.
 
         Args:
             tokens: (windows, tokens); shorter rows are padded at the end, and what the padding gives is to be ignored.
             cross: from `cross`, for the same windows.
-            watch: (layer, head) pairs of the cross-attention whose scores are wanted.
+            mask: added to the scores of the cross-attention, (windows, 1, 1, frames).
+            watch: (layer, head) pairs of the cross-attention whose scores are wanted, without the mask.
         """
         x = F.embedding(tokens, self.embedding).float() + self.positions[: tokens.shape[1]]
         own, scores = [], []
         for number, (layer, (cross_key, cross_value)) in enumerate(zip(self.layers, cross, strict=True)):
             query, key, value = self._by_head(layer.qkv(layer.attention_norm(x)), 3)
             own.append((key, value))
-            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
             x = x + layer.out(attended.transpose(1, 2).flatten(2))
             (query,) = self._by_head(layer.cross_query(layer.cross_norm(x)), 1)
-            for head in (head for watched, head in watch or [] if watched == number):
-                keys = cross_key[:, head].float().transpose(-1, -2)
-                scores.append(query[:, head].float() @ keys * self.scale)
-            x = x + layer.cross_out(self._attend(query, cross_key, cross_value).transpose(1, 2).flatten(2))
+            scores += [
+                query[:, head].float() @ cross_key[:, head].float().transpose(-1, -2)
+                for watched, head in watch
+                if watched == number
+            ]
+            x = x + layer.cross_out(self._attend(query, cross_key, cross_value, mask).transpose(1, 2).flatten(2))
             x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
         return Prefilled(x, own, scores)
 
@@ -181,8 +197,7 @@ class TextDecoder:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.device.type == "cuda":
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        query = query * self.scale
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
         if key.is_contiguous():
             scores = query @ key.transpose(-1, -2)
         else:  # the product would copy the keys
@@ -196,3 +211,8 @@ class TextDecoder:
         ahead = torch.arange(longest, device=self.device) > positions[:, None]
         mask = torch.zeros(ahead.shape, dtype=self.dtype, device=self.device).masked_fill_(ahead, -torch.inf)
         return mask[:, None, None]
+
+
+def _inputs(attention: Any) -> list[Any]:
+    """What makes queries, keys and values."""
+    return [attention.query, attention.key, attention.value]

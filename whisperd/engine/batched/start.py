@@ -13,6 +13,8 @@ from whisperd.engine.batched.features import mel_of, seed_of
 from whisperd.engine.batched.lane import Lane, Trial, noise_for
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from whisperd.engine.batched.network import KeyValue, TextDecoder
     from whisperd.engine.batched.windows import Window
 
@@ -38,15 +40,30 @@ class Starter:
         return get_tokenizer(self.multilingual, num_languages=self.languages, language=language, task=task)
 
     def start(self, trials: list[Trial], lane: Lane, group: int) -> None:
-        """Let windows join a lane, encoded if they are not yet; together where their features have one length."""
+        """Let windows join a lane, encoded if they are not yet."""
         self._encode([trial for trial in trials if trial.features is None])
-        for _, alike in groupby(sorted(trials, key=_frames), key=_frames):
-            self._begin(list(alike), lane, group)
+        cross, mask = lane.attend_to(trials)
+        self._name_languages(trials, cross, mask)
+        for trial in trials:
+            trial.initial = self._initial_tokens(trial)
+        device, width = self._network.device, max(len(trial.initial) for trial in trials)
+        padded = [[*trial.initial, *[0] * (width - len(trial.initial))] for trial in trials]
+        filled = self._network.prefill(torch.tensor(padded, device=device), cross, mask)
+        starts = torch.tensor([trial.initial.index(trial.tokenizer.sot) for trial in trials], device=device)
+        at_start = filled.hidden[torch.arange(len(trials), device=device), starts]
+        silences = self._network.logits(at_start).softmax(-1)[:, trials[0].tokenizer.no_speech].tolist()
+        for row, trial in enumerate(trials):
+            trial.no_speech_prob = silences[row]
+            temperature = trial.window.options.temperature[trial.temperature_index]
+            noise = None
+            if temperature > 0:
+                noise = noise_for(seed_of(trial.window) + trial.temperature_index, group, self._dims.n_text_ctx + 1)
+            lane.join(trial, [(key[row], value[row]) for key, value in filled.own], temperature, noise)
 
     def detect_language(self, window: Window) -> dict[str, float]:
         """Probability of each language the model knows."""
         mel = mel_of(window, self._dims.n_mels, None, self._network.device)
-        return self._detect(self._network.cross(self._encoder(mel[None])))[0]
+        return self._detect(self._network.cross([self._encoder(mel[None])[0]]), None)[0]
 
     def _encode(self, trials: list[Trial]) -> None:
         mels = []
@@ -60,43 +77,19 @@ class Starter:
             for (trial, _), one in zip(pairs, features, strict=True):
                 trial.features = one
 
-    def _begin(self, trials: list[Trial], lane: Lane, group: int) -> None:
-        """Start an attempt for windows with features of one length."""
-        cross = self._network.cross(torch.stack([trial.encoded for trial in trials]))
-        self._name_languages(trials, cross)
-        for trial in trials:
-            trial.initial = self._initial_tokens(trial)
-        width = max(len(trial.initial) for trial in trials)
-        padded = [[*trial.initial, *[0] * (width - len(trial.initial))] for trial in trials]
-        filled = self._network.prefill(torch.tensor(padded, device=self._network.device), cross)
-        starts = torch.tensor(
-            [trial.initial.index(trial.tokenizer.sot) for trial in trials], device=self._network.device
-        )
-        at_start = filled.hidden[torch.arange(len(trials), device=self._network.device), starts]
-        silences = self._network.logits(at_start).softmax(-1)[:, trials[0].tokenizer.no_speech].tolist()
-        for row, trial in enumerate(trials):
-            trial.no_speech_prob = silences[row]
-            temperature = trial.window.options.temperature[trial.temperature_index]
-            noise = None
-            if temperature > 0:
-                noise = noise_for(seed_of(trial.window) + trial.temperature_index, group, self._dims.n_text_ctx + 1)
-            own = [(key[row], value[row]) for key, value in filled.own]
-            lane.join(trial, own, [(key[row], value[row]) for key, value in cross], temperature, noise)
-
-    def _name_languages(self, trials: list[Trial], cross: list[KeyValue]) -> None:
-        unknown = [row for row, trial in enumerate(trials) if trial.language is None]
-        if unknown:
-            found = self._detect([(key[unknown], value[unknown]) for key, value in cross])
-            for row, chances in zip(unknown, found, strict=True):
-                likeliest = max(chances, key=chances.__getitem__)
-                trials[row].language, trials[row].language_probability = likeliest, chances[likeliest]
+    def _name_languages(self, trials: list[Trial], cross: list[KeyValue], mask: Tensor | None) -> None:
+        if any(trial.language is None for trial in trials):
+            for trial, chances in zip(trials, self._detect(cross, mask), strict=True):
+                if trial.language is None:
+                    likeliest = max(chances, key=chances.__getitem__)
+                    trial.language, trial.language_probability = likeliest, chances[likeliest]
         for trial in trials:
             trial.tokenizer = self.tokenizer(trial.language, trial.window.options.task)
 
-    def _detect(self, cross: list[KeyValue]) -> list[dict[str, float]]:
+    def _detect(self, cross: list[KeyValue], mask: Tensor | None) -> list[dict[str, float]]:
         tokenizer = self.tokenizer()
         start = torch.full((len(cross[0][0]), 1), tokenizer.sot, device=self._network.device)
-        logits = self._network.logits(self._network.prefill(start, cross).hidden[:, 0])
+        logits = self._network.logits(self._network.prefill(start, cross, mask).hidden[:, 0])
         chances = logits[:, list(tokenizer.all_language_tokens)].softmax(-1).tolist()
         return [dict(zip(tokenizer.all_language_codes, row, strict=True)) for row in chances]
 
@@ -105,7 +98,3 @@ class Starter:
         tokenizer, window, half = trial.tokenizer, trial.window, self._dims.n_text_ctx // 2
         prompt = (tokenizer.sot_prev, *window.prompt[-(half - 1) :]) if window.prompt else ()
         return (*prompt, *tokenizer.sot_sequence, *window.prefix)
-
-
-def _frames(trial: Trial) -> int:
-    return trial.encoded.shape[0]
