@@ -1,10 +1,10 @@
-"""Keys and values of the rows now being decoded, in tensors of fixed size.
+"""Keys and values of the rows now being decoded.
 
 A window holds one slot: `group` rows of self-attention (beams, or samples of which the best is taken) and one entry of
-cross-attention that they share. Slots in use are always the first ones, and those of the cross-attention are as long as
-the longest window needs, not as long as any might: a step reads them without a copy. On two cores, for 13 windows, the
-scores of all layers of `base` took 4.4 ms where keys lay without gaps and 28 to 34 ms where 1345 to 1400 of 1500 frames
-were used; 50 windows of 3 to 17 s together took 15.3 and 15.8 s with such gaps, 11.3 and 11.9 s without.
+cross-attention that they share. Slots in use are always the first ones, and both are as long as the longest of them
+needs, not as long as any might: a step reads them without a copy. On two cores, for 13 windows, the scores of all
+layers of `base` took 4.4 ms where keys lay without gaps and 28 to 34 ms where 1345 to 1400 of 1500 frames were used; 50
+windows of 3 to 17 s together took 15.3 and 15.8 s with such gaps, 11.3 and 11.9 s without.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from whisperd.engine.batched.network import KeyValue, TextDecoder
 
 STEP_FRAMES = 250  # the cross-attention grows by so much, 5 s, and so seldom
+STEP_PLACES = (
+    32  # likewise; over a multiple of these the sums are taken in the same order, whoever else is in the batch
+)
 
 
 class Cache:
@@ -34,17 +37,14 @@ class Cache:
 
     def __init__(self, network: TextDecoder, capacity: int, group: int) -> None:
         self.group, self.slots = group, 0
-        self._network, self._lengths, self._frames = network, [0] * capacity, 0
-        rows, places = capacity * group, network.context
-        self.own = [(self._zeros(rows, places), self._zeros(rows, places)) for _ in network.layers]
+        self._network, self._lengths, self._frames, self._places = network, [0] * capacity, 0, 0
+        rows = capacity * group
+        self.own = [(self._zeros(rows, 0), self._zeros(rows, 0)) for _ in network.layers]
         self.cross = [(self._zeros(capacity, 0), self._zeros(capacity, 0)) for _ in network.layers]
         self.cross_mask: Tensor | None = None
 
     def _zeros(self, rows: int, places: int) -> Tensor:
-        """Zeros, not empty: a masked place still meets its value, and 0 times a stray NaN is NaN.
-
-        On a CPU the pages come from the system when they are first written, so unused slots cost nothing.
-        """
+        """Zeros, not empty: a masked place still meets its value, and 0 times a stray NaN is NaN."""
         network = self._network
         shape = (rows, network.heads, places, network.size)
         return torch.zeros(shape, dtype=network.dtype, device=network.device)
@@ -53,6 +53,14 @@ class Cache:
     def rows(self) -> int:
         """Rows in use."""
         return self.slots * self.group
+
+    def own_now(self, longest: int) -> list[KeyValue]:
+        """Per layer, the self-attention of the rows in use, for rows of up to so many tokens: (rows, heads, places, size).
+
+        There are a few more places, `STEP_PLACES` at a time.
+        """
+        self._fit_places(longest)
+        return [(key[: self.rows], value[: self.rows]) for key, value in self.own]
 
     def cross_now(self) -> list[KeyValue]:
         """Per layer, the cross-attention of the slots in use, up to the longest of them or a little more."""
@@ -83,6 +91,7 @@ class Cache:
             tokens: places to keep.
         """
         first = self.slots * self.group
+        self._fit_places(tokens, shrink=False)
         for mine, theirs in zip(self.own, own, strict=True):
             for kept, new in zip(mine, theirs, strict=True):
                 kept[first : first + self.group, :, :tokens] = new[:, :tokens]
@@ -130,13 +139,21 @@ class Cache:
         if wanted == self._frames or (self.slots and wanted < self._frames):
             return
         for number, (key, value) in enumerate(self.cross):  # layer by layer: both lengths of all would be too much
-            self.cross[number] = (self._resized(key, wanted), self._resized(value, wanted))
+            self.cross[number] = (self._resized(key, self.slots, wanted), self._resized(value, self.slots, wanted))
         self._frames = wanted
 
-    def _resized(self, kept: Tensor, frames: int) -> Tensor:
-        resized = self._zeros(len(self._lengths), frames)
-        if self.slots:
-            resized[: self.slots, :, : self._frames] = kept[: self.slots]
+    def _fit_places(self, tokens: int, *, shrink: bool = True) -> None:
+        """Make room for rows of so many tokens, and where all are shorter let go what is not needed."""
+        wanted = min(-(-tokens // STEP_PLACES) * STEP_PLACES, self._network.context)
+        if wanted == self._places or (not shrink and wanted < self._places):
+            return
+        for number, (key, value) in enumerate(self.own):
+            self.own[number] = (self._resized(key, self.rows, wanted), self._resized(value, self.rows, wanted))
+        self._places = wanted
+
+    def _resized(self, kept: Tensor, used: int, places: int) -> Tensor:
+        resized, common = self._zeros(len(kept), places), min(kept.shape[2], places)
+        resized[:used, :, :common] = kept[:used, :, :common]
         return resized
 
     def _mask(self, first: int, last: int) -> Tensor | None:

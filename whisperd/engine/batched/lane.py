@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from whisperd.engine.batched.windows import Window
 
 _CUDA_STEPS_PER_LOOK = 8  # a transfer from the device stops its queue
-_PLACES_AT_ONCE = 32  # self-attention over a multiple of these sums in the same order, whoever else is in the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +113,10 @@ class Lane:
         """One token for every window; those that have come to their end leave."""
         state, slots, group = self._search.state, len(self._trials), self._cache.group
         longest = max(len(trial.initial) + trial.sampled for trial in self._trials)
-        places = min(-(-longest // _PLACES_AT_ONCE) * _PLACES_AT_ONCE, self._network.context)
         lengths, begins = (tensor[:slots].repeat_interleave(group) for tensor in (state.lengths, state.begins))
-        tokens = state.tokens[:slots].flatten(0, 1)[:, :places]
+        tokens = state.tokens[:slots].flatten(0, 1)[:, :longest]
         newest = tokens.gather(1, lengths[:, None] - 1)[:, 0]
-        logits = self._network.logits(self._network.step(newest, lengths - 1, places, self._cache))
+        logits = self._network.logits(self._network.step(newest, lengths - 1, longest, self._cache))
         self._rules.apply(logits, tokens, lengths, begins)
         sources = self._search.advance(slots, logits)
         if sources is not None:

@@ -163,7 +163,7 @@ class TextDecoder:
         Args:
             tokens: (rows,), in the order of the cache.
             positions: (rows,), the place of each token in its row.
-            longest: one more than the largest of `positions`, known to the caller without asking the device.
+            longest: at least one more than the largest of `positions`, known to the caller without asking the device.
             cache: of these rows.
 
         Returns:
@@ -171,15 +171,14 @@ class TextDecoder:
         """
         rows = cache.rows
         everyone = torch.arange(rows, device=self.device)
-        mask = self._ahead(positions, longest)
+        own = cache.own_now(longest)
+        mask = self._ahead(positions, own[0][0].shape[2])
         x: Tensor = F.embedding(tokens, self.embedding).float() + self.positions[positions]
-        for layer, (keys, values), (cross_key, cross_value) in zip(
-            self.layers, cache.own, cache.cross_now(), strict=True
-        ):
+        for layer, (keys, values), (cross_key, cross_value) in zip(self.layers, own, cache.cross_now(), strict=True):
             qkv = layer.qkv(layer.attention_norm(x)).view(rows, 3, self.heads, self.size)
             keys[everyone, :, positions] = qkv[:, 1]
             values[everyone, :, positions] = qkv[:, 2]
-            attended = self._attend(qkv[:, 0].unsqueeze(2), keys[:rows, :, :longest], values[:rows, :, :longest], mask)
+            attended = self._attend(qkv[:, 0].unsqueeze(2), keys, values, mask)
             x = x + layer.out(attended.flatten(1))
             query = layer.cross_query(layer.cross_norm(x)).view(-1, cache.group, self.heads, self.size).transpose(1, 2)
             attended = self._attend(query, cross_key, cross_value, cache.cross_mask)
@@ -198,12 +197,9 @@ class TextDecoder:
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.device.type == "cuda":
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        if key.is_contiguous():
-            scores = query @ key.transpose(-1, -2)
-        else:  # the product would copy the keys
-            scores = (key @ query.transpose(-1, -2)).transpose(-1, -2)
+        scores = query @ key.transpose(-1, -2)
         if mask is not None:
-            scores = scores + mask
+            scores += mask
         return torch.softmax(scores, -1) @ value
 
     def _ahead(self, positions: Tensor, longest: int) -> Tensor:

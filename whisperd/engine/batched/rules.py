@@ -93,7 +93,7 @@ class Rules:
         best_word = words.amax(-1).masked_fill(first | pair_is_open, -torch.inf)
         best_special = specials.amax(-1).masked_fill(first, -torch.inf)
         no_text = first | (stamps.logsumexp(-1) > torch.maximum(best_word, best_special))
-        words.masked_fill_((no_text | pair_is_open)[:, None], -torch.inf)
+        _close_rows(words, no_text | pair_is_open)
         specials.masked_fill_(no_text[:, None], -torch.inf)
 
     def _history(self, tokens: Tensor, lengths: Tensor, begins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,3 +113,10 @@ class Rules:
         # A segment must not be empty, so only an open pair may repeat its timestamp.
         next_stamp = torch.where(pair_is_open, newest, newest + 1).masked_fill(newest_at < 0, 0)
         return last_is_stamp, pair_is_open, next_stamp
+
+
+def _close_rows(logits: Tensor, closed: Tensor) -> None:
+    if logits.is_cuda:
+        logits.masked_fill_(closed[:, None], -torch.inf)  # to find the rows would wait for the device
+    else:
+        logits.index_fill_(0, closed.nonzero()[:, 0], -torch.inf)  # few of them: a fifth of the time
