@@ -7,7 +7,7 @@ import torch
 
 from whisperd.engine.batched.cache import Cache
 
-LAYERS, HEADS, SIZE = 2, 2, 4
+LAYERS, HEADS, SIZE, CONTEXT = 2, 2, 4, 48
 
 
 def cross(features, into):
@@ -21,7 +21,7 @@ def cross(features, into):
 @pytest.fixture
 def cache():
     network = SimpleNamespace(
-        layers=[None] * LAYERS, heads=HEADS, size=SIZE, context=8, cross=cross,
+        layers=[None] * LAYERS, heads=HEADS, size=SIZE, context=CONTEXT, cross=cross,
         dtype=torch.float32, device=torch.device("cpu"),
     )  # fmt: skip
     return Cache(network, capacity=4, group=1)
@@ -91,6 +91,22 @@ def test_what_a_step_reads_lies_without_gaps(cache):
 
     assert all(kept.is_contiguous() for pair in cache.cross_now() for kept in pair)
     assert cache.cross_now()[0][0].shape == (2, HEADS, 500, SIZE)
+
+
+def test_rows_keep_their_tokens_as_room_for_them_comes_and_goes(cache):
+    """Room is for the longest row in use, whoever has left; nobody's keys and values change by it."""
+    join(cache, (1.0, 100), (2.0, 100))
+    for places in (1, 33, 8):
+        pairs = cache.own_now(places)
+
+        for kept in (kept for pair in pairs for kept in pair):
+            assert kept.is_contiguous()
+            assert kept.shape == (2, HEADS, min(64 if places > 32 else 32, CONTEXT), SIZE)
+            assert kept[:, :, 0].unique(dim=1).flatten(1).unique(dim=1).tolist() == [[1.0], [2.0]]
+
+    cache.leave(0, tokens=1)
+
+    assert [float(kept[:, :, 0].unique()) for pair in cache.own_now(1) for kept in pair] == [2.0] * 2 * LAYERS
 
 
 def test_room_for_long_windows_goes_when_nobody_needs_it(cache):
