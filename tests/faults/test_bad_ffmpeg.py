@@ -38,6 +38,9 @@ def test_a_bad_ffmpeg_loses_nothing(tmp_path):
             uploads[name] = tone(root / "inbox" / name, 0.3, frequency=200.0 + number).read_bytes()
             daemon.wait((root / "failed" / name).exists, what=f"the end of a recording whose ffmpeg {mode}")
             ends[mode] = daemon.sidecar(name)["error"]["code"]
+        daemon.wait(
+            lambda: not list((root / ".work").glob("[!.]*")), what="the last record, which goes after the original"
+        )
         assert check_spool(root, uploads) == []
         bad.write_text(f'exec {REAL} "$@"')
         for name in uploads:
