@@ -138,8 +138,7 @@ class Cache:
         wanted = -(-frames // STEP_FRAMES) * STEP_FRAMES
         if wanted == self._frames or (self.slots and wanted < self._frames):
             return
-        for number, (key, value) in enumerate(self.cross):  # layer by layer: both lengths of all would be too much
-            self.cross[number] = (self._resized(key, self.slots, wanted), self._resized(value, self.slots, wanted))
+        self._resize(self.cross, self.slots, wanted)
         self._frames = wanted
 
     def _fit_places(self, tokens: int, *, shrink: bool = True) -> None:
@@ -147,9 +146,12 @@ class Cache:
         wanted = min(-(-tokens // STEP_PLACES) * STEP_PLACES, self._network.context)
         if wanted == self._places or (not shrink and wanted < self._places):
             return
-        for number, (key, value) in enumerate(self.own):
-            self.own[number] = (self._resized(key, self.rows, wanted), self._resized(value, self.rows, wanted))
+        self._resize(self.own, self.rows, wanted)
         self._places = wanted
+
+    def _resize(self, pairs: list[KeyValue], used: int, places: int) -> None:
+        for number, (key, value) in enumerate(pairs):  # layer by layer: both lengths of all would be too much
+            pairs[number] = (self._resized(key, used, places), self._resized(value, used, places))
 
     def _resized(self, kept: Tensor, used: int, places: int) -> Tensor:
         resized, common = self._zeros(len(kept), places), min(kept.shape[2], places)
@@ -162,7 +164,11 @@ class Cache:
         if all(length == self._frames for length in lengths):
             return None
         key = self.cross[0][0]
-        ends = torch.tensor(lengths, device=key.device)
-        beyond = torch.arange(self._frames, device=key.device) >= ends[:, None]
-        mask = torch.zeros(beyond.shape, dtype=key.dtype, device=key.device).masked_fill_(beyond, -torch.inf)
-        return mask[:, None, None]
+        return mask_beyond(torch.tensor(lengths, device=key.device), self._frames, key.dtype)
+
+
+def mask_beyond(lengths: Tensor, places: int, dtype: torch.dtype) -> Tensor:
+    """Minus infinity at places from each length on, else 0: (lengths, 1, 1, places)."""
+    beyond = torch.arange(places, device=lengths.device) >= lengths[:, None]
+    mask = torch.zeros(beyond.shape, dtype=dtype, device=lengths.device).masked_fill_(beyond, -torch.inf)
+    return mask[:, None, None]

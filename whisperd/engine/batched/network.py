@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user reads
 
+from whisperd.engine.batched.cache import mask_beyond
 from whisperd.engine.batched.encoder import Affine, Norm
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class TextDecoder:
         rows = cache.rows
         everyone = torch.arange(rows, device=self.device)
         own = cache.own_now(longest)
-        mask = self._ahead(positions, own[0][0].shape[2])
+        mask = mask_beyond(positions + 1, own[0][0].shape[2], self.dtype)
         x: Tensor = F.embedding(tokens, self.embedding).float() + self.positions[positions]
         for layer, (keys, values), (cross_key, cross_value) in zip(self.layers, own, cache.cross_now(), strict=True):
             qkv = layer.qkv(layer.attention_norm(x)).view(rows, 3, self.heads, self.size)
@@ -203,12 +204,6 @@ class TextDecoder:
         if mask is not None:
             scores += mask
         return torch.softmax(scores, -1) @ value
-
-    def _ahead(self, positions: Tensor, longest: int) -> Tensor:
-        """Minus infinity at places that a row has not reached, else 0: (rows, 1, 1, longest)."""
-        ahead = torch.arange(longest, device=self.device) > positions[:, None]
-        mask = torch.zeros(ahead.shape, dtype=self.dtype, device=self.device).masked_fill_(ahead, -torch.inf)
-        return mask[:, None, None]
 
 
 def _inputs(attention: Any) -> list[Any]:
