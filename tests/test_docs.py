@@ -95,10 +95,10 @@ def test_the_profiles_and_the_ticket_of_the_readme_are_good_ones():
     section = README.split("### Profiles and tickets")[1].split("\n## ")[0]
     profiles, ticket = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     settings = config.validate(yaml.safe_load(profiles), source="README")
-    order = resolve(settings, "calls/a.mp3", [parse("calls/a.mp3.yaml", ticket.encode())])
+    spec = resolve(settings, "calls/a.mp3", [parse("calls/a.mp3.yaml", ticket.encode())])
 
     assert len(settings.profiles) == 6
-    assert (order.transcribe.task, order.output.formats, order.channels) == ("translate", ("srt", "txt"), "split")
+    assert (spec.transcribe.task, spec.output.formats, spec.media.channels) == ("translate", ("srt", "txt"), "split")
 
 
 def fields_of(value):

@@ -7,31 +7,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from whisperd import profiles
 from whisperd.errors import ConfigError
-from whisperd.options import EngineOptions, JobOptions, MediaOptions
+from whisperd.options import EngineOptions, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
 from whisperd.sections import (
     Absolute,
     Intake,
-    Media,
-    Output,
     Pages,
     Pool,
-    Section,
     Tickets,
-    Transcription,
-    Vad,
     default_models_directory,
 )
 from whisperd.sections_service import Metrics, Notices, Retention
-
-if TYPE_CHECKING:
-    from whisperd.options import Order
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 
@@ -72,10 +64,10 @@ class Config(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the journal gets")
     intake: Intake = Intake()
     pool: Pool = Pool()
-    media: Media = Media()
-    vad: Vad = Vad()
-    transcription: Transcription = Transcription()
-    output: Output = Output()
+    media: MediaOptions = MediaOptions()
+    vad: VadOptions = VadOptions()
+    transcription: TranscribeOptions = TranscribeOptions()
+    output: OutputOptions = OutputOptions()
     profiles: dict[str, dict[str, Any]] = Field(
         {},
         description="options by glob of the path in the inbox, such as `french/**: {language: fr}`; of several that match, later ones win key by key",
@@ -88,7 +80,7 @@ class Config(Section):
 
     @field_validator("transcription")
     @classmethod
-    def _fits_the_engine(cls, value: Transcription, info: ValidationInfo) -> Transcription:
+    def _fits_the_engine(cls, value: TranscribeOptions, info: ValidationInfo) -> TranscribeOptions:
         if "engine" in info.data and "decoding" in info.data:
             for key, reason in value.unfit(info.data["engine"], info.data["decoding"]):
                 raise ValueError(f"{key} {reason}")
@@ -114,11 +106,6 @@ class Config(Section):
         """How many jobs a worker can take at once."""
         shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
         return self.pool.jobs_per_worker if shared else 1
-
-    def job_options(self, order: Order) -> JobOptions:
-        """What a worker is told of one job: what was ordered when it was claimed, and limits as they are now."""
-        limits = dict(self.media) | {"channels": order.channels, "speakers": order.speakers}
-        return JobOptions(order.transcribe, order.output, MediaOptions(**limits), order.vad)
 
 
 def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) -> Config:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from whisperd.errors import JobError, WhisperdError
 
 if TYPE_CHECKING:
-    from whisperd.options import Order
+    from whisperd.options import JobSpec
 
 
 class Status(StrEnum):
@@ -123,7 +123,7 @@ class Job:
     started_at: str | None = None
     formats: tuple[str, ...] = ()
     suspect: bool = False  # was running when the daemon died: runs alone next time
-    order: Order | None = None  # what is to be done with it; None: claimed by a daemon that knew no orders
+    spec: JobSpec | None = None  # what is to be done with it; None: claimed by a release that did not record it
     ticket: str = ""  # what the name of its own ticket adds to that of the upload; empty: it has none
     ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
 

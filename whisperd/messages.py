@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whisperd.job import Failure, Phase, Result
-    from whisperd.options import EngineOptions, JobOptions
+    from whisperd.options import EngineOptions, JobSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Work:
     job_id: str
     directory: Path
     source: Path
-    options: JobOptions
+    spec: JobSpec
     title: str = ""
     link: str = ""
 

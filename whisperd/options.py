@@ -1,17 +1,187 @@
-"""What a job is asked to do: plain values that cross to the worker. Their defaults live in `whisperd.config` alone."""
+"""The options of one recording and of the engine: the only definition of each, with its type, range, default and meaning.
+
+whisperd.yaml, profiles and tickets set them; `JobSpec` is what came of that for one recording, and goes to the worker.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from whisperd import languages
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from whisperd.job import Signature
 
+CHANNELS_MAX = 8  # of a recording whose channels are transcribed apart
 
-CHANNELS_MAX = 8  # of a recording that can be told apart
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _plain(text: str) -> str:
+    if re.search(r"<\|.*\|>", text, re.DOTALL):
+        raise ValueError("must not hold <|...|>, which means something else to the model")
+    return text
+
+
+Prompt = Annotated[str, AfterValidator(_plain)]
+Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+
+
+class Section(BaseModel):
+    """A group of options, and a section of whisperd.yaml: frozen, without unknown keys, values of exactly the right type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    def evolve(self, **changes: Any) -> Self:
+        """A copy with some fields changed; the new values are not validated."""
+        return self.model_copy(update=changes)
+
+
+class TranscribeOptions(Section):
+    """How speech becomes text; names and meaning as in openai-whisper's `transcribe` and `DecodingOptions`."""
+
+    language: Annotated[str, AfterValidator(languages.checked)] | None = Field(
+        None, description="ISO code such as en or fr; null: detect"
+    )
+    task: Literal["transcribe", "translate"] = Field("transcribe", description="translate: into English")
+    initial_prompt: Prompt | None = Field(None, description="text that sets style, spelling and names")
+    hotwords: Prompt | None = Field(
+        None, description="faster-whisper only: words to expect, such as names, given to every window"
+    )
+    vocabulary: tuple[Annotated[Label, AfterValidator(_plain)], ...] = Field(
+        (),
+        max_length=200,
+        description="names and terms to expect, given to every window: before the prompt, or as hotwords; 223 tokens fit",
+    )
+    carry_initial_prompt: bool = Field(
+        default=False,
+        description="give the prompt to every window, not only the first; with decoding: sequential, elsewhere it always is",
+    )
+    condition_on_previous_text: bool = Field(
+        default=True, description="each window sees the text before it; with decoding: sequential"
+    )
+    beam_size: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        None, description="beams at temperature 0; null: greedy, faster"
+    )
+    best_of: Annotated[int, Field(ge=1, le=20)] | None = Field(5, description="candidates at temperatures above 0")
+    patience: Positive | None = Field(None, description="beam search patience (arXiv:2204.05424)")
+    length_penalty: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="exponent of the length penalty; null: plain length"
+    )
+    temperature: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, description="tried in turn while the thresholds fail"
+    )
+    compression_ratio_threshold: Positive | None = Field(
+        2.4, description="above it a window's text repeats itself: next temperature"
+    )
+    logprob_threshold: float | None = Field(-1.0, le=0, description="below it the model is unsure: next temperature")
+    no_speech_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.6, description="above it, and unsure, a window is silence"
+    )
+    suppress_tokens: str = Field(
+        "-1", pattern=r"^(-?\d+(,-?\d+)*)?$", description="token ids never to write; -1: most symbols"
+    )
+    word_timestamps: bool = Field(default=False, description="a time for every word (slower)")
+    hallucination_silence_threshold: Positive | None = Field(
+        None,
+        description="skip silences longer than this around doubtful text; needs word_timestamps and decoding: sequential",
+    )
+
+    @field_validator("patience")
+    @classmethod
+    def _patience_needs_beams(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("beam_size", ...) is None:
+            raise ValueError("needs beam_size")
+        return value
+
+    @field_validator("hallucination_silence_threshold")
+    @classmethod
+    def _silence_needs_words(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and not info.data.get("word_timestamps", True):
+            raise ValueError("needs word_timestamps: true")
+        return value
+
+    def unfit(self, engine: str, decoding: str) -> Iterator[tuple[str, str]]:
+        """Key and reason of what another engine, or another way of decoding, would be needed for."""
+        if self.hotwords is not None and engine != "faster-whisper":
+            yield "hotwords", "needs engine: faster-whisper; others have initial_prompt and vocabulary"
+        if self.hallucination_silence_threshold is not None and (engine == "faster-whisper" or decoding == "batched"):
+            yield "hallucination_silence_threshold", "needs decoding: sequential; elsewhere vad leaves silence out"
+
+
+class OutputOptions(Section):
+    """Which files are written, and how subtitles are shaped; meaning as in openai-whisper's writers."""
+
+    formats: tuple[Literal["txt", "srt", "vtt", "tsv", "json", "html"], ...] = Field(
+        ("txt", "srt", "vtt", "json", "html"),
+        min_length=1,
+        description="files written per recording: txt, srt, vtt, tsv, json, html",
+    )
+    max_line_width: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="characters per subtitle line; turns word_timestamps on"
+    )
+    max_line_count: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="lines per subtitle; needs max_line_width"
+    )
+    max_words_per_line: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="words per subtitle line, without effect beside max_line_width; turns word_timestamps on"
+    )
+    highlight_words: bool = Field(
+        default=False, description="underline each word as it is spoken; turns word_timestamps on"
+    )
+    partial: bool = Field(
+        default=False,
+        description="while interview.mp3 is transcribed, keep its text so far as interview.partial.txt; not with decoding: sequential",
+    )
+
+    @field_validator("formats")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("names one format twice")
+        return value
+
+    @field_validator("max_line_count")
+    @classmethod
+    def _count_needs_width(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_line_width", ...) is None:
+            raise ValueError("needs max_line_width")
+        return value
+
+
+class MediaOptions(Section):
+    """What is read out of a recording, and the limits on it."""
+
+    ffmpeg: Path | None = Field(
+        None, strict=False, description="path of ffmpeg; null: the system's, else the one that imageio-ffmpeg carries"
+    )
+    max_duration_seconds: Positive = Field(43_200.0, description="longer recordings fail")
+    stall_seconds: Positive = Field(120.0, description="ffmpeg is stopped when it gives nothing for this long")
+    channels: Literal["mix", "split"] = Field(
+        "mix",
+        description="mix: all channels as one; split: each channel is a speaker of its own, named in every format",
+    )
+    speakers: tuple[Label, ...] = Field(
+        (), max_length=CHANNELS_MAX, description="names of the channels with split; else they are called Speaker 1, ..."
+    )
+
+
+class VadOptions(Section):
+    """Voice activity detection, where windows are decoded: what nobody says is not transcribed."""
+
+    enabled: bool = Field(default=True, description="false: everything is given to the model")
+    threshold: float = Field(0.35, gt=0, lt=1, description="probability from which on something is speech (silero-vad)")
+    min_speech_seconds: Seconds = Field(0.1, description="shorter speech is dropped")
+    min_silence_seconds: Seconds = Field(0.1, description="a shorter pause does not end a stretch of speech")
+    speech_pad_seconds: float = Field(0.2, ge=0, le=2, description="kept before and after a stretch of speech")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,62 +200,6 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class TranscribeOptions:
-    """How one recording is transcribed; names and meaning as in openai-whisper's `transcribe` and `DecodingOptions`."""
-
-    language: str | None  # None: detect
-    task: str  # "transcribe" | "translate"
-    initial_prompt: str | None
-    carry_initial_prompt: bool
-    condition_on_previous_text: bool
-    beam_size: int | None  # None: greedy
-    best_of: int | None
-    patience: float | None
-    length_penalty: float | None
-    temperature: tuple[float, ...]
-    compression_ratio_threshold: float | None
-    logprob_threshold: float | None
-    no_speech_threshold: float | None
-    suppress_tokens: str
-    word_timestamps: bool
-    hallucination_silence_threshold: float | None
-    hotwords: str | None = None  # of faster-whisper: words to expect, put before the prompt
-
-
-@dataclass(frozen=True, slots=True)
-class OutputOptions:
-    """Which files are written and how subtitles are shaped; meaning as in openai-whisper's writers."""
-
-    formats: tuple[str, ...]  # of "txt", "srt", "vtt", "tsv", "json", "html"
-    max_line_width: int | None
-    max_line_count: int | None
-    max_words_per_line: int | None
-    highlight_words: bool
-    partial: bool = False  # the text so far is shown while the windows are decoded
-
-
-@dataclass(frozen=True, slots=True)
-class MediaOptions:
-    """Limits on what is read out of a recording."""
-
-    ffmpeg: Path | None  # None: the system's, else the one that imageio-ffmpeg carries
-    max_duration_seconds: float
-    stall_seconds: float  # ffmpeg may be silent this long
-    channels: str = "mix"  # "mix": one track of all channels; "split": each channel is a speaker of its own
-    speakers: tuple[str, ...] = ()  # names of the channels; those without one are numbered
-
-
-@dataclass(frozen=True, slots=True)
-class VadOptions:
-    """What counts as speech; names as in silero-vad, lengths in seconds."""
-
-    threshold: float  # speech begins at this probability, and ends 0.15 below it
-    min_speech_seconds: float  # what is shorter is dropped
-    min_silence_seconds: float  # a pause shorter than this does not end a region
-    speech_pad_seconds: float  # kept on either side of a region
-
-
-@dataclass(frozen=True, slots=True)
 class Ticket:
     """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
 
@@ -98,28 +212,29 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is done with one recording: settled once, when it is claimed, and the same for every attempt.
+class JobSpec:
+    """All that is to be done with one recording: resolved once, when it is claimed, and the same for every attempt.
 
-    Kept in the job's record: a field that comes later, here or in what it holds, needs a default, for old jobs lack it.
+    It is kept in the job's record. A dataclass and no `Section`, because the names of tickets may hold bytes that are not
+    UTF-8, which pydantic refuses.
+
+    Attributes:
+        model: a name or a path, as in `EngineOptions`.
+        profile: the globs of the profiles that match, joined by commas.
+        tickets: the tickets that were followed, relative to the inbox.
+        changes: what profiles and tickets set, key by key.
     """
 
     model: str
     transcribe: TranscribeOptions
     output: OutputOptions
-    vad: VadOptions | None
-    channels: str = "mix"
-    speakers: tuple[str, ...] = ()
-    profile: str | None = None  # those that match
-    tickets: tuple[str, ...] = ()  # those that were followed
-    changes: dict[str, Any] = field(default_factory=dict)  # what profiles and tickets said, key by key
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """All that a worker needs to know about one job beyond the file itself."""
-
-    transcribe: TranscribeOptions
-    output: OutputOptions
     media: MediaOptions
-    vad: VadOptions | None  # None: windows are cut where it is quietest, and nothing is left out
+    vad: VadOptions
+    profile: str | None = None
+    tickets: tuple[str, ...] = ()
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def within(self, limits: MediaOptions) -> JobSpec:
+        """The same with the limits on decoding that are in force now: a reload changes them for waiting jobs too."""
+        own = {"channels": self.media.channels, "speakers": self.media.speakers}
+        return replace(self, media=limits.evolve(**own))

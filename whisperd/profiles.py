@@ -1,6 +1,6 @@
-"""From the configuration, the profiles that match a recording and its tickets to one order.
+"""Resolves the configuration, the profiles that match a recording and its tickets into one `JobSpec`.
 
-Who comes later wins, key by key, as in .gitattributes: the configuration, each profile that matches in the order of the
+The later source wins, key by key, as in .gitattributes: the configuration, each profile that matches in the order of the
 file, the tickets of the folders from the inbox downwards, and the recording's own ticket.
 """
 
@@ -15,15 +15,14 @@ from pydantic import BaseModel, ValidationError
 
 from whisperd.errors import InputError
 from whisperd.job import printable
-from whisperd.options import Order, OutputOptions, TranscribeOptions
-from whisperd.sections import SETTABLE, Media, Output, Transcription, Vad
+from whisperd.options import JobSpec, MediaOptions, OutputOptions, TranscribeOptions, VadOptions
+from whisperd.sections import SETTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from whisperd.config import Config
-    from whisperd.options import Ticket
-    from whisperd.sections import Section
+    from whisperd.options import Section, Ticket
 
 PROBLEMS_SHOWN = 10
 _WILD = re.compile(r"\*\*/|\*\*|\*|\?")
@@ -63,10 +62,10 @@ def _short(value: object) -> str:
 class Sections:
     """The sections of the configuration as they are for one recording."""
 
-    transcription: Transcription
-    output: Output
-    media: Media
-    vad: Vad
+    transcription: TranscribeOptions
+    output: OutputOptions
+    media: MediaOptions
+    vad: VadOptions
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> tuple[Sections, list[tuple[str, str]]]:
@@ -106,7 +105,7 @@ def models(config: Config) -> tuple[str, ...]:
     )
 
 
-def resolve(config: Config, name: str, tickets: Iterable[Ticket] = ()) -> Order:
+def resolve(config: Config, name: str, tickets: Iterable[Ticket] = ()) -> JobSpec:
     """What is to be done with the recording of this name, a path relative to the inbox.
 
     Raises:
@@ -127,13 +126,12 @@ def resolve(config: Config, name: str, tickets: Iterable[Ticket] = ()) -> Order:
         sections, wrong = changed(config, changes)
         _refuse(config, ticket, wrong)
         followed.append(ticket.name)
-    return Order(
+    return JobSpec(
         model=changes.get("model", config.model),
         transcribe=_transcribe(sections, config.engine),
-        output=OutputOptions(**dict(sections.output)),
-        vad=sections.vad.options(),
-        channels=sections.media.channels,
-        speakers=sections.media.speakers,
+        output=sections.output,
+        media=sections.media,
+        vad=sections.vad,
         profile=", ".join(profiles) or None,
         tickets=tuple(followed),
         changes=changes,
@@ -165,15 +163,15 @@ def _line(ticket: Ticket, key: str) -> str:
 
 
 def _transcribe(sections: Sections, engine: str) -> TranscribeOptions:
-    """A vocabulary is hotwords where there are any, else part of the prompt; subtitles are shaped by words."""
-    values = dict(sections.transcription)
-    names = ", ".join(values.pop("vocabulary"))
+    """What the engine gets: the vocabulary as hotwords or as part of the prompt, and word times where subtitles need them."""
+    asked, changes = sections.transcription, dict[str, Any](vocabulary=())
+    names = ", ".join(asked.vocabulary)
     if names and engine == "faster-whisper":
-        values["hotwords"] = ", ".join(filter(None, (values["hotwords"], names)))
+        changes["hotwords"] = ", ".join(filter(None, (asked.hotwords, names)))
     elif names:
-        values["initial_prompt"] = " ".join(filter(None, (f"{names}.", values["initial_prompt"])))
-        values["carry_initial_prompt"] = True
+        changes["initial_prompt"] = " ".join(filter(None, (f"{names}.", asked.initial_prompt)))
+        changes["carry_initial_prompt"] = True
     output = sections.output
     if output.max_line_width or output.max_words_per_line or output.highlight_words:
-        values["word_timestamps"] = True
-    return TranscribeOptions(**values)
+        changes["word_timestamps"] = True
+    return asked.evolve(**changes)

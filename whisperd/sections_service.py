@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
-from whisperd.sections import Absolute, Bytes, Positive, Section
+from whisperd.options import Positive, Section
+from whisperd.sections import Absolute, Bytes
 
 Ends = tuple[Literal["completed", "failed"], ...]
 ChannelName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]

@@ -1,6 +1,5 @@
 """What comes of natural speech and real weights: `base` in five languages, `tiny.en` in English."""
 
-import dataclasses
 import functools
 import re
 from itertools import pairwise
@@ -59,7 +58,7 @@ def speech(*names):
 def heard(*names):
     """Language detected, words timed."""
     audio, _ = speech(*names)
-    options = dataclasses.replace(OPTIONS, word_timestamps=True)
+    options = OPTIONS.evolve(word_timestamps=True)
     return engine("base").transcribe(audio, options, lambda seconds: None)
 
 
@@ -128,9 +127,7 @@ def test_translation_gives_english():
     """The words of another language, in English."""
     audio, _ = speech("fr_bonjour_monde", "fr_comptage", "fr_pangrama")
 
-    transcript = engine("base").transcribe(
-        audio, dataclasses.replace(OPTIONS, language="fr", task="translate"), lambda seconds: None
-    )
+    transcript = engine("base").transcribe(audio, OPTIONS.evolve(language="fr", task="translate"), lambda seconds: None)
 
     assert "hello world" in words_of(transcript.text)
     assert "judge" in words_of(transcript.text)
@@ -139,7 +136,7 @@ def test_translation_gives_english():
 
 def test_silence_is_skipped_where_the_thresholds_say_so():
     """And counts as done. With its default of -1.0 `base` is sure enough of one " you" in 30 s of nothing."""
-    options = dataclasses.replace(OPTIONS, language="en", logprob_threshold=-0.5)
+    options = OPTIONS.evolve(language="en", logprob_threshold=-0.5)
     reports = []
 
     transcript = engine("base").transcribe(np.zeros(31 * SAMPLE_RATE, dtype=np.int16), options, reports.append)
@@ -153,7 +150,7 @@ def test_the_result_is_openai_whispers_own():
     words, _ = speech("en_hello_world", "en_quick_brown_fox")
     audio = np.concatenate([words, np.zeros(24 * SAMPLE_RATE, dtype=np.int16), words])
     english = engine("tiny.en")
-    options = dataclasses.replace(OPTIONS, language="en", word_timestamps=True, temperature=(0.0,))
+    options = OPTIONS.evolve(language="en", word_timestamps=True, temperature=(0.0,))
     transcript = english.transcribe(audio, options, lambda seconds: None)
 
     expected = whisper.transcribe(

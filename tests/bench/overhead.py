@@ -70,7 +70,7 @@ def transcribe(settings, paths):
     from whisperd.worker.prepare import prepare
     from whisperd.worker.recording import Recording
 
-    options = settings.job_options(resolve(settings, ""))
+    spec = resolve(settings, "")
     engine, detector = create(settings.engine_options()), Detector()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -78,9 +78,9 @@ def transcribe(settings, paths):
         for number, path in enumerate(paths):
             directory = Path(scratch, str(number))
             directory.mkdir()
-            prepared.append(prepare(Work(str(number), directory, path, options), detector, lambda _: None))
-        recordings = [Recording(one.windows, one.samples.size, options.transcribe.language) for one in prepared]
-        decode(engine, options.transcribe, prepared, recordings)
+            prepared.append(prepare(Work(str(number), directory, path, spec), detector, lambda _: None))
+        recordings = [Recording(one.windows, one.samples.size, spec.transcribe.language) for one in prepared]
+        decode(engine, spec.transcribe, prepared, recordings)
         heard = tuple(Heard((one := recording.transcript()).text, one.language) for recording in recordings)
     ended = time.monotonic()
     seconds = tuple(one.decoded.duration_seconds for one in prepared)

@@ -23,7 +23,8 @@ model.decode = lambda mel, options: DecodingResult(
     mel, "en", tokens=[50364, *[1000] * 100, 51864], text="some words", avg_logprob=0.0, no_speech_prob=0.0
 )
 options = TranscribeOptions(
-    "en", "transcribe", None, False, True, None, None, None, None, (0.0,), None, None, None, "-1", False, None
+    language="en", best_of=None, temperature=(0.0,), compression_ratio_threshold=None, logprob_threshold=None,
+    no_speech_threshold=None,
 )
 audio = np.memmap(sys.argv[1], dtype=np.int16, mode="r")
 transcript = engine.transcribe(audio, options, lambda seconds: None)

@@ -341,6 +341,6 @@ def test_a_hole_that_no_memory_can_fill(options, refused, tmp_path, monkeypatch)
     picture = ("-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=2")
     sound = ("-itsoffset", 80_000, "-i", audio.wav(tmp_path / "a.wav"))
     source = audio.encode(tmp_path / "late.mkv", *picture, *sound, "-c:v", "mpeg4", "-c:a", "aac")
-    patient = MediaOptions(options.ffmpeg, max_duration_seconds=100_000.0, stall_seconds=60.0)
+    patient = MediaOptions(ffmpeg=options.ffmpeg, max_duration_seconds=100_000.0, stall_seconds=60.0)
 
     assert refused(source, patient).job_code == "corrupt"

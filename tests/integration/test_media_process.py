@@ -219,7 +219,7 @@ from pathlib import Path
 from whisperd.options import MediaOptions
 from whisperd.speech.media import decode
 source, target, ffmpeg = map(Path, sys.argv[1:])
-decode(source, target, MediaOptions(ffmpeg, 7200.0, 60.0), lambda seconds: None)
+decode(source, target, MediaOptions(ffmpeg=ffmpeg, max_duration_seconds=7200.0, stall_seconds=60.0), lambda seconds: None)
 print(json.dumps([resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]))
 """
 

@@ -97,7 +97,7 @@ class Worker:
         self.tmp_path, self.engine = tmp_path, engine
         self.ours, theirs = Pipe()
         settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"], **output}}, source="test")
-        self.options = settings.job_options(resolve(settings, ""))
+        self.spec = resolve(settings, "")
         self.scheduler = Scheduler(theirs, engine, None)
         self.thread = threading.Thread(target=self.scheduler.serve)
         self.thread.start()
@@ -105,7 +105,7 @@ class Worker:
     def give(self, job_id, source, directory=None):
         directory = directory or self.tmp_path / job_id
         directory.mkdir(exist_ok=True)
-        self.ours.send(Work(job_id, directory, source, self.options))
+        self.ours.send(Work(job_id, directory, source, self.spec))
 
     def until(self, *kinds, count=1):
         """Everything it says up to the `count`th message of these kinds."""

@@ -1,7 +1,6 @@
 """Two oracles: whisper's own writers where they have no bug, and pysubs2 as the reader of what was written."""
 
 import csv
-import dataclasses
 import html
 import importlib
 import io
@@ -43,15 +42,14 @@ def none_or(smallest, largest):
     return st.none() | st.integers(smallest, largest)
 
 
+PLAIN = OutputOptions(formats=FORMATS)
 options = st.builds(
-    OutputOptions,
-    formats=st.just(FORMATS),
+    PLAIN.evolve,
     max_line_width=none_or(1, 60),
     max_line_count=none_or(1, 3),
     max_words_per_line=none_or(1, 5),
     highlight_words=st.booleans(),
 )
-PLAIN = OutputOptions(FORMATS, max_line_width=None, max_line_count=None, max_words_per_line=None, highlight_words=False)
 
 # Text in which whisper's writers have no bug: no control character or surrogate, no markup, no arrow.
 visible = st.sampled_from(SCRIPTS) | st.text(
@@ -139,7 +137,7 @@ def whisper_writes():
 
     def write(name, transcript, options):
         file = io.StringIO()
-        shape = {key: value for key, value in dataclasses.asdict(options).items() if key != "formats"}
+        shape = {key: value for key, value in dict(options).items() if key != "formats"}
         get_writer(name, ".").write_result(whisper_result(transcript), file=file, options=shape)
         return file.getvalue()
 
@@ -211,7 +209,7 @@ def test_no_transcript_breaks_a_file(transcript, options):
 def test_no_text_is_lost_in_subtitles(transcript, options):
     """Every visible character of what was said stands in the cues, in order, whatever their shape."""
     assume("--" not in "".join(said(transcript)))
-    cues = subtitles("vtt", render(transcript, dataclasses.replace(options, highlight_words=False))["vtt"].decode())
+    cues = subtitles("vtt", render(transcript, options.evolve(highlight_words=False))["vtt"].decode())
 
     assert letters(cue.text.replace("\\N", "\n") for cue in cues) == letters(said(transcript))
 

@@ -49,7 +49,12 @@ def probabilities_of(draw):
 def options_of(draw):
     """Thresholds, and lengths in whole milliseconds."""
     seconds = st.integers(0, 700).map(lambda milliseconds: milliseconds / 1000)
-    return VadOptions(draw(st.sampled_from([0.1, 0.35, 0.5, 0.6])), draw(seconds), draw(seconds), draw(seconds))
+    return VadOptions(
+        threshold=draw(st.sampled_from([0.1, 0.35, 0.5, 0.6])),
+        min_speech_seconds=draw(seconds),
+        min_silence_seconds=draw(seconds),
+        speech_pad_seconds=draw(seconds),
+    )
 
 
 def pieces_of(probabilities, size):

@@ -58,7 +58,7 @@ def says(engine, *windows):
 
 
 def with_options(**changes):
-    return dataclasses.replace(OPTIONS, **changes)
+    return OPTIONS.evolve(**changes)
 
 
 def silence(seconds):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import signal
 import subprocess
@@ -48,16 +47,16 @@ def test_the_text_tells_which_audio_it_was_made_of(script):
 
 def test_an_echo_tells_what_was_asked():
     """All options, and the model."""
-    transcript, _ = transcribe(make("echo"), options=dataclasses.replace(OPTIONS, language="de"))
+    transcript, _ = transcribe(make("echo"), options=OPTIONS.evolve(language="de"))
 
     told = json.loads(transcript.text)
-    assert (told["model"], told["language"], len(told)) == ("base", "de", len(dataclasses.fields(OPTIONS)) + 1)
+    assert (told["model"], told["language"], len(told)) == ("base", "de", len(type(OPTIONS).model_fields) + 1)
     assert transcript.segments[0].text == transcript.text
 
 
 def test_words_come_when_asked_for():
     """In order, inside the segment, and together its text."""
-    transcript, _ = transcribe(make("ok"), options=dataclasses.replace(OPTIONS, word_timestamps=True, language="de"))
+    transcript, _ = transcribe(make("ok"), options=OPTIONS.evolve(word_timestamps=True, language="de"))
     (segment,) = transcript.segments
 
     assert "".join(word.text for word in segment.words) == segment.text

@@ -1,6 +1,5 @@
 """Small golden files, and each deliberate difference from whisper's writers; the properties compare with them."""
 
-import dataclasses
 import json
 import math
 import subprocess
@@ -15,8 +14,8 @@ from whisperd.output.formats import FORMATS, render
 from whisperd.transcript import Segment, Transcript, Word
 
 ROOT = Path(whisperd.__file__).parents[1]
-PLAIN = OutputOptions(FORMATS, max_line_width=None, max_line_count=None, max_words_per_line=None, highlight_words=False)
-HIGHLIGHTED = dataclasses.replace(PLAIN, highlight_words=True)
+PLAIN = OutputOptions(formats=FORMATS)
+HIGHLIGHTED = PLAIN.evolve(highlight_words=True)
 
 
 def transcript(*segments, text="", language="en"):
@@ -90,7 +89,7 @@ def test_no_speech_makes_a_valid_file(name):
 
 def test_only_the_formats_asked_for_are_rendered():
     """The options choose the formats."""
-    rendered = render(GREETING, dataclasses.replace(PLAIN, formats=("vtt", "txt")))
+    rendered = render(GREETING, PLAIN.evolve(formats=("vtt", "txt")))
 
     assert set(rendered) == {"vtt", "txt"}
 
@@ -98,7 +97,7 @@ def test_only_the_formats_asked_for_are_rendered():
 def test_a_format_that_does_not_exist_is_refused():
     """No format is skipped in silence."""
     with pytest.raises(KeyError, match="docx"):
-        render(GREETING, dataclasses.replace(PLAIN, formats=("docx",)))
+        render(GREETING, PLAIN.evolve(formats=("docx",)))
 
 
 def test_the_words_of_json():
@@ -133,13 +132,13 @@ def test_subtitle_options_shape_cues_of_words(changes, expected):
     """Width, count and words per line mean what they mean to the whisper command."""
     source = transcript(spoken(" one", " two", " three", " four"), spoken(" five", " six", start=2.0))
 
-    assert texts(source, dataclasses.replace(PLAIN, **changes)) == expected
+    assert texts(source, PLAIN.evolve(**changes)) == expected
 
 
 def test_a_long_pause_ends_a_cue_that_has_room():
     """Where cues fill up across segments, words more than three seconds apart are not shown together."""
     source = transcript(spoken(" one"), spoken(" two", start=3.125), spoken(" three", start=6.125))
-    options = dataclasses.replace(PLAIN, max_line_width=40, max_line_count=2)
+    options = PLAIN.evolve(max_line_width=40, max_line_count=2)
 
     assert texts(source, options) == ["one", "two three"]
 
@@ -153,7 +152,7 @@ def test_a_cue_without_limits_is_one_line():
 
 def test_subtitle_options_do_nothing_without_words():
     """A text whose words have no times cannot be cut into cues."""
-    options = dataclasses.replace(HIGHLIGHTED, max_line_width=3, max_line_count=1, max_words_per_line=1)
+    options = HIGHLIGHTED.evolve(max_line_width=3, max_line_count=1, max_words_per_line=1)
 
     assert render(GREETING, options) == render(GREETING, PLAIN)
 
@@ -268,7 +267,7 @@ def test_line_width_counts_what_is_seen():
     """An escaped character is as wide as the one it shows."""
     source = transcript(spoken(" R&D", " is"))
 
-    assert "\nR&amp;D is\n" in written("vtt", source, dataclasses.replace(PLAIN, max_line_width=6))
+    assert "\nR&amp;D is\n" in written("vtt", source, PLAIN.evolve(max_line_width=6))
 
 
 @pytest.mark.parametrize("timed", [False, True], ids=["segments", "words"])
@@ -286,7 +285,7 @@ def test_a_blank_word_is_not_shown():
     """A word of spaces alone leaves no empty line in a cue and gets no underline."""
     source = transcript(spoken(" a", " ", " b", length=1.0))
 
-    assert texts(source, dataclasses.replace(PLAIN, max_line_width=1)) == ["a\nb"]
+    assert texts(source, PLAIN.evolve(max_line_width=1)) == ["a\nb"]
     assert texts(source, HIGHLIGHTED) == ["<u>a</u> b", "a b", "a <u>b</u>"]
 
 

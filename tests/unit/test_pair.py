@@ -1,6 +1,5 @@
 """An original and its own ticket through the store: together, and neither over anything."""
 
-import dataclasses
 import json
 
 import pytest
@@ -25,10 +24,10 @@ def claim(spool, name="b/a.mp3", text=TEXT, between=lambda: None):
     spool.upload(name)
     spool.upload(f"{name}.yaml", text.encode())
     tickets = ticket.read(spool.layout.inbox, name)
-    order = profiles.resolve(config.validate({}, source="test"), name, tickets)
+    spec = profiles.resolve(config.validate({}, source="test"), name, tickets)
     between()
     return spool.store.claim(
-        name, spool.seen(name), order.output.formats, created_at=SEEN_AT, order=order, ticket=tickets[-1]
+        name, spool.seen(name), spec.output.formats, created_at=SEEN_AT, spec=spec, ticket=tickets[-1]
     )
 
 
@@ -59,7 +58,7 @@ def test_a_ticket_that_changed_after_it_was_read_stays(spool):
     job = claim(spool, between=lambda: path.write_text("language: de\n"))
     spool.finish(job)
 
-    assert job.order.transcribe.language == "fr"
+    assert job.spec.transcribe.language == "fr"
     assert path.read_text() == "language: de\n"
     assert set(spool.files("done")) == {"b/a.mp3"}
 
@@ -129,7 +128,7 @@ def test_an_end_cut_off_between_the_two_is_brought_to_its_end(spool, monkeypatch
     ((found, result),) = spool.restart().to_finish
     spool.store.finish(found, result)
 
-    assert found.order == job.order
+    assert found.spec == job.spec
     assert spool.files("done") == {"b/a.mp3": b"b/a.mp3", "b/a.mp3.yaml": TEXT.encode()}
     assert spool.jobs() == set()
 
@@ -150,7 +149,7 @@ def test_an_order_is_the_same_after_a_restart(spool):
     (found,) = spool.restart().queued
 
     assert found == job
-    assert found.order.vad is None
+    assert not found.spec.vad.enabled
 
 
 # As version 0.1 wrote it: a field that comes later needs a default, or every waiting job fails after an update.
@@ -188,7 +187,7 @@ def test_a_record_of_an_earlier_release_is_read(tmp_path, without):
 
     assert job.formats == ("srt",)
     if without:
-        assert (job.order, job.ticket) == (None, "")
+        assert (job.spec, job.ticket) == (None, "")
     else:
-        assert (job.order.transcribe.temperature, job.order.changes) == ((0.0, 0.2), {"formats": ("srt",)})
-        assert dataclasses.asdict(job)["order"]["profile"] == "a/**"
+        assert (job.spec.transcribe.temperature, job.spec.changes) == ((0.0, 0.2), {"formats": ("srt",)})
+        assert job.spec.profile == "a/**"

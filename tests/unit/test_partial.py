@@ -25,7 +25,7 @@ def spool(tmp_path):
 def take(spool, name, *, wanted=True):
     settings = config.validate({"output": {"partial": wanted}}, source="test")
     spool.upload(name)
-    return spool.store.claim(name, spool.seen(name), FORMATS, created_at=SEEN_AT, order=resolve(settings, name))
+    return spool.store.claim(name, spool.seen(name), FORMATS, created_at=SEEN_AT, spec=resolve(settings, name))
 
 
 def says(spool, job, text):

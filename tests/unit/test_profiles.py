@@ -4,9 +4,9 @@ import pytest
 
 from whisperd import config
 from whisperd.errors import ConfigError, InputError
-from whisperd.options import Ticket
+from whisperd.options import OutputOptions, Ticket, TranscribeOptions, VadOptions
 from whisperd.profiles import matches, models, resolve
-from whisperd.sections import SETTABLE, Output, Transcription, Vad
+from whisperd.sections import SETTABLE
 
 
 def settings(**changes):
@@ -110,22 +110,22 @@ A = "a/x.mp3"
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"model": "turbo"}, lambda order, job: order.model),
-        ({"language": "fr"}, lambda order, job: job.transcribe.language),
-        ({"task": "translate"}, lambda order, job: job.transcribe.task),
-        ({"beam_size": 5}, lambda order, job: job.transcribe.beam_size),
-        ({"initial_prompt": "Dear Sir,"}, lambda order, job: job.transcribe.initial_prompt),
-        ({"vocabulary": ["Bodø"]}, lambda order, job: job.transcribe.initial_prompt),
-        ({"vad.enabled": False}, lambda order, job: job.vad),
-        ({"vad.threshold": 0.6}, lambda order, job: job.vad.threshold),
-        ({"word_timestamps": True}, lambda order, job: job.transcribe.word_timestamps),
-        ({"formats": ["srt"]}, lambda order, job: job.output.formats),
-        ({"max_line_width": 42}, lambda order, job: job.output.max_line_width),
-        ({"max_line_count": 2, "max_line_width": 42}, lambda order, job: job.output.max_line_count),
-        ({"max_words_per_line": 7}, lambda order, job: job.output.max_words_per_line),
-        ({"highlight_words": True}, lambda order, job: job.output.highlight_words),
-        ({"channels": "split"}, lambda order, job: job.media.channels),
-        ({"speakers": ["Ann"]}, lambda order, job: job.media.speakers),
+        ({"model": "turbo"}, lambda spec: spec.model),
+        ({"language": "fr"}, lambda spec: spec.transcribe.language),
+        ({"task": "translate"}, lambda spec: spec.transcribe.task),
+        ({"beam_size": 5}, lambda spec: spec.transcribe.beam_size),
+        ({"initial_prompt": "Dear Sir,"}, lambda spec: spec.transcribe.initial_prompt),
+        ({"vocabulary": ["Bodø"]}, lambda spec: spec.transcribe.initial_prompt),
+        ({"vad.enabled": False}, lambda spec: spec.vad.enabled),
+        ({"vad.threshold": 0.6}, lambda spec: spec.vad.threshold),
+        ({"word_timestamps": True}, lambda spec: spec.transcribe.word_timestamps),
+        ({"formats": ["srt"]}, lambda spec: spec.output.formats),
+        ({"max_line_width": 42}, lambda spec: spec.output.max_line_width),
+        ({"max_line_count": 2, "max_line_width": 42}, lambda spec: spec.output.max_line_count),
+        ({"max_words_per_line": 7}, lambda spec: spec.output.max_words_per_line),
+        ({"highlight_words": True}, lambda spec: spec.output.highlight_words),
+        ({"channels": "split"}, lambda spec: spec.media.channels),
+        ({"speakers": ["Ann"]}, lambda spec: spec.media.speakers),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -134,13 +134,17 @@ def test_what_changes_a_transcript_can_be_set_by_a_profile(changes, told):
     config = settings(profiles={"a/**": changes})
     here, elsewhere = resolve(config, A), resolve(config, "b/x.mp3")
 
-    assert told(here, config.job_options(here)) != told(elsewhere, config.job_options(elsewhere))
+    assert told(here) != told(elsewhere)
     assert resolve(settings(), A).changes == elsewhere.changes == {}
 
 
 def test_every_key_of_the_sections_that_shape_a_transcript_can_be_set_by_a_profile():
     """One that is added later as well."""
-    fields = {*Transcription.model_fields, *Output.model_fields, *(f"vad.{field}" for field in Vad.model_fields)}
+    fields = {
+        *TranscribeOptions.model_fields,
+        *OutputOptions.model_fields,
+        *(f"vad.{field}" for field in VadOptions.model_fields),
+    }
 
     assert fields < SETTABLE.keys()
 

@@ -79,7 +79,7 @@ class Session:
             deadline_factor=limits.deadline_factor,
             boot_seconds=limits.boot_seconds,
         )
-        self._order = profiles.resolve(settings, "")
+        self._spec = profiles.resolve(settings, "")
         self._engine = settings.engine_options()
         self._pool = Pool(options, self._engine, events.Emitter())
 
@@ -105,8 +105,7 @@ class Session:
                     show(message.processed_seconds, message.duration_seconds)
             self._pool.tick(now)
             if not assigned and (child := self._pool.free(self._engine)) is not None:
-                options = self._settings.job_options(self._order)
-                work = Work(source.name, directory, source, options, printable(source.name), link)
+                work = Work(source.name, directory, source, self._spec, printable(source.name), link)
                 self._pool.assign(child, work, now)
                 assigned = True
             wait(self._pool.waitables(), timeout=1.0)

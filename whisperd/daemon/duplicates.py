@@ -131,7 +131,7 @@ class Duplicates:
         earlier = standing(self._layout, place) if place is not None else None
         if earlier is None or earlier.result.sha256 != sha256 or not {*job.formats} <= {*earlier.result.outputs}:
             return None
-        asked = job.order.changes if job.order else {}
+        asked = job.spec.changes if job.spec else {}
         if json.loads(json.dumps(asked)) != earlier.options:  # as its sidecar has it: a translation is no transcript
             return None
         return earlier.result

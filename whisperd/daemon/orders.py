@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from whisperd.config import Config
     from whisperd.intake.upload import Upload
     from whisperd.job import Job
-    from whisperd.options import Order, Ticket
+    from whisperd.options import JobSpec, Ticket
     from whisperd.spool.store import Store
 
 
-def order_of(config: Config, job: Job) -> Order:
-    """The order of a job; one that was claimed by a daemon that knew none gets what it would get today."""
-    order = job.order or ask(config, job.name).order
-    return replace(order, output=replace(order.output, formats=job.formats))
+def spec_of(config: Config, job: Job) -> JobSpec:
+    """The spec of a job, within today's limits; a job whose record has none gets what it would get today."""
+    spec = job.spec or ask(config, job.name).spec
+    return replace(spec, output=spec.output.evolve(formats=job.formats)).within(config.media)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An order, the ticket that goes along with the upload, and why it cannot be done, if it cannot."""
+    """A spec, the ticket that goes along with the upload, and why it cannot be done, if it cannot."""
 
-    order: Order
+    spec: JobSpec
     own: Ticket | None = None
     failure: Failure | None = None
 
@@ -49,9 +49,9 @@ def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failu
     return store.claim(
         upload.name,
         upload.signature,
-        asked.order.output.formats,
+        asked.spec.output.formats,
         created_at=utc_now(now - upload.first_seen),
-        order=asked.order,
+        spec=asked.spec,
         ticket=asked.own,
         failure=failure,
     )

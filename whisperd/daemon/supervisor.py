@@ -247,7 +247,7 @@ class Supervisor:
         if self._jobs.queue:
             self._pool.need()
         while (found := next_job(self._jobs, self._pool, self._config, now)) is not None:
-            child, job, order = found
+            child, job, spec = found
             try:
                 job = self._jobs.start(job, child.number, now)
             except OSError as error:
@@ -257,9 +257,9 @@ class Supervisor:
                     SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
                 )
                 return
-            directory, options = self._layout.job_directory(job.id), self._config.job_options(order)
+            directory = self._layout.job_directory(job.id)
             title, link = printable(job.name), original_url(job.place)
-            self._pool.assign(child, Work(job.id, directory, directory / job.original, options, title, link), now)
+            self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
 
     def _status(self) -> str:
         if not self._ready:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.daemon.orders import order_of
+from whisperd.daemon.orders import spec_of
 from whisperd.profiles import models
 
 if TYPE_CHECKING:
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.job import Job
-    from whisperd.options import Order
+    from whisperd.options import JobSpec
 
 
-def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child, Job, Order] | None:
+def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child, Job, JobSpec] | None:
     """The first job for which there is room in a worker that has its model.
 
     Jobs for a model that is loaded go before one for which a worker would have to be replaced, but not for long: then that
@@ -25,16 +25,16 @@ def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child,
     tried = set()
     lacking = []
     for job in jobs.candidates():
-        order = order_of(config, job)
-        if order.model in tried:
+        spec = spec_of(config, job)
+        if spec.model in tried:
             continue
-        engine = config.engine_options(order.model)
+        engine = config.engine_options(spec.model)
         if failure := pool.broken.get(engine):
             jobs.reject(job, failure, now)
             continue
-        tried.add(order.model)
+        tried.add(spec.model)
         if child := pool.free(engine):
-            return child, job, order
+            return child, job, spec
         if jobs.is_overdue(job, now) and not pool.prepare(engine):
             return None  # whoever becomes idle first is replaced
         lacking.append(engine)

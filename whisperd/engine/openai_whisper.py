@@ -6,7 +6,6 @@ the audio; reports of what it is seen doing; and a model that is usable again af
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import time
 import warnings
@@ -220,10 +219,8 @@ def _without_known_warnings() -> Iterator[None]:
 
 
 def arguments_of(options: TranscribeOptions) -> dict[str, Any]:
-    """What `whisper.transcribe` is to be called with: everything but what is another engine's."""
-    arguments = dataclasses.asdict(options)
-    del arguments["hotwords"]
-    return arguments
+    """Keyword arguments for `whisper.transcribe`: without hotwords, which it does not know, and the vocabulary, which is in the prompt."""
+    return options.model_dump(exclude={"hotwords", "vocabulary"})
 
 
 def _segment(raw: dict[str, Any], duration_seconds: float, *, with_words: bool) -> Segment:

@@ -21,7 +21,6 @@ action         what happens
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -152,7 +151,7 @@ def _error(kind: str) -> Exception:
 
 
 def _echo(model: str, options: TranscribeOptions, duration_seconds: float) -> Transcript:
-    text = " " + json.dumps({"model": model, **dataclasses.asdict(options)})
+    text = " " + json.dumps({"model": model, **options.model_dump()})
     return Transcript(text, (Segment(0.0, duration_seconds, text),), options.language or "en")
 
 

@@ -17,7 +17,7 @@ from whisperd.spool.durable import NOT_THERE, Folder, extend, failpoint
 
 if TYPE_CHECKING:
     from whisperd.job import Job
-    from whisperd.options import Order
+    from whisperd.options import JobSpec
     from whisperd.spool.layout import Layout
 
 FILE = "partial.txt"  # in the job's directory
@@ -27,9 +27,9 @@ _NOT_OURS = NOT_THERE | {errno.EACCES, errno.EPERM}
 _log = logging.getLogger(__name__)
 
 
-def outputs(formats: tuple[str, ...], order: Order | None) -> tuple[str, ...]:
+def outputs(formats: tuple[str, ...], spec: JobSpec | None) -> tuple[str, ...]:
     """All that a job may write beside its sidecar: its transcripts, and the text so far where that is wanted."""
-    return (*formats, names.PARTIAL) if order is not None and order.output.partial else formats
+    return (*formats, names.PARTIAL) if spec is not None and spec.output.partial else formats
 
 
 class Partials:
@@ -42,7 +42,7 @@ class Partials:
 
     def show(self, job: Job) -> None:
         """Bring one up to date; where that cannot be done the job goes on without, and a line in the journal says why."""
-        if job.order is None or not job.order.output.partial:
+        if job.spec is None or not job.spec.output.partial:
             return
         try:
             self._extend(job)
@@ -67,7 +67,7 @@ class Partials:
         Raises:
             OSError: it stays, and would be wrong if the job went on.
         """
-        if job.order is not None and job.order.output.partial:
+        if job.spec is not None and job.spec.output.partial:
             self.remove(job.id, job.place)
 
     def remove(self, job_id: str, place: str) -> None:

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from whisperd.job import Failure, Job, Result, Signature
-from whisperd.options import Order, OutputOptions, TranscribeOptions, VadOptions
+from whisperd.options import JobSpec, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
 from whisperd.spool.durable import Folder, write
 
 JOB = "job.json"
 RESULT = "result.json"
 FAILURE = "failure.json"
 
+S = TypeVar("S", bound=Section)
+
 
 def save(folder: Folder, name: str, value: Job | Result | Failure) -> None:
     """Write one record durably."""
-    write(folder, name, json.dumps(dataclasses.asdict(value)).encode("ascii"))
+    write(folder, name, json.dumps(dataclasses.asdict(value), default=_plain).encode("ascii"))
+
+
+def _plain(value: object) -> Any:
+    """A group of options as JSON has it."""
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no place in a record")
 
 
 def load_job(folder: Folder) -> Job | None:
@@ -28,40 +37,40 @@ def load_job(folder: Folder) -> Job | None:
     fields = _load(folder, JOB)
     try:
         signature = Signature(**fields.pop("signature"))
-        order = _order(fields.pop("order", None))
+        earlier = fields.pop("order", None)  # what `spec` was called up to 0.1
+        spec = _spec(fields.pop("spec", earlier))
         ticket = fields.pop("ticket_signature", None)
         return Job(
             signature=signature,
             formats=tuple(fields.pop("formats")),
-            order=order,
+            spec=spec,
             ticket_signature=None if ticket is None else Signature(**ticket),
             **fields,
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
 
 
-def _order(fields: dict[str, Any] | None) -> Order | None:
-    """An order as it was written, perhaps by an earlier release."""
+def _spec(fields: dict[str, Any] | None) -> JobSpec | None:
+    """A spec from its record, which an earlier release may have written: up to 0.1 two options of `media` stood alone."""
     if fields is None:
         return None
     vad = fields.pop("vad")
-    return Order(
-        transcribe=_value(TranscribeOptions, fields.pop("transcribe")),
-        output=_value(OutputOptions, fields.pop("output")),
-        vad=None if vad is None else _value(VadOptions, vad),
+    media = fields.pop("media", {key: fields[key] for key in ("channels", "speakers") if key in fields})
+    return JobSpec(
+        transcribe=_section(TranscribeOptions, fields.pop("transcribe")),
+        output=_section(OutputOptions, fields.pop("output")),
+        media=_section(MediaOptions, media),
+        vad=VadOptions(enabled=False) if vad is None else _section(VadOptions, vad),
         changes={key: _frozen(each) for key, each in fields.pop("changes").items()},
-        **{key: _frozen(each) for key, each in _known(Order, fields).items()},
+        **{key: _frozen(each) for key, each in fields.items() if key in JobSpec.__dataclass_fields__},
     )
 
 
-def _value(kind: Any, fields: dict[str, Any]) -> Any:
-    return kind(**{key: _frozen(each) for key, each in _known(kind, fields).items()})
-
-
-def _known(kind: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what this release no longer has."""
-    return {key: each for key, each in fields.items() if key in kind.__dataclass_fields__}
+def _section(kind: type[S], fields: dict[str, Any]) -> S:
+    """A group of options as it was valid when it was recorded, without keys that this release no longer has."""
+    known = {key: _frozen(each) for key, each in fields.items() if key in kind.model_fields}
+    return kind.model_validate(known, strict=False)
 
 
 def _frozen(value: Any) -> Any:

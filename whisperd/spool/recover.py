@@ -56,7 +56,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
                 claims.complete(layout, own, job)
-                store.places.hold(job.id, job.place, outputs(job.formats, job.order), job.ticket)
+                store.places.hold(job.id, job.place, outputs(job.formats, job.spec), job.ticket)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
                 elif (result := records.load_result(own)) and _still_holds(layout, result):

@@ -112,11 +112,11 @@ def of_job(
         "started_at": job.started_at,
         "finished_at": now if ended else None,
     }
-    if job.order is not None:
+    if job.spec is not None:
         document |= {
-            "profile": printable(job.order.profile) if job.order.profile else None,
-            "tickets": [printable(ticket) for ticket in job.order.tickets],
-            "options": job.order.changes,
+            "profile": printable(job.spec.profile) if job.spec.profile else None,
+            "tickets": [printable(ticket) for ticket in job.spec.tickets],
+            "options": job.spec.changes,
         }
     if result is not None:
         folders, file = names.split(result.duplicate_of or job.place)

@@ -26,7 +26,7 @@ from whisperd.spool.sidecars import Sidecars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.options import Order, Ticket
+    from whisperd.options import JobSpec, Ticket
     from whisperd.spool.layout import Layout
 
 # Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
@@ -52,7 +52,7 @@ class Store:
         formats: tuple[str, ...],
         *,
         created_at: str,
-        order: Order | None = None,
+        spec: JobSpec | None = None,
         ticket: Ticket | None = None,
         failure: Failure | None = None,
     ) -> Job:
@@ -63,7 +63,7 @@ class Store:
             seen: what the file was when it settled; anything else there now is not taken.
             formats: the transcripts that will be written, so that their names can be held.
             created_at: when the upload was first seen.
-            order: what is to be done with it, on record from now on.
+            spec: what is to be done with it, on record from now on.
             ticket: its own, which goes along.
             failure: why it fails at once, on record before it moves: `fail` is to follow, after a crash too.
 
@@ -79,10 +79,10 @@ class Store:
             with Folder(self.layout.inbox, folders) as inbox:
                 expect(inbox, file, seen)
                 suffix = ticket.suffix if ticket else ""
-                place = self.places.choose(job_id, name, outputs(formats, order), suffix)
+                place = self.places.choose(job_id, name, outputs(formats, spec), suffix)
                 original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
-                job = job.evolve(order=order, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
+                job = job.evolve(spec=spec, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
                 with work_or_full(self.layout) as work:
                     os.mkdir(job_id, 0o700, dir_fd=work.fd)
                 try:
@@ -229,7 +229,7 @@ class Store:
 
     def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
         self.partials.hide(job)
-        place = self.places.choose(job.id, job.name, outputs(job.formats, job.order), job.ticket)
+        place = self.places.choose(job.id, job.name, outputs(job.formats, job.spec), job.ticket)
         if place == job.place:
             raise error  # what is in the way cannot be seen from here: again later, and not in a circle
         job = job.evolve(place=place)

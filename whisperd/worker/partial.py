@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import time
@@ -28,7 +27,7 @@ class Partial:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._options = dataclasses.replace(work.options.output, formats=("txt",))
+        self._options = work.spec.output.evolve(formats=("txt",))
         self._due_at = 0.0
         self._windows = 0
         self._told = False

@@ -49,14 +49,14 @@ def prepare(work: Work, detector: Detector, report: Callable[[Phase], None]) -> 
         SpoolFull: no room for its samples.
     """
     decoded, samples = load(work, report)
-    vad = work.options.vad
+    vad = work.spec.vad
 
     def beat(_: float) -> None:
         report(Phase.DECODING)
 
     found = []
     for channel, track in enumerate(tracks(samples)):
-        regions = detector.detect(track, vad, beat) if vad else everything(track, beat)
+        regions = detector.detect(track, vad, beat) if vad.enabled else everything(track, beat)
         offset = channel * len(track)
         found += [(offset + window.start_sample, offset + window.end_sample) for window in windows(regions)]
     return Prepared(decoded, samples, found)

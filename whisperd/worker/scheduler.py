@@ -131,7 +131,7 @@ class Scheduler:
 
         outcome: Prepared | BaseException
         try:
-            self._engine.check(task.work.options.transcribe)
+            self._engine.check(task.work.spec.transcribe)
             outcome = prepare(task.work, self._detector, report)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the loop must hear it
             outcome = error
@@ -149,7 +149,7 @@ class Scheduler:
                 self._line_up(task, outcome)
 
     def _line_up(self, task: Task, prepared: Prepared) -> None:
-        transcribe = task.work.options.transcribe
+        transcribe = task.work.spec.transcribe
         task.prepared = prepared
         try:
             with disk_errors():
@@ -157,9 +157,9 @@ class Scheduler:
         except (OSError, SpoolFull) as error:
             self._fail(task, error)
             return
-        names = speakers(prepared.samples, task.work.options.media.speakers)
+        names = speakers(prepared.samples, task.work.spec.media.speakers)
         task.recording = Recording(prepared.windows, prepared.samples.size, transcribe.language, names)
-        if task.work.options.output.partial:
+        if task.work.spec.output.partial:
             task.partial = Partial(task.work)
         self._report(task, force=True)
 
@@ -167,7 +167,7 @@ class Scheduler:
         return {
             "sha256": prepared.decoded.sha256,
             "engine": dataclasses.asdict(self._engine.info),
-            "options": dataclasses.asdict(work.options.transcribe),
+            "options": work.spec.transcribe.model_dump(),
             "windows": prepared.windows,
         }
 
@@ -184,7 +184,7 @@ class Scheduler:
                 continue
             assert task.prepared is not None
             audio = task.prepared.cut(span.start, span.end).copy()  # torch warns of memory that it may not write
-            window = AudioWindow(audio, task.work.options.transcribe, span.language)
+            window = AudioWindow(audio, task.work.spec.transcribe, span.language)
             try:
                 task.tickets[self._engine.submit(window)] = span
             except WhisperdError as error:

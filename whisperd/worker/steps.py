@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,7 @@ def load(work: Work, report: Callable[[Phase], None]) -> tuple[Decoded, npt.NDAr
     samples = work.directory / SAMPLES
     with disk_errors():
         report(Phase.DECODING)
-        decoded = decode(work.source, samples, work.options.media, lambda _: report(Phase.DECODING))
+        decoded = decode(work.source, samples, work.spec.media, lambda _: report(Phase.DECODING))
         _make_durable(work.source)
         failpoint("worker.after_samples")
         return decoded, apart(_samples(work), decoded.channels)
@@ -79,9 +78,9 @@ def render(work: Work, decoded: Decoded, transcript: Transcript, info: EngineInf
     Raises:
         SpoolFull: no room for it.
     """
-    options = work.options.output
+    options = work.spec.output
     texts = tuple(kind for kind in options.formats if kind != page.FORMAT)
-    rendered = formats.render(transcript, replace(options, formats=texts))
+    rendered = formats.render(transcript, options.evolve(formats=texts))
     if page.FORMAT in options.formats:
         rendered[page.FORMAT] = page.render(transcript, _about(work, decoded, info))
     with disk_errors(), Folder(work.directory) as own:
@@ -102,7 +101,7 @@ def _about(work: Work, decoded: Decoded, info: EngineInfo) -> page.About:
         link=work.link,
         duration_seconds=decoded.duration_seconds,
         heights=peaks(_samples(work)),
-        task=work.options.transcribe.task,
+        task=work.spec.transcribe.task,
         made_by=f"{info.engine}, model {PurePath(info.model).name}",  # where it lies is nobody's business
         made_at=utc_now(),
     )

@@ -89,7 +89,7 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
         ReleaseRequested: the supervisor wants the job back.
     """
     started = time.monotonic()
-    engine.check(work.options.transcribe)
+    engine.check(work.spec.transcribe)
     decoded, samples = load(work, report)
     duration = decoded.duration_seconds
     report(Phase.TRANSCRIBING, 0.0, duration)
@@ -101,8 +101,8 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
         def tell(done: float, before: float = before) -> None:
             report(Phase.TRANSCRIBING, (before + done) / len(parts), duration)
 
-        transcripts.append(engine.transcribe(part, work.options.transcribe, tell))
-    names = speakers(samples, work.options.media.speakers)
+        transcripts.append(engine.transcribe(part, work.spec.transcribe, tell))
+    names = speakers(samples, work.spec.media.speakers)
     transcript = together(transcripts, names) if names else transcripts[0]
     report(Phase.PUBLISHING, duration, duration)
     outputs = render(work, decoded, transcript, engine.info)
