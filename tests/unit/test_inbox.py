@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import os
+import sys
+import types
 
 import pytest
 from support.daemon import tone
@@ -309,3 +311,24 @@ def test_a_file_that_a_reload_makes_ignored_is_not_taken(play):
     assert play.pass_time(5.0) == []
     assert len(play.inbox) == 0
     assert play.reason("a.wav") is None
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(None, id="gone"),
+        pytest.param(types.SimpleNamespace(), id="without its functions"),
+        pytest.param(types.SimpleNamespace(inotify_init=lambda flags: flags), id="with another signature"),
+    ],
+)
+def test_a_watchdog_that_has_changed_leaves_the_scan(tmp_path, monkeypatch, module):
+    """Its binding to inotify is private: without it uploads come in by polling, and one line says what to do."""
+    monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", module)
+    (tmp_path / "inbox").mkdir()
+    playing = Play(tmp_path / "inbox")
+    tone(playing.path / "a.wav")
+
+    assert playing.pass_time(30.0) == ["a.wav"]
+    (told,) = playing.events(events.PollingStarted)
+    assert "pip install 'watchdog" in told.reason
+    playing.inbox.stop()

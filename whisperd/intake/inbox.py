@@ -58,15 +58,14 @@ class Inbox:
         self.requests = Requests(path)
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
-        self._use(options)
-        self._settle = Settle(_quiet_seconds(options))
+        self._options, self._ignore = options, Ignore(options.ignored)
+        self._settle = Settle(options.first_look_seconds)
         self._quiet: FairQueue[str] = FairQueue()  # they have been quiet for long enough to be looked at
         self._hints: dict[str, None] = {}
         self._walker = Walker(path, self._ignore, self._sight.enter)
         self._is_scanned = False
         self._rescan_at = 0.0
-        self._looks = 0
-        self._looks_end = 0.0
+        self._looks, self._looks_end = 0, 0.0
         self._notes_at = 0.0
         self.scanned_at: float | None = None  # monotonic: when a scan came to its end
         self._generation = 0
@@ -75,19 +74,13 @@ class Inbox:
         """Use these options from now on; how long each file has been quiet stays known."""
         if options == self._options:
             return  # a reload every few seconds must not keep a scan from its end
-        self._use(options)
-        for name, _ in self._settle.items():
-            if any(self._ignore(part) for part in name.split("/")):
-                self._forget(name)
-        self._settle.reconsider(_quiet_seconds(options))
+        self._options, self._ignore = options, Ignore(options.ignored)
+        for name in [name for name, _ in self._settle.items() if any(map(self._ignore, name.split("/")))]:
+            self._forget(name)
+        self._settle.reconsider(options.first_look_seconds)
         self._walker = Walker(self._path, self._ignore, self._sight.enter)
         self._is_scanned = False
         self._rescan_at = 0.0
-
-    def _use(self, options: IntakeOptions) -> None:
-        self._options = options
-        extra = (f"*{options.done_marker}",) if options.done_marker else ()
-        self._ignore = Ignore((*options.ignore, *extra))
 
     def start(self) -> None:
         """Watch first, then scan: a file that arrives between the two is seen by one of them.
@@ -345,8 +338,3 @@ class Inbox:
         self._refused.pop(name, None)
         self.requests.forget(name)
         self._waiting.over(name)
-
-
-def _quiet_seconds(options: IntakeOptions) -> float:
-    """After how much quiet a file is looked at for the first time."""
-    return min(options.settle_seconds_proven, options.settle_seconds)
