@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import sys
 import types
@@ -332,3 +333,26 @@ def test_a_watchdog_that_has_changed_leaves_the_scan(tmp_path, monkeypatch, modu
     (told,) = playing.events(events.PollingStarted)
     assert "pip install 'watchdog" in told.reason
     playing.inbox.stop()
+
+
+def test_a_folder_that_cannot_be_read_stops_no_other(play, monkeypatch):
+    """An I/O error in one folder ended each scan of the whole inbox; it is named once, and tried again."""
+    (play.path / "bad").mkdir()
+    (play.path / "good").mkdir()
+    bad, scandir = (play.path / "bad").stat().st_ino, os.scandir
+
+    def faulty(fd):
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", faulty)
+        patch.setattr(Watch, "drain", lambda self: Hints())
+        tone(play.path / "good/a.wav")
+        assert play.pass_time(70.0) == ["good/a.wav"]
+        assert [event.name for event in play.events(events.UploadRefused)] == ["bad"]
+
+    tone(play.path / "bad/b.wav")
+    assert play.pass_time(70.0) == ["bad/b.wav"]
+    assert play.reason("bad") is None
