@@ -188,7 +188,7 @@ def test_turned_off_it_lets_go_of_what_it_holds(spool, first):
 
 def test_a_long_recording_is_read_in_slices(spool, first, monkeypatch):
     """The loop has other things to do; here each slice is one block."""
-    monkeypatch.setattr(duplicates_module, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr("whisperd.intake.recheck.BLOCK_BYTES", 100)
     duplicates = comparer(spool)
     duplicates.hold(spool.take("b.wav", SOUND))
     times = itertools.count()

@@ -1,7 +1,11 @@
 """The inbox on a real directory, with a clock that the test owns and notes kept in memory."""
 
 import contextlib
+import dataclasses
+import errno
 import os
+import sys
+import types
 
 import pytest
 from support.daemon import tone
@@ -168,7 +172,7 @@ def test_a_reload_is_no_reason_to_poll(play):
         for name in ("a.wav", "b.wav", "c.wav"):
             writers.enter_context(tone(play.path / name).open("r+b"))
         play.pass_time(1.0)
-        play.inbox.configure(OPTIONS)
+        play.inbox.configure(dataclasses.replace(OPTIONS, rescan_seconds=OPTIONS.rescan_seconds + 1))
         play.pass_time(40.0)
 
         assert play.events(events.PollingStarted) == []
@@ -272,3 +276,83 @@ def test_a_file_first_seen_empty_and_filled_later_is_taken_after_the_usual_time(
 
     tone(play.path / "a.wav")
     assert play.pass_time(0.5) == ["a.wav"]
+
+
+def test_reloads_do_not_keep_an_upload_from_being_taken(play):
+    """With a reload every second, each of which began the quiet time anew, nothing was ever taken."""
+    play.inbox.configure(dataclasses.replace(OPTIONS, settle_seconds=3.0, settle_seconds_proven=3.0))
+    tone(play.path / "a.wav")
+
+    taken = []
+    for turn in range(8):
+        taken += play.pass_time(0.75)
+        changed = 3.0 + (turn % 2) / 10
+        play.inbox.configure(dataclasses.replace(OPTIONS, settle_seconds=changed, settle_seconds_proven=changed))
+
+    assert taken == ["a.wav"]
+
+
+def test_reloads_do_not_keep_a_truncated_upload_from_failing(play):
+    """It counts as abandoned after a time without a change, and a reload is no change."""
+    (play.path / "a.wav").write_bytes(tone(play.path.parent / "whole.wav").read_bytes()[:9000])
+    taken = []
+    for turn in range(60):
+        taken += play.pass_time(OPTIONS.truncated_seconds / 40, OPTIONS.truncated_seconds / 40)
+        play.inbox.configure(dataclasses.replace(OPTIONS, rescan_seconds=OPTIONS.rescan_seconds + turn % 2))
+
+    assert taken == ["a.wav"]
+
+
+def test_a_file_that_a_reload_makes_ignored_is_not_taken(play):
+    """Though it was about to be: it is forgotten at once, not by the next scan."""
+    with tone(play.path / "a.wav").open("r+b"):
+        play.pass_time(3.0)
+        play.inbox.configure(dataclasses.replace(OPTIONS, ignore=("a.*",)))
+
+    assert play.pass_time(5.0) == []
+    assert len(play.inbox) == 0
+    assert play.reason("a.wav") is None
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(None, id="gone"),
+        pytest.param(types.SimpleNamespace(), id="without its functions"),
+        pytest.param(types.SimpleNamespace(inotify_init=lambda flags: flags), id="with another signature"),
+    ],
+)
+def test_a_watchdog_that_has_changed_leaves_the_scan(tmp_path, monkeypatch, module):
+    """Its binding to inotify is private: without it uploads come in by polling, and one line says what to do."""
+    monkeypatch.setitem(sys.modules, "watchdog.observers.inotify_c", module)
+    (tmp_path / "inbox").mkdir()
+    playing = Play(tmp_path / "inbox")
+    tone(playing.path / "a.wav")
+
+    assert playing.pass_time(30.0) == ["a.wav"]
+    (told,) = playing.events(events.PollingStarted)
+    assert "pip install 'watchdog" in told.reason
+    playing.inbox.stop()
+
+
+def test_a_folder_that_cannot_be_read_stops_no_other(play, monkeypatch):
+    """An I/O error in one folder ended each scan of the whole inbox; it is named once, and tried again."""
+    (play.path / "bad").mkdir()
+    (play.path / "good").mkdir()
+    bad, scandir = (play.path / "bad").stat().st_ino, os.scandir
+
+    def faulty(fd):
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", faulty)
+        patch.setattr(Watch, "drain", lambda self: Hints())
+        tone(play.path / "good/a.wav")
+        assert play.pass_time(70.0) == ["good/a.wav"]
+        assert [event.name for event in play.events(events.UploadRefused)] == ["bad"]
+
+    tone(play.path / "bad/b.wav")
+    assert play.pass_time(70.0) == ["bad/b.wav"]
+    assert play.reason("bad") is None

@@ -19,7 +19,11 @@ def original(tmp_path):
 def look(original):
     job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
     sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
-    return lambda: recheck(original.parent, job, sha256)
+    return lambda: last(recheck(original.parent, job, sha256))
+
+
+def last(steps):
+    return list(steps)[-1]
 
 
 def flipped(path):
@@ -77,4 +81,20 @@ def test_a_writer_that_goes_on_appending_does_not_keep_the_reader(original, monk
 
     monkeypatch.setattr(os, "pread", appended)
 
-    assert recheck(original.parent, job, sha256) is State.SAME
+    assert last(recheck(original.parent, job, sha256)) is State.CHANGED
+    assert len(reads) == 1
+
+
+def test_what_is_written_behind_the_reader_is_not_missed(original, monkeypatch):
+    """Reading takes many turns of the loop: a change to what was read already must not count as the same."""
+    job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    monkeypatch.setattr("whisperd.intake.recheck.BLOCK_BYTES", 1000)
+    os.utime(original, (1, 1))
+    steps = recheck(original.parent, job, sha256)
+    assert next(steps) is None
+    data = original.read_bytes()
+    original.write_bytes(b"XIFF" + data[4:])
+
+    assert last(steps) is State.WRITER
+    assert last(recheck(original.parent, job, sha256)) is State.CHANGED

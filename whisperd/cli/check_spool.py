@@ -16,7 +16,7 @@ from whisperd.cli.finding import Finding
 from whisperd.errors import BootError
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.scan import scan
-from whisperd.intake.watch import Watch
+from whisperd.intake.watch import REMEDY, BindingError, Watch
 from whisperd.spool.layout import Layout
 from whisperd.spool.notes import files
 
@@ -137,6 +137,8 @@ def _refused(layout: Layout, settings: Config) -> Iterator[Finding]:
 def _watches(layout: Layout) -> Finding:
     try:
         Watch(layout.inbox).close()
+    except BindingError as error:
+        return Finding("warning", f"the inbox cannot be watched, it will be polled: {error.strerror}", REMEDY)
     except OSError as error:
         text = f"the inbox cannot be watched, it will be polled: {error.strerror}"
         return Finding("warning", text, "sysctl -w fs.inotify.max_user_instances=1024")

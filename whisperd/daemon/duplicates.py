@@ -7,12 +7,12 @@ read anew from the sidecars at each start, so that no crash can make it lie. Rea
 from __future__ import annotations
 
 import collections
-import hashlib
 import json
 import os
 import time
 from typing import TYPE_CHECKING
 
+from whisperd.intake.recheck import read_sha256
 from whisperd.job import Signature
 from whisperd.spool.durable import Folder
 from whisperd.spool.earlier import completed, standing
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from whisperd.spool.earlier import Earlier
     from whisperd.spool.layout import Layout
 
-SLICE_SECONDS = 0.05  # then workers, signals and the watchdog get their turn
-_BLOCK_BYTES = 1 << 20
+SLICE_SECONDS = 0.02  # then workers, signals and the watchdog get their turn
 
 
 class Duplicates:
@@ -143,16 +142,11 @@ def _hash(layout: Layout, job: Job) -> Iterator[tuple[Job, str] | None]:
     Raises:
         OSError: it cannot be read.
     """
-    digest = hashlib.sha256()
     with Folder(layout.job_directory(job.id)) as own:
         fd = os.open(job.original, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own.fd)
     try:
         signature = Signature.of(os.fstat(fd))
-        left = signature.size  # a writer that goes on appending must not keep the reader for ever
-        while left > 0 and (block := os.read(fd, min(_BLOCK_BYTES, left))):
-            digest.update(block)
-            left -= len(block)
-            yield None
+        for sha256 in read_sha256(fd, signature.size):
+            yield None if sha256 is None else (job.evolve(signature=signature), sha256)
     finally:
         os.close(fd)
-    yield job.evolve(signature=signature), digest.hexdigest()

@@ -1,7 +1,11 @@
-"""The jobs whose outcome is known: written down in the spool, again and again until that succeeds."""
+"""The jobs whose outcome is known: written down in the spool, again and again until that succeeds.
+
+An original that was touched during the run is read again before its result counts, in slices of the loop's time.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +15,13 @@ from whisperd.job import Failure, Job, Phase, Progress, Result, printable
 from whisperd.spool.claims import is_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whisperd.daemon.duplicates import Duplicates
     from whisperd.daemon.shown import Shown
     from whisperd.spool.store import Store
 
+SLICE_SECONDS = 0.02  # then workers, signals and the watchdog get their turn
 WRITER_SECONDS = 60.0  # a result waits so long for somebody who still has the original open for writing ...
 WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
 PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
@@ -28,7 +35,9 @@ class Ending:
     outcome: Result | Failure
     next_at: float
     pause: float = 0.0
-    unchecked_since: float | None = None  # the original is still to be compared with what the worker read
+    is_unchecked: bool = False  # the original is still to be compared with what the worker read
+    check: Iterator[State | None] | None = None  # that comparison, once it has begun
+    writer_since: float | None = None  # when it first showed somebody who has the original open for writing
 
 
 class Endings:
@@ -52,14 +61,27 @@ class Endings:
         return [ending.next_at for ending in self._endings.values()]
 
     def tick(self, now: float) -> None:
-        """Try again what could not be written down."""
-        for ending in [ending for ending in self._endings.values() if ending.next_at <= now]:
-            self._write(ending, now)
+        """Try again what could not be written down, and compare originals a little further."""
+        end = time.monotonic() + SLICE_SECONDS
+        due = [ending for ending in self._endings.values() if ending.next_at <= now]
+        for ending in sorted(due, key=lambda ending: (ending.check is not None, ending.next_at)):
+            self._write(ending, now, end)
+            if time.monotonic() >= end:
+                return
 
-    def begin(self, job: Job, outcome: Result | Failure, now: float, *, unchecked_since: float | None = None) -> None:
-        """Write an end down, at once if it can be; with `unchecked_since` only if the original is what was read."""
-        ending = self._endings[job.id] = Ending(job, outcome, now, unchecked_since=unchecked_since)
-        self._write(ending, now)
+    def begin(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
+        """Write an end down, at once if it can be; with `is_unchecked` only if the original is what was read."""
+        ending = self._endings[job.id] = Ending(job, outcome, now, is_unchecked=is_unchecked)
+        self._write(ending, now, end=float("-inf"))
+
+    @property
+    def is_comparing(self) -> bool:
+        """Whether an original is being read."""
+        return any(ending.check is not None for ending in self._endings.values())
+
+    def unchecked(self) -> list[Job]:
+        """The jobs whose result does not count yet."""
+        return [ending.job for ending in self._endings.values() if ending.is_unchecked]
 
     def forget_gone(self, job: Job) -> bool:
         """Let go of a job, if somebody has removed its files; whether that is so."""
@@ -72,15 +94,16 @@ class Endings:
         self._emit(events.JobGone(job))
         return True
 
-    def _write(self, ending: Ending, now: float) -> None:
+    def _write(self, ending: Ending, now: float, end: float) -> None:
         try:
-            if ending.unchecked_since is not None and self._is_disturbed(ending, ending.unchecked_since, now):
+            if ending.is_unchecked and self._must_wait(ending, now, end):
                 return
             if isinstance(ending.outcome, Result):
                 job = self._store.finish(ending.job, ending.outcome)
             else:
                 job = self._store.fail(ending.job, ending.outcome)
         except OSError as error:
+            ending.check = None
             if isinstance(error, FileNotFoundError) and self.forget_gone(ending.job):
                 del self._endings[ending.job.id]
                 return
@@ -98,21 +121,43 @@ class Endings:
             self.failed += 1
             self._emit(events.JobFailed(job, ending.outcome))
 
-    def _is_disturbed(self, ending: Ending, since: float, now: float) -> bool:
+    def _must_wait(self, ending: Ending, now: float, end: float) -> bool:
         """Whether the result must wait, or is void, because somebody wrote to the original meanwhile."""
         job = ending.job
-        assert isinstance(ending.outcome, Result)
-        state = recheck(self._store.layout.job_directory(job.id), job, ending.outcome.sha256)
+        state = self._compare_on(ending, end)
+        if state is None:
+            ending.next_at = now
+            return True
         if state is State.CHANGED:
             name = self._store.give_back(job)
             del self._endings[job.id]
             self._emit(events.UploadGivenBack(job, name))
             return True
-        if state is State.WRITER and now - since < WRITER_SECONDS:
-            if now == since:
-                progress = Progress(Phase.PUBLISHING, ending.outcome.duration_seconds, ending.outcome.duration_seconds)
-                self._shown.show(job, progress, reason="somebody still has the recording open for writing")
+        if state is State.WRITER and (ending.writer_since is None or now - ending.writer_since < WRITER_SECONDS):
+            if ending.writer_since is None:
+                ending.writer_since = now
+                self._show(ending, "somebody still has the recording open for writing")
             ending.next_at = now + WRITER_LOOK_SECONDS
             return True
-        ending.unchecked_since = None
+        ending.is_unchecked = False
         return False
+
+    def _compare_on(self, ending: Ending, end: float) -> State | None:
+        """Read at least one block more of an original; None if it was not the last one."""
+        assert isinstance(ending.outcome, Result)
+        if ending.check is None:
+            ending.check = recheck(self._store.layout.job_directory(ending.job.id), ending.job, ending.outcome.sha256)
+            if (state := next(ending.check)) is None:
+                self._show(ending, "the recording was touched while it was transcribed; its content is compared")
+        else:
+            state = next(ending.check)
+        while state is None and time.monotonic() < end:
+            state = next(ending.check)
+        if state is not None:
+            ending.check = None
+        return state
+
+    def _show(self, ending: Ending, reason: str) -> None:
+        assert isinstance(ending.outcome, Result)
+        seconds = ending.outcome.duration_seconds
+        self._shown.show(ending.job, Progress(Phase.PUBLISHING, seconds, seconds), reason=reason)

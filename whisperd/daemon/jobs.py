@@ -206,7 +206,7 @@ class Jobs:
     def finished(self, job_id: str, result: Result, now: float) -> None:
         """A worker has rendered everything; it counts if the original is still what the worker read."""
         if not self._was_cancelled(job_id, now):
-            self._end(self.running.pop(job_id).job, result, now, unchecked_since=now)
+            self._end(self.running.pop(job_id).job, result, now, is_unchecked=True)
 
     def attempt_failed(self, job_id: str, failure: Failure, now: float, *, shared: bool = False) -> None:
         """An attempt failed: again, or the end.
@@ -247,13 +247,23 @@ class Jobs:
         self._emit(events.JobReleased(job))
         self._shown.show(job, Progress(), sync=True)
 
+    @property
+    def is_comparing(self) -> bool:
+        """Whether an original is being read to see if a result counts."""
+        return self._endings.is_comparing
+
+    def close(self) -> None:
+        """Give back the jobs whose result does not count yet: the next daemon starts them again, at no attempt's cost."""
+        for job in self._endings.unchecked():
+            self._noted(job.given_back())
+
     def tick(self, now: float) -> None:
         """Queue what has waited long enough, write down ends that could not be written, bring sidecars up to date."""
         for job, result in self.duplicates.tick():
             if result is None:
                 self.admit(job)
             else:
-                self._end(job, result, now, unchecked_since=now)
+                self._end(job, result, now, is_unchecked=True)
         while self._delayed and self._delayed[0][0] <= now:
             self.admit(heapq.heappop(self._delayed)[2])
         self._endings.tick(now)
@@ -294,9 +304,9 @@ class Jobs:
         self._end(self.running.pop(job_id).job, failure, now)
         return True
 
-    def _end(self, job: Job, outcome: Result | Failure, now: float, *, unchecked_since: float | None = None) -> None:
+    def _end(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
         self._interruptions.pop(job.id, None)
-        self._endings.begin(job, outcome, now, unchecked_since=unchecked_since)
+        self._endings.begin(job, outcome, now, is_unchecked=is_unchecked)
 
     def _noted(self, job: Job) -> Job:
         """Write down what has become of the attempt; where that fails it is true as long as this daemon lives."""

@@ -103,6 +103,7 @@ class Supervisor:
                 self._chores.close()
                 for job_id in self._pool.kill_all():
                     self._jobs.released(job_id, time.monotonic())
+                self._jobs.close()
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
 
     def _recovery(self) -> Recovery:
@@ -167,7 +168,8 @@ class Supervisor:
 
     def _is_over(self) -> bool:
         if self._stop_at is not None:
-            return self._pool.is_empty() and not self._chores.is_busy()
+            is_comparing = self._jobs.is_comparing and self._kill_at is None
+            return self._pool.is_empty() and not is_comparing and not self._chores.is_busy()
         is_idle = len(self._jobs) == 0 and self._inbox.is_empty() and self._chores.is_done()
         if self._once and self._ready and is_idle:
             self._stop(time.monotonic(), grace_seconds=0.0)

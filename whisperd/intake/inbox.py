@@ -58,25 +58,29 @@ class Inbox:
         self.requests = Requests(path)
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
-        self._settle = Settle(0.0)
-        self.scanned_at: float | None = None  # monotonic: when a scan came to its end
-        self._generation = 0
-        self.configure(options)
-
-    def configure(self, options: IntakeOptions) -> None:
-        """Use these options from now on; every file is looked at afresh."""
-        self._options = options
-        extra = (f"*{options.done_marker}",) if options.done_marker else ()
-        self._ignore = Ignore((*options.ignore, *extra))
-        self._settle = Settle(min(options.settle_seconds_proven, options.settle_seconds))
+        self._options, self._ignore = options, Ignore(options.ignored)
+        self._settle = Settle(options.first_look_seconds)
         self._quiet: FairQueue[str] = FairQueue()  # they have been quiet for long enough to be looked at
         self._hints: dict[str, None] = {}
+        self._walker = Walker(path, self._ignore, self._sight.enter)
+        self._is_scanned = False
+        self._rescan_at = 0.0
+        self._looks, self._looks_end = 0, 0.0
+        self._notes_at = 0.0
+        self.scanned_at: float | None = None  # monotonic: when a scan came to its end
+        self._generation = 0
+
+    def configure(self, options: IntakeOptions) -> None:
+        """Use these options from now on; how long each file has been quiet stays known."""
+        if options == self._options:
+            return  # a reload every few seconds must not keep a scan from its end
+        self._options, self._ignore = options, Ignore(options.ignored)
+        for name in [name for name, _ in self._settle.items() if any(map(self._ignore, name.split("/")))]:
+            self._forget(name)
+        self._settle.reconsider(options.first_look_seconds)
         self._walker = Walker(self._path, self._ignore, self._sight.enter)
         self._is_scanned = False
         self._rescan_at = 0.0
-        self._looks = 0
-        self._looks_end = 0.0
-        self._notes_at = 0.0
 
     def start(self) -> None:
         """Watch first, then scan: a file that arrives between the two is seen by one of them.

@@ -18,3 +18,13 @@ class IntakeOptions:
     done_marker: str
     ignore: tuple[str, ...]
     tickets: bool = True  # whether they are followed
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names that are no uploads, markers included."""
+        return (*self.ignore, f"*{self.done_marker}") if self.done_marker else self.ignore
+
+    @property
+    def first_look_seconds(self) -> float:
+        """After how much quiet a file is looked at for the first time."""
+        return min(self.settle_seconds_proven, self.settle_seconds)

@@ -79,29 +79,44 @@ def scan(
         except OSError as error:
             if not parts:
                 raise
-            if error.errno in {errno.EACCES, errno.EPERM}:
-                refusal = "permission denied: whisperd cannot look into this folder; it needs g+rwx"
-                yield Found("/".join(parts), None, refusal)
+            yield from _unread(parts, error)
             continue
         with folder:
             enter(parts, folder)
             yield None
             prefix = "".join(f"{part}/" for part in parts)
-            with os.scandir(folder.fd) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if ignore(name):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        open_ends.append((*parts, name))
-                        if names.stem_and_extension(name)[1].lower() in MEDIA_EXTENSIONS:
-                            yield Found(prefix + name, None, "this is a folder; the files in it are taken one by one")
-                        continue
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except OSError:
-                        continue
-                    yield found(prefix + name, status)
+            try:
+                with os.scandir(folder.fd) as entries:
+                    for entry in entries:
+                        name = entry.name
+                        if ignore(name):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            open_ends.append((*parts, name))
+                            if names.stem_and_extension(name)[1].lower() in MEDIA_EXTENSIONS:
+                                yield Found(
+                                    prefix + name, None, "this is a folder; the files in it are taken one by one"
+                                )
+                            continue
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                        except OSError:
+                            continue
+                        yield found(prefix + name, status)
+            except OSError as error:
+                if not parts:
+                    raise
+                yield from _unread(parts, error)
+
+
+def _unread(parts: tuple[str, ...], error: OSError) -> Iterator[Found]:
+    """A folder that cannot be read, unless it is only gone; the next scan tries it again."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        return
+    refusal = f"this folder cannot be read: {error.strerror}; look into its disk or mount, it is tried at each scan"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        refusal = "permission denied: whisperd cannot look into this folder; it needs g+rwx"
+    yield Found("/".join(parts), None, refusal)
 
 
 def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:

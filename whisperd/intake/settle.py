@@ -90,6 +90,13 @@ class Settle:
             known.reason = reason
             self._schedule(name, known, until)
 
+    def reconsider(self, quiet_seconds: float) -> None:
+        """Another quiet time holds: every file is looked at once it has been quiet for that long, its clocks go on."""
+        self.quiet_seconds = quiet_seconds
+        for name, known in self._files.items():
+            known.held_back = False
+            self._schedule(name, known, known.quiet_since + quiet_seconds)
+
     def forget(self, name: str) -> None:
         """The file is gone or taken."""
         if self._files.pop(name, None) is not None:

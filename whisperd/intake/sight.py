@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd import events
 from whisperd.intake.filesystem import remote_name
-from whisperd.intake.watch import Hints, Watch
+from whisperd.intake.watch import BindingError, Hints, Watch
 from whisperd.job import Signature
 
 if TYPE_CHECKING:
@@ -175,6 +175,9 @@ class Sight:
             self._watch = Watch(self._path)
         except FileNotFoundError:
             self.report(f"the inbox {self._path} is not there")
+            return False
+        except BindingError as error:
+            self._go_polling(f"it cannot be watched: {error.strerror}")
             return False
         except OSError as error:
             self._go_polling(f"it cannot be watched: {error.strerror}, see fs.inotify.max_user_instances")

@@ -12,18 +12,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import importlib
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from watchdog.observers.inotify_c import (
-    InotifyConstants,
-    WatchDescriptor,
-    inotify_add_watch,
-    inotify_init,
-    inotify_rm_watch,
-)
+from typing import TYPE_CHECKING, Any
 
 from whisperd.spool.durable import Folder, write
 
@@ -33,6 +26,26 @@ if TYPE_CHECKING:
 
 COOKIE = ".whisperd-cookie"
 COOKIE_SECONDS = 5.0  # its event comes at once; a machine under load may need a moment to read it
+
+
+class InotifyConstants:
+    """Bits of a mask, as inotify(7) has them."""
+
+    IN_ATTRIB = 0x4
+    IN_CLOSE_WRITE = 0x8
+    IN_MOVED_FROM = 0x40
+    IN_MOVED_TO = 0x80
+    IN_CREATE = 0x100
+    IN_DELETE = 0x200
+    IN_DELETE_SELF = 0x400
+    IN_MOVE_SELF = 0x800
+    IN_UNMOUNT = 0x2000
+    IN_Q_OVERFLOW = 0x4000
+    IN_IGNORED = 0x8000
+    IN_ONLYDIR = 0x1000000
+    IN_EXCL_UNLINK = 0x4000000
+    IN_ISDIR = 0x40000000
+
 
 # without OPEN and CLOSE_NOWRITE, which our own reads cause, and without MODIFY, one for each write(2)
 _WANTED = (
@@ -55,6 +68,15 @@ _ENDED = (
 )
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows, zeros included: inotify(7)
 _BUFFER_BYTES = 1 << 16
+REMEDY = "run `pip install 'watchdog>=7.1,<8'` and restart whisperd"
+
+
+class BindingError(OSError):
+    """watchdog's private binding to inotify is not there, or not what it was."""
+
+    def __init__(self, cause: Exception) -> None:
+        what = f"watchdog's binding to inotify has changed or is missing ({cause}); {REMEDY}"
+        super().__init__(errno.ENOSYS, what)
 
 
 @dataclass(slots=True)
@@ -72,6 +94,7 @@ class Watch:
     """One inotify instance over the inbox.
 
     Raises:
+        BindingError: watchdog is not a version that this module knows.
         OSError: EMFILE or ENFILE, no more instances (fs.inotify.max_user_instances), or the inbox is not there.
     """
 
@@ -79,7 +102,8 @@ class Watch:
         self._inbox = inbox
         status = os.stat(inbox)
         self._identity = status.st_dev, status.st_ino
-        self._fd = _checked(inotify_init())
+        self._binding = _binding()
+        self._fd = _opened(self._binding, inbox)
         os.set_inheritable(self._fd, False)  # an ffmpeg that held it would keep the watches
         os.set_blocking(self._fd, False)
         self._paths: dict[int, tuple[str, ...]] = {}
@@ -101,7 +125,7 @@ class Watch:
         Past the limit of watches `is_full` becomes true, and what happens in the folder is left to the scan.
         """
         try:
-            number = _checked(inotify_add_watch(self._fd, b"/proc/self/fd/%d" % folder.fd, _WANTED))
+            number = _checked(self._binding.inotify_add_watch(self._fd, b"/proc/self/fd/%d" % folder.fd, _WANTED))
         except OSError as error:
             self.is_full |= error.errno in {errno.ENOSPC, errno.ENOMEM}
             return True
@@ -184,9 +208,32 @@ class Watch:
         for number, parts in tuple(self._paths.items()):
             if any(parts[:depth] in gone for depth in range(1, len(parts) + 1)):
                 del self._paths[number]
-                inotify_rm_watch(
-                    self._fd, WatchDescriptor(number)
-                )  # the kernel may have done so before: then there is nothing to do
+                # the kernel may have done so before: then there is nothing to do
+                self._binding.inotify_rm_watch(self._fd, number)
+
+
+def _binding() -> Any:
+    """The module of watchdog that calls libc; private, so any release may change it."""
+    try:
+        return importlib.import_module("watchdog.observers.inotify_c")
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BindingError(error) from error
+
+
+def _opened(binding: Any, inbox: Path) -> int:
+    """A new inotify instance, after each call that will be needed has been tried once."""
+    fd = -1
+    try:
+        fd = _checked(binding.inotify_init())
+        number = binding.inotify_add_watch(fd, os.fsencode(inbox), _WANTED)
+        if number >= 0:  # else the limit of watches is reached, which `add` sees to
+            binding.inotify_rm_watch(fd, number)
+            os.read(fd, _BUFFER_BYTES)  # that the watch has ended
+    except (AttributeError, TypeError, ctypes.ArgumentError) as error:
+        if isinstance(fd, int) and fd >= 0:
+            os.close(fd)
+        raise BindingError(error) from error
+    return fd
 
 
 def _checked(result: int) -> int:

@@ -1,0 +1,134 @@
+"""The end of jobs whose original was touched during the run: compared in slices, with a scripted disk and clock."""
+
+import hashlib
+import os
+
+import pytest
+from support.spool import Spool, result
+
+from whisperd import events
+from whisperd.daemon import endings
+from whisperd.daemon.jobs import Jobs
+from whisperd.intake.recheck import BLOCK_BYTES
+from whisperd.job import Phase
+
+STEP_SECONDS = 0.05  # the loop may not be away for longer
+SIZE_BYTES = 24 << 20
+
+
+class Disk:
+    """A clock that only reading moves on."""
+
+    def __init__(self, monkeypatch, bytes_per_second):
+        self.now = 1000.0
+        self.read_bytes = 0
+        self._speed = bytes_per_second
+        self._pread = os.pread
+        monkeypatch.setattr(os, "pread", self.pread)
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def pread(self, fd, length, at):
+        block = self._pread(fd, length, at)
+        self.now += len(block) / self._speed
+        self.read_bytes += len(block)
+        return block
+
+
+class Bench:
+    """One job that has been transcribed, over an original that can be touched."""
+
+    def __init__(self, root):
+        self.spool = Spool(root)
+        self.told = []
+        emitter = events.Emitter()
+        emitter.subscribe(self.told.append)
+        self.jobs = Jobs(self.spool.store, emitter, max_attempts=1, retry_seconds=30.0)
+
+    def run(self, name, content):
+        """As far as the message of the worker that it has rendered everything; returns the job and that message."""
+        job = self.spool.take(name, content)
+        self.jobs.admit(job)
+        job = self.jobs.start(job, 1, 0.0)
+        self.spool.render(job)
+        return job, result(sha256=hashlib.sha256(content).hexdigest())
+
+    def original(self, job):
+        return self.spool.layout.job_directory(job.id) / job.original
+
+    def has_told(self, kind):
+        return any(isinstance(event, kind) for event in self.told)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "spool")
+
+
+def test_a_large_original_is_compared_in_slices_of_the_loop(bench, monkeypatch):
+    """At 20 MB/s the loop would stand still for more than a second, and systemd kills a daemon that does for long."""
+    job, done = bench.run("a.wav", bytes(SIZE_BYTES))
+    bench.original(job).chmod(0o600)
+    disk = Disk(monkeypatch, bytes_per_second=20e6)
+    steps = []
+
+    def step(act, *arguments):
+        before = disk.now
+        act(*arguments)
+        steps.append(disk.now - before)
+
+    step(bench.jobs.finished, job.id, done, disk.now)
+    while not bench.has_told(events.JobFinished):
+        step(bench.jobs.tick, disk.now)
+
+    assert max(steps) <= STEP_SECONDS
+    assert disk.read_bytes == SIZE_BYTES
+    assert set(bench.spool.files("done")) == {"a.wav"}
+
+
+def test_a_short_job_does_not_wait_for_the_comparison_of_a_long_one(bench, monkeypatch):
+    """Its end is written in the next turn."""
+    long, done_long = bench.run("long.wav", bytes(SIZE_BYTES))
+    short, done_short = bench.run("short.wav", bytes(BLOCK_BYTES + 1))
+    for job in (long, short):
+        bench.original(job).chmod(0o600)
+    disk = Disk(monkeypatch, bytes_per_second=20e6)
+    bench.jobs.finished(long.id, done_long, disk.now)
+    bench.jobs.tick(disk.now)
+    assert bench.spool.sidecar("long.wav")["phase"] == Phase.PUBLISHING.value
+    assert "its content is compared" in bench.spool.sidecar("long.wav")["reason"]
+    bench.original(short).chmod(0o644)
+    os.utime(bench.original(short), ns=(short.signature.mtime_ns, short.signature.mtime_ns))
+    bench.jobs.finished(short.id, done_short, disk.now)
+    turns = 0
+    while not (bench.spool.layout.root / "done/short.wav").exists():
+        bench.jobs.tick(disk.now)
+        turns += 1
+
+    assert disk.read_bytes < SIZE_BYTES
+    assert turns <= 3
+
+
+def test_a_result_that_was_not_compared_to_its_end_costs_no_attempt(bench, monkeypatch):
+    """The daemon stops meanwhile: with one attempt at most, the next one said that the job had killed its worker."""
+    job, done = bench.run("a.wav", bytes(SIZE_BYTES))
+    bench.original(job).chmod(0o600)
+    disk = Disk(monkeypatch, bytes_per_second=20e6)
+    bench.jobs.finished(job.id, done, disk.now)
+    assert bench.jobs.is_comparing
+    bench.jobs.close()
+
+    recovery = bench.spool.restart(max_attempts=1)
+    assert [(each.id, each.attempts, each.suspect) for each in recovery.queued] == [(job.id, 0, False)]
+
+
+def test_a_writer_seen_at_the_end_of_a_long_comparison_is_waited_for(bench, monkeypatch):
+    """Comparing takes longer than a writer is waited for; its time counts from when it is seen."""
+    job, done = bench.run("a.wav", bytes(SIZE_BYTES))
+    bench.original(job).chmod(0o600)
+    disk = Disk(monkeypatch, bytes_per_second=SIZE_BYTES / (2 * endings.WRITER_SECONDS))
+    with bench.original(job).open("r+b"):
+        bench.jobs.finished(job.id, done, disk.now)
+        while bench.jobs.is_comparing:
+            bench.jobs.tick(disk.now)
+        assert len(bench.jobs) == 1
+        assert "open for writing" in bench.spool.sidecar("a.wav")["reason"]
