@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from support import containers
 from support.mutate import Guided, Hang, mutant
 from whisperd.errors import JobError
-from whisperd.intake.container import Complete, Short, Source, Unknown, inspect
+from whisperd.intake.container import Complete, Damaged, Short, Source, Unknown, inspect
 from whisperd.options import MediaOptions
 from whisperd.speech.ffmpeg_log import LONGEST_TEXT, FfmpegLog
 from whisperd.speech.header import HEAD_BYTES, playlist_kind, promised_bytes
@@ -62,7 +62,7 @@ def parse_container(data: bytes) -> None:
     """One of three answers, from a bounded look."""
     source = CountingSource(data)
     promise = inspect(source)
-    assert isinstance(promise, Complete | Short | Unknown)
+    assert isinstance(promise, Complete | Damaged | Short | Unknown)
     assert source.reads < READS_MAX
     assert source.bytes_read < BYTES_MAX
     if isinstance(promise, Short):

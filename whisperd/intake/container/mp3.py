@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import Promise, Unknown
+from whisperd.intake.container.source import Damaged, Promise, Unknown
 
 if TYPE_CHECKING:
     from whisperd.intake.container.source import Source
 
 _FRAME_MAX = 1441  # 320 kbit/s at 32 kHz: some encoders count the frame that holds the count, some do not
-_BYTES_GIVEN = 2
+_FRAMES_GIVEN, _BYTES_GIVEN = 1, 2
+_TAGS_MAX = 1 << 20  # some encoders count what follows the sound
+_UNUSUAL_TAG = 0xC0  # an extended header, or bytes put in between: its first frame is somewhere else
 _MONO = 3
 
 
@@ -21,6 +24,31 @@ def after_id3(source: Source) -> int:
     for char in head[6:10]:
         size = size << 7 | char & 0x7F
     return 10 + size + (10 if len(head) > 5 and head[5] & 0x10 else 0)  # noqa: PLR2004  # a footer
+
+
+def bad_id3(source: Source) -> str:
+    """What is impossible in the ID3v2 tag at the start; empty where nothing is, or it is not here yet.
+
+    A length has four times seven bits, and the tag's first frame must fit into the tag.
+    """
+    head = source.read(0, 20)
+    if len(head) < 10:  # noqa: PLR2004
+        return ""
+    if b"\xff" in head[3:5] or any(char & 0x80 for char in head[6:10]):
+        return "the length of its ID3 tag is impossible"
+    first, is_old = head[10:], head[3] <= 2  # noqa: PLR2004
+    if head[5] & _UNUSUAL_TAG or not first or not any(head[6:10]) or first[0] == 0:
+        return ""
+    if not re.match(rb"[A-Z0-9]", first):
+        return "its ID3 tag does not begin with a frame"
+    if len(first) < 10:  # noqa: PLR2004
+        return ""
+    size = int.from_bytes(first[3:6] if is_old else first[4:8], "big")
+    if not is_old and not size & 0x8080_8080:  # version 4 has seven bits a byte, but not every writer knows
+        size = min(size, sum((size >> 8 * place & 0x7F) << 7 * place for place in range(4)))
+    if size > after_id3(source) - 10 - (6 if is_old else 10):
+        return "a part of its ID3 tag is longer than the tag"
+    return ""
 
 
 def is_frame(head: bytes) -> bool:
@@ -43,6 +71,9 @@ def inspect(source: Source, at: int) -> Promise:
         flags = source.number(xing + 4, 4) or 0
         if flags & _BYTES_GIVEN:
             count = source.number(xing + 8 + 4 * (flags & 1), 4)
+        frames = source.number(xing + 8, 4) if flags & _FRAMES_GIVEN else None
+        if count and frames is not None and count > (frames + 1) * _FRAME_MAX + _TAGS_MAX:
+            return Damaged("its header counts more bytes than its frames can hold")
     elif source.read(at + 36, 4) == b"VBRI":
         count = source.number(at + 46, 4)
     return source.up_to(at + count, tolerance=_FRAME_MAX) if count else Unknown()
