@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support import containers
 
-from whisperd.intake.container import Complete, Damaged, Short, Source, Unknown, inspect
+from whisperd.container import Complete, Damaged, Short, Source, Unknown, inspect
 
 WITHOUT_PROMISE = {"webm, live", "mp3 without a count", "aac"}
 SOUND_BEFORE_TAGS = {"wav float with tags", "wav", "rf64", "w64", "aiff"}

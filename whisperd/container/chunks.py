@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 # Recorders that write to a pipe, or that died, leave 0, all ones, or (sox, arecord) about 2 GiB.
 UNKNOWN_FROM_32 = 0x7FFF_0000

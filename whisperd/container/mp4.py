@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"pnot", b"uuid"})
 _HEADER, _LONG_HEADER = 8, 16

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import Damaged, Promise, Unknown
+from whisperd.container.source import Damaged, Promise, Unknown
 
 if TYPE_CHECKING:
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 _FRAME_MAX = 1441  # 320 kbit/s at 32 kHz: some encoders count the frame that holds the count, some do not
 _FRAMES_GIVEN, _BYTES_GIVEN = 1, 2

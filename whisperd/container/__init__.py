@@ -22,7 +22,7 @@ A header that contradicts itself or its format is Damaged: waiting for the rest 
 Bytes that are zero are never called damage, because a client that reserves the full size first leaves zeros for a while.
 """
 
-from whisperd.intake.container.inspect import inspect
-from whisperd.intake.container.source import Complete, Damaged, Promise, Short, Source, Unknown
+from whisperd.container.inspect import inspect
+from whisperd.container.source import Complete, Damaged, Promise, Short, Source, Unknown
 
 __all__ = ["Complete", "Damaged", "Promise", "Short", "Source", "Unknown", "inspect"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from whisperd.intake.container import chunks, flac, matroska, mp3, mp4, ogg
-from whisperd.intake.container.source import Damaged, Promise, Source, Unknown
+from whisperd.container import chunks, flac, matroska, mp3, mp4, ogg
+from whisperd.container.source import Damaged, Promise, Source, Unknown
 
 
 def inspect(source: Source) -> Promise:

@@ -6,12 +6,12 @@ import itertools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from whisperd.intake.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 _TAIL = 65_536
 _ID3V1_BYTES = 128

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 _HEADER_MAX = 65_536  # the first element names the format, and little else

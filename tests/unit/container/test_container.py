@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from whisperd.intake.container import Complete, Damaged, Short, Source, Unknown, inspect
+from whisperd.container import Complete, Damaged, Short, Source, Unknown, inspect
 
 
 def wav(data_size, present, *, outer=None, magic=b"RIFF"):
