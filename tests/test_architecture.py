@@ -39,8 +39,9 @@ ARROWS = {
     "profiles": {"errors", "job", "options", "sections"},
     "config": {"errors", "options", "profiles", "sections", "sections_service"},
     "messages": {"errors", "job", "options", "transcript"},
+    "container": set(),
     # the supervisor's side
-    "intake": VALUES | {"spool.durable", "spool.layout", "spool.names"},
+    "intake": VALUES | {"container", "spool.durable", "spool.layout", "spool.names"},
     "spool": VALUES,
     "observe": VALUES,
     "notices": VALUES | {"spool.durable", "spool.layout", "spool.names"},
@@ -49,7 +50,7 @@ ARROWS = {
     "engine": SPEECH_VALUES,
     "engine.weights": SPEECH_VALUES | {"engine", "spool.durable"},
     "output": SPEECH_VALUES,
-    "speech": SPEECH_VALUES,
+    "speech": SPEECH_VALUES | {"container"},
     "worker": VALUES | {"speech", "engine", "output", "messages", "spool.durable"},
     # the user's side
     "bench": VALUES | {"engine", "spool", "speech"},

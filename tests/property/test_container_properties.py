@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support import containers
 
-from whisperd.intake.container import Complete, Short, Source, Unknown, inspect
+from whisperd.container import Complete, Damaged, Short, Source, Unknown, inspect
 
 WITHOUT_PROMISE = {"webm, live", "mp3 without a count", "aac"}
 SOUND_BEFORE_TAGS = {"wav float with tags", "wav", "rf64", "w64", "aiff"}
@@ -53,6 +53,17 @@ def test_a_cut_recording_is_never_complete(recordings, kind):
     )
 
 
+@pytest.mark.parametrize("kind", containers.KINDS)
+def test_a_recording_on_its_way_is_never_damaged(recordings, kind):
+    """Neither the first part of an upload, nor room that is reserved and filled in whole blocks, is called damage."""
+    whole = recordings(kind)
+    parts = [whole[:size] for size in cuts(len(whole))]
+    reserved = [whole[:size].ljust(len(whole), b"\0") for size in range(0, len(whole), 512)]
+
+    assert [len(part) for part in parts if isinstance(inspect(Source(part)), Damaged)] == []
+    assert [part for part in reserved if isinstance(inspect(Source(part)), Damaged)] == []
+
+
 @pytest.mark.parametrize("kind", sorted(set(containers.KINDS) - WITHOUT_PROMISE))
 def test_a_recording_that_stops_half_way_is_short(recordings, kind):
     """The promise is not just there, it tells: of cuts through the sound at most a few fall where nobody can know."""
@@ -84,7 +95,7 @@ def test_a_recording_with_its_second_half_not_written_yet_is_not_complete_where_
 @given(data=st.data())
 @settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_leads_to_an_answer(recordings, kind, data):
-    """Whatever the sizes in a header are, the walk ends, within bounds, with one of the three answers."""
+    """Whatever the sizes in a header are, the walk ends, within bounds, with one of the four answers."""
     whole = bytearray(recordings(kind))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, min(len(whole) - 1, 600)))
@@ -92,7 +103,7 @@ def test_damage_leads_to_an_answer(recordings, kind, data):
         whole[at : at + len(junk)] = junk
     source = CountingSource(bytes(whole))
 
-    assert isinstance(inspect(source), (Complete, Short, Unknown))
+    assert isinstance(inspect(source), (Complete, Damaged, Short, Unknown))
     assert source.reads < 20_000
     assert source.bytes_read < 1 << 20
 
@@ -115,7 +126,7 @@ def test_any_bytes_lead_to_an_answer(data):
         b"ID3",
         b"\0\0\0\x18ftyp",
     ):
-        assert isinstance(inspect(Source(magic + data)), (Complete, Short, Unknown))
+        assert isinstance(inspect(Source(magic + data)), (Complete, Damaged, Short, Unknown))
 
 
 class CountingSource(Source):

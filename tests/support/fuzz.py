@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from support import containers
 from support.mutate import Guided, Hang, mutant
+from whisperd.container import Complete, Damaged, Short, Source, Unknown, inspect
 from whisperd.errors import JobError
-from whisperd.intake.container import Complete, Short, Source, Unknown, inspect
 from whisperd.options import MediaOptions
 from whisperd.speech.ffmpeg_log import LONGEST_TEXT, FfmpegLog
 from whisperd.speech.header import HEAD_BYTES, playlist_kind, promised_bytes
@@ -62,7 +62,7 @@ def parse_container(data: bytes) -> None:
     """One of three answers, from a bounded look."""
     source = CountingSource(data)
     promise = inspect(source)
-    assert isinstance(promise, Complete | Short | Unknown)
+    assert isinstance(promise, Complete | Damaged | Short | Unknown)
     assert source.reads < READS_MAX
     assert source.bytes_read < BYTES_MAX
     if isinstance(promise, Short):
@@ -108,7 +108,7 @@ class Parsers:
         heads = [data[:2000] + data[-600:] for data in recordings]
         status = sidecar.encode(dict.fromkeys(sidecar.FIELDS) | {"schema": 1})
         targets: tuple[tuple[str, Callable[[bytes], None], Sequence[bytes], tuple[str, ...], int], ...] = (
-            ("container", parse_container, [*recordings, *heads], _sources("intake/container"), 6),
+            ("container", parse_container, [*recordings, *heads], _sources("container"), 6),
             ("header", parse_header, heads, ("speech/header.py",), 2),
             ("ffmpeg's log", parse_log, [LOG], ("speech/ffmpeg_log.py",), 1),
             ("sidecar", parse_sidecar, [status], ("spool/sidecar.py",), 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from whisperd.intake.container.flac import _crc8, _crc16
+from whisperd.container.flac import _crc8, _crc16
 
 
 def wav(bits: int, rate: int, seconds: float, *, is_float: bool = False, stated_bytes: int | None = None) -> bytes:

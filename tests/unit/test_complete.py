@@ -77,6 +77,14 @@ def test_a_short_file_waits_and_then_fails_with_how_short_it_is(tmp_path, verdic
     assert verdict("a.wav", 0.25) == Take()
 
 
+def test_a_file_with_an_impossible_header_does_not_wait_for_an_hour(tmp_path, verdict):
+    """Seventeen bytes that state 216 MB: nothing will complete them, and decoding tells what is wrong."""
+    (tmp_path / "a.mp3").write_bytes(b"ID3\x03\0\0\xe7\x7f\x7f\x7f" + bytes(7))
+
+    assert verdict("a.mp3", 4.0) == Wait("changed 4 s ago", 1.0)
+    assert verdict("a.mp3", 5.0) == Take()
+
+
 def test_room_that_was_reserved_and_not_written_is_waited_for(tmp_path, verdict):
     """Explorer sets the full size first: the header is right, the size is right, and the sound is a hole."""
     whole = tone(tmp_path / "a.wav", seconds=60.0).read_bytes()

@@ -10,9 +10,9 @@ from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 
 from whisperd import events
+from whisperd.container import Source, Unknown, inspect
 from whisperd.intake import inbox as inbox_module
 from whisperd.intake.complete import Refuse, Take, Wait, judge
-from whisperd.intake.container import Source, Unknown, inspect
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import Leases

@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from whisperd.container import Complete, Short, Source, inspect
 from whisperd.intake.companions import companion, missing_marker
-from whisperd.intake.container import Complete, Short, Source, inspect
 from whisperd.job import Failure, Signature, printable
 
 if TYPE_CHECKING:

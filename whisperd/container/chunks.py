@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import STEPS_MAX, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 # Recorders that write to a pipe, or that died, leave 0, all ones, or (sox, arecord) about 2 GiB.
 UNKNOWN_FROM_32 = 0x7FFF_0000
@@ -20,6 +20,7 @@ _W64_DATA = bytes.fromhex("64617461 f3ac d311 8cd1 00c04f8edb8a")
 ASF_HEADER = bytes.fromhex("3026b275 8e66 cf11 a6d9 00aa0062ce6c")  # ASF specification 10.1
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c 47a9 cf11 8ee4 00c00c205365")  # likewise, fields in 3.2
 _ASF_HEADER_MAX = 65_536
+_FORMAT_MAX = 1 << 17  # `fmt ` and `COMM`: fixed fields, and an extension or a name whose length has 16 bits or less
 
 
 def riff(source: Source) -> Promise:
@@ -28,14 +29,22 @@ def riff(source: Source) -> Promise:
     Of a WAV only the chunk with the sound counts: some writers state the outer size wrong by a few bytes.
     """
     outer = source.number(4, 4, little=True)
-    if source.read(8, 4) != b"WAVE":
+    form = source.read(8, 4)
+    if any(form) and not all(0x20 <= char < 0x7F for char in form):  # noqa: PLR2004
+        return Damaged("its RIFF header names no kind of content")
+    if form != b"WAVE":
         if not outer or outer >= UNKNOWN_FROM_32:
             return Unknown()
+        first = source.number(16, 4, little=True)
+        if first is not None and first > outer:
+            return Damaged("its first chunk is longer than the whole file would be")
         return source.up_to(outer + 8, tolerance=8)
     long_data: int | None = None
     for kind, start, size in _chunks(source, 12, little=True):
         if kind == b"ds64":
             long_data = source.number(start + 8, 8, little=True)
+        if kind == b"fmt " and (reason := _bad_format(source, start, size)):
+            return Damaged(reason)
         if kind == b"data":
             if size == 0xFFFF_FFFF and long_data is not None:  # noqa: PLR2004
                 return source.up_to(start + long_data if 0 < long_data < UNKNOWN_FROM_64 else None)
@@ -51,7 +60,11 @@ def aiff(source: Source) -> Promise:
     if source.read(8, 4) not in {b"AIFF", b"AIFC"} or not outer or outer >= UNKNOWN_FROM_32:
         return Unknown()
     for kind, start, size in _chunks(source, 12, little=False):
+        if kind == b"COMM" and not 18 <= size <= _FORMAT_MAX:  # noqa: PLR2004
+            return Damaged("the length of its chunk COMM is impossible")
         if kind == b"SSND":
+            if 0 < size < 8:  # noqa: PLR2004
+                return Damaged("the length of its chunk SSND is impossible")
             return source.up_to(start + size if 0 < size < UNKNOWN_FROM_32 else None)
     return source.up_to(outer + 8)
 
@@ -64,8 +77,11 @@ def caf(source: Source) -> Promise:
         if len(head) < 12:  # noqa: PLR2004
             return Short(None, source.size, "its sound")
         size = int.from_bytes(head[4:], "big", signed=True)
+        if at == 8 and any(head) and (head[:4] != b"desc" or size != 32):  # noqa: PLR2004
+            return Damaged("it does not begin with a description of the sound")
         if size < 0:
-            return Unknown()
+            is_open = head[:4] == b"data" and size == -1
+            return Unknown() if is_open else Damaged("a chunk in its header has a negative length")
         at += 12 + size
         if head[:4] == b"data" or at > source.size:
             return source.up_to(at)
@@ -80,7 +96,7 @@ def w64(source: Source) -> Promise:
         if size is None:
             return source.up_to(_long(source.number(16, 8, little=True)))
         if size < 24:  # noqa: PLR2004
-            return Unknown()
+            return Damaged("a chunk is shorter than its own header") if size else Unknown()
         if kind == _W64_DATA:
             return source.up_to(at + size if 24 < size < UNKNOWN_FROM_64 else None)  # noqa: PLR2004
         at += size + -size % 8
@@ -89,6 +105,9 @@ def w64(source: Source) -> Promise:
 
 def asf(source: Source) -> Promise:
     """WMA and WMV: the size of the file in the properties, unless the flag says that it was broadcast."""
+    header, first = source.number(16, 8, little=True), source.number(46, 8, little=True)
+    if header and header < UNKNOWN_FROM_64 and (header < 30 or (first is not None and first > header - 30)):  # noqa: PLR2004
+        return Damaged("its header is shorter than its own first part")
     head = source.read(0, _ASF_HEADER_MAX)
     at = head.find(_ASF_FILE_PROPERTIES)
     if at < 0:
@@ -96,7 +115,22 @@ def asf(source: Source) -> Promise:
     size, flags = source.number(at + 40, 8, little=True), source.number(at + 88, 4, little=True)
     if flags is None:
         return Short(None, source.size, "its header")
+    if size and header and size < header and not flags & 1:
+        return Damaged("its header is longer than the whole file would be")
     return source.up_to(None if flags & 1 else _long(size))
+
+
+def _bad_format(source: Source, start: int, size: int) -> str:
+    """What is impossible in the chunk `fmt ` of a WAV; empty where nothing is."""
+    if not 14 <= size <= _FORMAT_MAX:  # noqa: PLR2004
+        return "the length of its chunk fmt is impossible" if size else ""
+    fields = source.read(start, 14)
+    if len(fields) == 14 and any(fields):  # noqa: PLR2004
+        if not any(fields[2:4]):
+            return "its header states no channels"
+        if not any(fields[4:8]):
+            return "its header states a sample rate of 0"
+    return ""
 
 
 def _chunks(source: Source, at: int, *, little: bool) -> Iterator[tuple[bytes, int, int]]:

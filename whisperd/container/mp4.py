@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import STEPS_MAX, Complete, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"pnot", b"uuid"})
 _HEADER, _LONG_HEADER = 8, 16
+_FTYP_MAX = 65_536  # a list of names of four letters
+_TOO_SHORT = "a box is shorter than its own header"
 
 
 def inspect(source: Source) -> Promise:
@@ -34,14 +36,19 @@ def inspect(source: Source) -> Promise:
         if size == 1:
             size = source.number(at + 8, 8)
             if size is None or size < _LONG_HEADER:
-                return Short(None, source.size, _missing(seen)) if size is None else Unknown()
+                return Short(None, source.size, _missing(seen)) if size is None else Damaged(_TOO_SHORT)
         elif size == 0:  # it goes to the end of the file
             return _verdict(source, seen)
         elif size < _HEADER:
-            return Unknown()
+            return Damaged(_TOO_SHORT)
+        if kind == b"ftyp" and size > _FTYP_MAX:
+            return Damaged("the length of its first box is impossible")
+        inner = source.number(at + 8, 4) if kind in {b"moov", b"moof"} and source.number(at, 4) != 1 else None
+        if inner is not None and size > _HEADER and inner > size - _HEADER:
+            return Damaged("a box in its index is longer than the index")
         at += size
         if at > source.size:
-            return Short(at, source.size)
+            return source.up_to(at)
     return Unknown()
 
 

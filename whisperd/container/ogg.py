@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import Complete, Promise, Short, Unknown
+from whisperd.container.source import Complete, Promise, Short, Unknown
 
 if TYPE_CHECKING:
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 _PAGE_MAX = 27 + 255 + 255 * 255
 _END_OF_STREAM = 4

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 STEPS_MAX = 4096  # boxes, chunks or elements walked over before the answer is Unknown
+LONGEST_FILE = 1 << 50  # 1 PiB: a header that states more is damaged, and nobody waits for the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,18 @@ class Short:
     missing: str = "its end"
 
 
-Promise = Complete | Unknown | Short
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """The header contradicts itself or its format, so no upload can become what it describes.
+
+    Attributes:
+        reason: what is wrong, in words that follow a colon.
+    """
+
+    reason: str
+
+
+Promise = Complete | Unknown | Short | Damaged
 
 
 class Source:
@@ -60,6 +72,8 @@ class Source:
         """Whether the file is as long as promised; None, and a file short by no more than the tolerance, is Unknown."""
         if promised is None:
             return Unknown()
+        if promised > LONGEST_FILE:
+            return Damaged("its header states a length that no file can have")
         if self.size >= promised:
             return Complete()
         return Unknown() if self.size + tolerance >= promised else Short(promised, self.size)

@@ -18,9 +18,11 @@ anything else                 Unknown
 ============================= =========================================================================================
 
 A header that states no length (0, all ones, and for RIFF about 2 GiB or more) is that of a stream: Unknown.
+A header that contradicts itself or its format is Damaged: waiting for the rest of such a file is of no use.
+Bytes that are zero are never called damage, because a client that reserves the full size first leaves zeros for a while.
 """
 
-from whisperd.intake.container.inspect import inspect
-from whisperd.intake.container.source import Complete, Promise, Short, Source, Unknown
+from whisperd.container.inspect import inspect
+from whisperd.container.source import Complete, Damaged, Promise, Short, Source, Unknown
 
-__all__ = ["Complete", "Promise", "Short", "Source", "Unknown", "inspect"]
+__all__ = ["Complete", "Damaged", "Promise", "Short", "Source", "Unknown", "inspect"]

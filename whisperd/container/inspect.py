@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from whisperd.intake.container import chunks, flac, matroska, mp3, mp4, ogg
-from whisperd.intake.container.source import Promise, Source, Unknown
+from whisperd.container import chunks, flac, matroska, mp3, mp4, ogg
+from whisperd.container.source import Damaged, Promise, Source, Unknown
 
 
 def inspect(source: Source) -> Promise:
@@ -29,6 +29,8 @@ def inspect(source: Source) -> Promise:
     if head[4:8] in mp4.FIRST_BOXES:
         return mp4.inspect(source)
     if head[:3] == b"ID3":
+        if reason := mp3.bad_id3(source):
+            return Damaged(reason)
         after = mp3.after_id3(source)
         if after > source.size:
             return source.up_to(after)

@@ -6,16 +6,17 @@ import itertools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from whisperd.intake.container.source import STEPS_MAX, Complete, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 _TAIL = 65_536
 _ID3V1_BYTES = 128
 _STREAMINFO_BYTES = 34
+_STREAMINFO, _COMMENT, _PICTURE, _FORBIDDEN = 0, 4, 6, 127
 _SYNC = re.compile(b"\xff[\xf8\xf9]")
 
 
@@ -28,6 +29,10 @@ def inspect(source: Source, start: int) -> Promise:
     """Find the last frame and see whether it reaches the promised number of samples."""
     info = source.read(start + 8, _STREAMINFO_BYTES)
     frames_at = _after_metadata(source, start)
+    if isinstance(frames_at, Damaged):
+        return frames_at
+    if len(info) == _STREAMINFO_BYTES and any(info) and not int.from_bytes(info[10:13], "big") >> 4:
+        return Damaged("its header states a sample rate of 0")
     if len(info) < _STREAMINFO_BYTES or frames_at is None:
         return Short(None, source.size, "its header")
     if frames_at > source.size:
@@ -51,16 +56,41 @@ def inspect(source: Source, start: int) -> Promise:
     return Complete() if _crc16(tail[at:]) == 0 else Unknown()
 
 
-def _after_metadata(source: Source, start: int) -> int | None:
+def _after_metadata(source: Source, start: int) -> int | Damaged | None:
     at = start + 4
-    for _ in range(STEPS_MAX):
+    for step in range(STEPS_MAX):
         head = source.read(at, 4)
         if len(head) < 4:  # noqa: PLR2004
             return None
+        if any(head) and (reason := _bad_block(source, at, is_first=step == 0)):
+            return Damaged(reason)
         at += 4 + int.from_bytes(head[1:], "big")
         if head[0] & 0x80 or at > source.size:
             return at
     return None
+
+
+def _bad_block(source: Source, at: int, *, is_first: bool) -> str:
+    """What is impossible in a block of metadata (RFC 9639, section 8); empty where nothing is, or it is not here yet."""
+    head = source.read(at, 4)
+    kind, size = head[0] & 0x7F, int.from_bytes(head[1:], "big")
+    if is_first != (kind == _STREAMINFO) or (is_first and size != _STREAMINFO_BYTES):
+        return "it does not begin with one description of the sound"
+    if kind == _FORBIDDEN:
+        return "it has a block of a forbidden type"
+    if kind == _COMMENT:
+        vendor = source.number(at + 4, 4, little=True)
+        return "a tag in its header is longer than all tags together" if vendor and vendor + 8 > size else ""
+    if kind == _PICTURE:
+        needed = 32  # eight numbers; the name of the format, the description and the picture itself come on top
+        for place in (8, 12, 32):
+            length = source.number(at + needed - 32 + place, 4)
+            needed += length or 0
+            if needed > size:
+                return "a picture in its header is longer than the space for it"
+            if length is None:
+                break
+    return ""
 
 
 def _frames(data: bytes, stream: _Stream) -> Iterator[tuple[int, int]]:

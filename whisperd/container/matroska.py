@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.intake.container.source import STEPS_MAX, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
-    from whisperd.intake.container.source import Source
+    from whisperd.container.source import Source
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_HEADER_MAX = 65_536  # the first element names the format, and little else
 
 
 def inspect(source: Source) -> Promise:
@@ -21,12 +22,19 @@ def inspect(source: Source) -> Promise:
             return Short(None, source.size, "its header") if at == source.size or at < 64 else Unknown()  # noqa: PLR2004
         kind, start, size = element
         if kind == _SEGMENT:
-            return source.up_to(start + size) if size is not None else _live(source, start)
+            if size is None:
+                return _live(source, start)
+            first = _element(source, start)
+            if first and first[2] is not None and first[1] + first[2] > start + size:
+                return Damaged("its first element is longer than the whole file would be")
+            return source.up_to(start + size)
+        if at == 0 and size is not None and size > _HEADER_MAX:
+            return Damaged("the length of its header is impossible")
         if size is None:
             return Unknown()
         at = start + size
         if at > source.size:
-            return Short(at, source.size)
+            return source.up_to(at)
     return Unknown()
 
 
