@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from whisperd import journal
-from whisperd.errors import EXIT_BOOT, WhisperdError
+from whisperd.errors import EXIT_BOOT, NoResources, WhisperdError
 from whisperd.job import Failure
 from whisperd.messages import Boot, BootFailed, Ready
 from whisperd.speech.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
@@ -68,6 +68,9 @@ def _boot(connection: Connection, options: EngineOptions) -> Callable[[], None] 
         inspect(find_ffmpeg(options.ffmpeg))
         engine = create(options)
         serve = _server(connection, engine)
+    except NoResources as error:
+        _log.error("the worker ends: %s", error)  # a death, which is tried again, and no failed boot
+        return None
     except WhisperdError as error:
         connection.send(BootFailed(Failure(type(error).code, error.message, error.hint)))
         return None
