@@ -100,6 +100,7 @@ class Config(Section):
             decoding=self.decoding,
             compute_type=self.compute_type,
             batch_size=self.batch_size,
+            ffmpeg=self.media.ffmpeg,
         )
 
     def jobs_per_worker(self) -> int:

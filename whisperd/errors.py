@@ -16,12 +16,14 @@
           OutOfMemory        again with a smaller batch on a fresh worker
         JobTimeout           no heartbeat, or past its deadline
         WorkerDied           exit status or signal
+        NoResources          the machine starts no process now: again later, and no attempt is spent
 
 An error crosses from one process to another as a `whisperd.job.Failure`, never as a pickled exception.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 EXIT_OK = 0
@@ -156,3 +158,16 @@ class WorkerDied(JobError):
 
     code = "worker_died"
     retryable = True
+
+
+class NoResources(JobError):
+    """The machine has no process, memory or descriptor to spare now; it costs no attempt."""
+
+    code = "no_resources"
+    retryable = True
+
+    ERRNOS: ClassVar = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
+    def __init__(self, what: str, error: OSError) -> None:
+        hint = "the machine, or TasksMax=, LimitNPROC=, LimitNOFILE= or MemoryMax= of the unit, is at a limit; it is tried again"
+        super().__init__(f"{what} cannot be started: {error.strerror}", hint=hint)

@@ -225,6 +225,19 @@ class WorkerWorn(Event):
     most_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkersFail(Event):
+    """Workers cannot load what their jobs need; they are tried again until they can."""
+
+    failure: Failure
+    retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersWork(Event):
+    """All workers can be used again."""
+
+
 Listener = Callable[[Event], None]
 
 

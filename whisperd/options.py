@@ -197,6 +197,7 @@ class EngineOptions:
     decoding: str = "batched"  # "batched": windows of all jobs that the worker holds; "sequential": job after job
     compute_type: str = "auto"  # "fp32", "bf16", "fp16", "int8"; auto: the fastest that the device computes in hardware
     batch_size: int = 16  # windows decoded at once
+    ffmpeg: Path | None = None  # the configured one, which a worker tries before it is ready
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,54 @@ def test_workers_that_die_while_booting_stop_the_daemon(root):
         assert daemon.logged("exited with status 7 while it loaded the model")
 
 
+@pytest.mark.parametrize("action", ["boot:fail", "boot:exit:7"])
+def test_a_replacement_that_cannot_load_does_not_end_the_daemon(root, tmp_path, action):
+    """Weights on a share that is away: STATUS, status files and metrics say so, uploads queue, no attempt is lost."""
+    script, figures = tmp_path / "script", tmp_path / "figures.prom"
+    script.write_text("ok")
+    settings = {
+        "script": f"@{script}",
+        "metrics": {"textfile": str(figures), "every_seconds": 1.0},
+        "pool": {"queue_size": 2},
+    }
+    with Daemon(root, settings) as daemon:
+        daemon.wait_ready()
+        script.write_text(action)
+        os.kill(daemon.workers()[0], signal.SIGKILL)
+        daemon.wait(
+            lambda: any("no worker can be used: " in notice for notice in daemon.notices), what="the cause in STATUS"
+        )
+        for name in ("a.wav", "b.wav", "c.wav"):
+            tone(root / f"inbox/{name}")
+        daemon.wait(
+            lambda: all(
+                "no worker can be used" in ((daemon.sidecar(name) or {}).get("reason") or "")
+                for name in ("a.wav", "b.wav")
+            ),
+            what="the cause in the status files",
+        )
+        daemon.wait(
+            lambda: "queue is full" in ((daemon.sidecar("c.wav") or {}).get("reason") or ""), what="a full queue"
+        )
+        daemon.wait(
+            lambda: (
+                'whisperd_workers_failing{spool="' in figures.read_text()
+                and float(figures.read_text().split("whisperd_workers_failing{")[1].split()[1]) == 1.0
+            ),
+            what="the figure",
+        )
+        assert daemon.process.poll() is None
+        assert daemon.sidecar("a.wav")["attempts"] == 0
+        assert len([line for line in daemon.errors() if "a worker cannot be used: " in line]) == 1
+        script.write_text("ok")
+        daemon.process.send_signal(signal.SIGHUP)  # it would be tried again without this
+        daemon.wait(lambda: all(daemon.status(f"{name}.wav") == "completed" for name in "abc"), what="the transcripts")
+
+        assert daemon.logged("all workers can be used again")
+        assert daemon.sidecar("a.wav")["attempts"] == 1
+        assert daemon.stop() == 0
+
+
 def test_two_daemons_cannot_share_a_root(root):
     """The second exits with 75 and says who is to be stopped."""
     with Daemon(root) as daemon:

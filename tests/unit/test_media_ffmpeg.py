@@ -1,5 +1,8 @@
 """Which ffmpeg is used, and with what arguments."""
 
+import errno
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +10,11 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from whisperd.errors import BootError
+from whisperd.errors import BootError, NoResources
+from whisperd.job import Failure
+from whisperd.options import MediaOptions
 from whisperd.speech.ffmpeg import Ffmpeg, decode_command, find_ffmpeg, inspect
+from whisperd.speech.ffmpeg_run import run
 
 
 @pytest.fixture
@@ -158,3 +164,21 @@ def test_asking_for_ffmpeg_needs_no_numpy():
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert (ran.returncode, ran.stdout) == (0, "set()\n"), ran.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_machine_at_its_limits_is_not_a_missing_ffmpeg(number, fake, monkeypatch):
+    """A good recording used to fail with `boot` and the hint to install ffmpeg."""
+    path = fake("configured", RUNS)
+
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(NoResources) as caught:
+        find_ffmpeg(path)
+
+    failure = Failure.of(caught.value)
+    assert (failure.code, failure.retryable) == ("no_resources", True)
+    with path.open("rb") as recording, pytest.raises(NoResources):
+        run(Ffmpeg(path, "9", True), recording.fileno(), io.BytesIO(), MediaOptions(None, 60.0, 60.0), None)

@@ -34,10 +34,11 @@ def test_what_cannot_get_better_is_not_tried_again():
     assert verdict(1, failure) == GiveUp(failure)
 
 
+@pytest.mark.parametrize("code", ["spool_full", "no_resources"])
 @pytest.mark.parametrize("attempts", [1, 3, 99])
-def test_a_full_disk_costs_no_attempt(attempts):
-    """It is nobody's fault, however often it happens."""
-    assert verdict(attempts, Failure("spool_full", "no room", retryable=True)) == Retry(30.0, counted=False)
+def test_a_machine_at_its_limits_costs_no_attempt(attempts, code):
+    """A full disk, or a limit of processes, is nobody's fault, however often it happens."""
+    assert verdict(attempts, Failure(code, "no room", retryable=True)) == Retry(30.0, counted=False)
 
 
 def test_the_pause_has_an_end():

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperd import config, events, profiles
-from whisperd.daemon.pool import Pool, PoolOptions
+from whisperd.daemon.pool import Pool
+from whisperd.daemon.pool_options import PoolOptions
 from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
 from whisperd.job import Failure, Result, printable
 from whisperd.messages import Failed, Finished, Heartbeat, Work
@@ -104,6 +105,8 @@ class Session:
                 if isinstance(message, Heartbeat):
                     show(message.processed_seconds, message.duration_seconds)
             self._pool.tick(now)
+            if trouble := self._pool.trouble:  # a daemon would try again for ever: here somebody waits
+                raise BootError(trouble.message, hint=trouble.hint)
             if not assigned and (child := self._pool.free(self._engine)) is not None:
                 work = Work(source.name, directory, source, self._spec, printable(source.name), link)
                 self._pool.assign(child, work, now)

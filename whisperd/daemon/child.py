@@ -38,6 +38,9 @@ class Child:
     """A fresh interpreter with one end of a socket pair; nothing of this process is inherited but that.
 
     It leads a process group of its own, so that its ffmpeg ends with it and a Ctrl-C on the terminal reaches neither.
+
+    Raises:
+        OSError: the machine has no process, memory or descriptor to spare; nothing is left behind.
     """
 
     def __init__(self, number: int, options: EngineOptions, now: float) -> None:
@@ -57,7 +60,7 @@ class Child:
         self._rung = 0
         self._next_rung_at = 0.0
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ours, theirs:
             self.process = subprocess.Popen(
                 # -P: a file called torch.py in the current directory must not be what `import torch` finds
                 [sys.executable, "-P", "-m", "whisperd.worker", str(theirs.fileno())],
@@ -66,8 +69,13 @@ class Child:
                 env=_environment(options.threads),
                 start_new_session=True,
             )
-        self.connection = Connection(ours.detach())
-        self.pidfd = os.pidfd_open(self.process.pid)
+            try:
+                self.pidfd = os.pidfd_open(self.process.pid)
+            except OSError:  # EMFILE: nobody would ever end or reap it
+                self.process.kill()
+                self.process.wait()
+                raise
+            self.connection = Connection(ours.detach())
         self.send(Boot(options))
 
     @property
@@ -133,6 +141,19 @@ class Child:
             self._rung, self._next_rung_at = 0, now
         self.dooms.update(dict.fromkeys(job_ids, reason))
 
+    def doom_the_late(self, heartbeat_seconds: float, now: float) -> None:
+        """Begin to take away every job that is past its deadline, or all where nothing was heard for too long."""
+        silent = now - self.heard_at
+        if silent > heartbeat_seconds:
+            hint = "raise pool.heartbeat_seconds if the machine is just slow"
+            self.doom(
+                self.works.keys() - self.dooms.keys(), _timeout(f"no sign of progress for {silent:.0f} s", hint), now
+            )
+        for job_id, deadline in self.deadlines.items():
+            if now > deadline and job_id not in self.dooms:
+                taken = f"not done after {now - self.given_at[job_id]:.0f} s"
+                self.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
+
     def climb(self, now: float) -> str | None:
         """Take the next rung of the ladder if it is time for it; says which one that was."""
         if not self.dooms or now < self._next_rung_at or self._rung >= len(RUNGS):
@@ -197,3 +218,7 @@ def _environment(threads: int) -> dict[str, str]:
         # readings it slept 65,000 to 94,000, 19,000, 5,000 and 1,500 times. 4000 are 40 microseconds.
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "4000"),
     }
+
+
+def _timeout(message: str, hint: str) -> Failure:
+    return Failure("timeout", message, hint, retryable=True, stage="transcribing")

@@ -70,6 +70,7 @@ class Jobs:
         self._overtaken: dict[str, float] = {}  # since when
         self._positions_at = float("-inf")
         self._refresh_at = float("inf")
+        self._obstacle: str | None = None  # why nothing in the queue can start
 
     def __len__(self) -> int:
         """How many jobs there are that have not ended."""
@@ -117,7 +118,15 @@ class Jobs:
         """Put a claimed job into the queue."""
         self.queue.push(job.id, top_folder(job.name), job)
         self._positions[job.id] = len(self.queue)
-        self._shown.show(job, Progress(queue_position=len(self.queue)), sync=True)
+        self._shown.show(job, Progress(queue_position=len(self.queue)), sync=True, reason=self._obstacle)
+
+    def explain(self, trouble: Failure | None) -> None:
+        """Say in the status files of the queue why no worker can be used, or that one can again."""
+        obstacle = None if trouble is None else f"no worker can be used, {trouble.message}; it is tried again"
+        if obstacle != self._obstacle:
+            self._obstacle = obstacle
+            self._positions.clear()
+            self._positions_at = float("-inf")
 
     def reject(self, job: Job, failure: Failure, now: float) -> None:
         """Fail a job that no worker can do: it was claimed in that knowledge, or waits for a model that does not load."""
@@ -320,4 +329,4 @@ class Jobs:
         for position, job in enumerate(self.queue, start=1):
             if self._positions.get(job.id) != position:
                 self._positions[job.id] = position
-                self._shown.show(job, Progress(queue_position=position))
+                self._shown.show(job, Progress(queue_position=position), reason=self._obstacle)

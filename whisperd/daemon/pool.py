@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from whisperd import events
 from whisperd.daemon.child import Child, State, death_of
-from whisperd.errors import BootError
+from whisperd.daemon.failing import Failing
+from whisperd.errors import BootError, NoResources
 from whisperd.job import Failure
 from whisperd.messages import BootFailed, Failed, Finished, Heartbeat, Ready, Release, Released
 
 if TYPE_CHECKING:
+    from whisperd.daemon.pool_options import PoolOptions
     from whisperd.messages import FromWorker, Work
     from whisperd.options import EngineOptions
 
 BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
 RESTART_SECONDS_MAX = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolOptions:
-    """How many workers, and how long they may take."""
-
-    workers: int
-    jobs_per_worker: int
-    idle_unload_seconds: float  # 0: never
-    heartbeat_seconds: float
-    deadline_seconds: float
-    deadline_factor: float
-    boot_seconds: float
-    max_memory: int | None = None  # bytes that a worker may hold after a job
 
 
 class Pool:
@@ -45,6 +33,8 @@ class Pool:
         self._spawn_at: dict[int, float] = {}  # per slot, after a death
         self._deaths = 0  # in a row, without a finished job in between
         self._boot_deaths = 0
+        self._was_ready = False  # from then on a worker that cannot load ends nothing
+        self.failing = Failing(emitter)
         self._closing = False
         self._unloaded: set[int] = set()
         self._wanted: dict[int, EngineOptions] = {}  # per slot, where it is not the usual engine
@@ -55,6 +45,8 @@ class Pool:
         self._options, self._engine = options, engine
         self._boot_deaths = 0
         self.broken.clear()
+        self.failing.try_now()
+        self._spawn_at.clear()  # whoever asks for a reload may have repaired the cause
         # who has another model of the same kind is let be, until somebody needs the place
         self._wanted = {
             number: wanted
@@ -73,6 +65,18 @@ class Pool:
     def busy(self) -> list[Child]:
         """The workers that have jobs."""
         return [child for child in self._children.values() if child.works]
+
+    @property
+    def trouble(self) -> Failure | None:
+        """Why no job can be done now; None while a worker works, or may do so in a moment."""
+        works = any(child.state is State.READY for child in self._children.values())
+        return None if works else self.failing.latest
+
+    @property
+    def retry_at(self) -> float | None:
+        """When a worker that could not be used is tried again; None where one is being tried, or none has failed."""
+        waiting = [at for number, at in self._spawn_at.items() if number not in self._children]
+        return min(waiting, default=None) if len(self.failing) else None
 
     def free(self, engine: EngineOptions) -> Child | None:
         """Of the workers with this engine that which has the fewest jobs, if it can take another one."""
@@ -116,7 +120,7 @@ class Pool:
         """All that the workers said, with a `Failed` in the name of each that died with a job.
 
         Raises:
-            BootError: a worker cannot load its model.
+            BootError: a worker cannot load its model, and none has ever been ready.
         """
         said: list[FromWorker] = []
         for child in tuple(self._children.values()):
@@ -131,7 +135,7 @@ class Pool:
         """Start what is missing, end what is surplus, and climb the ladder for what is stuck.
 
         Raises:
-            BootError: a worker has not loaded its model in time.
+            BootError: a worker has not loaded its model in time, or cannot be started, and none has ever been ready.
         """
         for child in tuple(self._children.values()):
             self._check(child, now)
@@ -139,7 +143,28 @@ class Pool:
             for number in range(1, self._options.workers + 1):
                 missing = number not in self._children and number not in self._unloaded
                 if missing and now >= self._spawn_at.get(number, 0.0):
-                    self._children[number] = Child(number, self._engine_of(number), now)
+                    self._spawn(number, now)
+
+    def _spawn(self, number: int, now: float) -> None:
+        try:
+            self._children[number] = Child(number, self._engine_of(number), now)
+        except OSError as error:  # a limit of processes or descriptors: like a worker that died at once
+            failure = Failure.of(NoResources("a worker", error))
+            self._boot_deaths += 1
+            if self._was_ready:
+                pause = self.failing.add(number, failure)
+            elif self._boot_deaths >= BOOT_DEATHS_MAX:
+                raise BootError(failure.message, hint=failure.hint) from error
+            else:
+                pause = self._pause()
+            self._spawn_at[number] = now + pause
+            self._emit(events.WorkerEnded(number, 0, f"could not be started: {error.strerror}", False, pause))
+
+    def _pause(self) -> float:
+        """How long to wait after one more death."""
+        pause = min(RESTART_SECONDS_MAX, float(2**self._deaths - 1))
+        self._deaths = min(self._deaths + 1, 10)
+        return pause
 
     def next_at(self, now: float) -> float:
         """When `tick` may have something to do, if nobody speaks before."""
@@ -186,10 +211,12 @@ class Pool:
         child.heard_at = now
         match message:
             case BootFailed(failure):
-                self._give_up(child, failure.message, failure.hint)
+                self._give_up(child, failure.message, failure.hint, now)
                 return []
             case Ready():
                 self._boot_deaths = 0
+                self._was_ready = True
+                self.failing.works(child.number)
                 if child.state is State.BOOTING:
                     child.state, child.free_since, child.device = State.READY, now, message.device
                 self._emit(
@@ -235,12 +262,13 @@ class Pool:
                 if child.options not in self.broken and self._boot_deaths >= BOOT_DEATHS_MAX:
                     self._give_up(
                         child,
-                        f"a worker {how} while it loaded the model {child.options.model!r}, {self._boot_deaths} times in a row",
+                        f"a worker {how} while it loaded the model {child.options.model!r}, more than {BOOT_DEATHS_MAX - 1} times in a row",
                         "if it ran out of memory, use a smaller model; the journal may say more",
+                        now,
                     )
-            pause = min(RESTART_SECONDS_MAX, float(2**self._deaths - 1)) if not self._closing else None
-            self._deaths = min(self._deaths + 1, 10)
-            self._spawn_at[child.number] = now + (pause or 0.0)
+            if child.state is not State.ENDING:
+                self._spawn_at[child.number] = now + self._pause()
+            pause = None if self._closing else self._spawn_at.get(child.number, now) - now
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
         guilty = child.dooms or child.works
         return [
@@ -254,6 +282,7 @@ class Pool:
                 child,
                 f"a worker did not load the model {child.options.model!r} within {self._options.boot_seconds:.0f} s",
                 "raise pool.boot_seconds, or use a smaller model",
+                now,
             )
             child.kill()
         if child.state is not State.READY:
@@ -267,36 +296,29 @@ class Pool:
                 self._wanted.pop(child.number, None)
                 child.quit()
             return
-        self._doom_the_late(child, now)
+        child.doom_the_late(self._options.heartbeat_seconds, now)
         if rung := child.climb(now):
             reason = next(iter(child.dooms.values()))
             self._emit(events.WorkerStopped(child.number, child.pid, rung, reason.message))
 
-    def _give_up(self, child: Child, message: str, hint: str) -> None:
-        """An engine cannot be loaded: if it is the usual one there is no point in going on, else its jobs fail.
+    def _give_up(self, child: Child, message: str, hint: str, now: float) -> None:
+        """An engine cannot be loaded: the usual one is tried again, the jobs of any other fail.
 
         Raises:
-            BootError: it is the usual one.
+            BootError: it is the usual one, and none has ever been ready.
         """
         if child.options == self._engine:
-            raise BootError(message, hint=hint)
+            if not self._was_ready:
+                raise BootError(message, hint=hint)
+            failure = Failure("boot", message, hint, retryable=True)
+            self._spawn_at[child.number] = now + self.failing.add(child.number, failure)
+            child.state = State.ENDING
+            return
         hint = f"{hint}; then `systemctl reload whisperd`, and retry"
         self.broken[child.options] = Failure("model", message, hint, stage="transcribing")
         self._wanted.pop(child.number, None)
         self._boot_deaths = 0
         child.state = State.ENDING
-
-    def _doom_the_late(self, child: Child, now: float) -> None:
-        silent = now - child.heard_at
-        if silent > self._options.heartbeat_seconds:
-            hint = "raise pool.heartbeat_seconds if the machine is just slow"
-            child.doom(
-                child.works.keys() - child.dooms.keys(), _timeout(f"no sign of progress for {silent:.0f} s", hint), now
-            )
-        for job_id, deadline in child.deadlines.items():
-            if now > deadline and job_id not in child.dooms:
-                taken = f"not done after {now - child.given_at[job_id]:.0f} s"
-                child.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
 
     def _is_surplus(self, child: Child) -> bool:
         return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)
@@ -305,7 +327,3 @@ class Pool:
 def _is_readable(fd: int) -> bool:
     """Whether a pidfd says that its process has ended (pidfd_open(2))."""
     return bool(wait([fd], timeout=0))
-
-
-def _timeout(message: str, hint: str) -> Failure:
-    return Failure("timeout", message, hint, retryable=True, stage="transcribing")

@@ -130,6 +130,7 @@ def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int
             for child in pool.children()
             if child.state is not State.BOOTING
         ),
+        workers_failing=len(pool.failing),
     )
 
 

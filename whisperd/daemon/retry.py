@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from whisperd.job import Failure, Job
 
 RETRY_SECONDS_MAX = 3600.0
-TRANSIENT_CODES = frozenset({"spool_full"})  # nobody's fault but the disk's: costs no attempt
+TRANSIENT_CODES = frozenset({"spool_full", "no_resources"})  # nobody's fault but the machine's: costs no attempt
 
 
 @dataclass(frozen=True, slots=True)

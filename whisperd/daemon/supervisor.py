@@ -15,7 +15,8 @@ from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.pool import Pool, PoolOptions
+from whisperd.daemon.pool import Pool
+from whisperd.daemon.pool_options import PoolOptions
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
@@ -66,7 +67,7 @@ class Supervisor:
             self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
         )
         self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
-        self._pool = Pool(_pool_options(config), config.engine_options(), emitter)
+        self._pool = Pool(PoolOptions.of(config), config.engine_options(), emitter)
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
         self._chores = Chores(config, self._store, self._jobs, self._pool, emitter)
         self._ready = False
@@ -141,8 +142,9 @@ class Supervisor:
             else:
                 more = False
                 self._wind_down(now)
-            self._jobs.tick(now)
             self._pool.tick(now)
+            self._jobs.explain(self._pool.trouble)
+            self._jobs.tick(now)
             self._chores.tick(now, is_stopping=self._stop_at is not None)
             self._notifier.alive(now)
             status_due = self._notifier.status(self._status(), now)
@@ -219,7 +221,7 @@ class Supervisor:
             logging.getLogger("whisperd").setLevel(config.log_level.upper())
             self._inbox.configure(_intake_options(config))
             self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
-            self._pool.configure(_pool_options(config), config.engine_options())
+            self._pool.configure(PoolOptions.of(config), config.engine_options())
             self._chores.configure(config)
             self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
             _log.info("the new configuration is in use")
@@ -268,22 +270,10 @@ class Supervisor:
             return f"loading the model {self._config.model}"
         waiting = f", {len(self._inbox)} arriving" if len(self._inbox) else ""
         paused = "; not taking files: disk nearly full" if self._room.is_paused else ""
+        if trouble := self._pool.trouble:
+            paused += f"; no worker can be used: {trouble.message}; it is tried again"
         stopping = "stopping: " if self._stop_at is not None else ""
         return stopping + self._jobs.summary() + waiting + paused
-
-
-def _pool_options(config: Config) -> PoolOptions:
-    pool = config.pool
-    return PoolOptions(
-        pool.workers,
-        config.jobs_per_worker(),
-        pool.idle_unload_seconds,
-        pool.heartbeat_seconds,
-        pool.deadline_seconds,
-        pool.deadline_factor,
-        pool.boot_seconds,
-        pool.max_memory,
-    )
 
 
 def _intake_options(config: Config) -> IntakeOptions:

@@ -119,6 +119,14 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.WorkerWorn(worker, pid, held, most):
             message = f"holds {held >> 20} MB after a job, more than pool.max_memory, {most >> 20} MB: it is replaced"
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
+        case events.WorkersFail(failure, delay):
+            return (
+                logging.ERROR,
+                "workers_fail",
+                f"a worker cannot be used: {_reason(failure)}; it is tried again in {delay:.0f} s, later every 5 min; jobs wait",
+            )
+        case events.WorkersWork():
+            return logging.INFO, "workers_work", "all workers can be used again"
         case _:
             raise TypeError(event)
 

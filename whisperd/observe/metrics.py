@@ -54,6 +54,7 @@ class Vitals:
     total_bytes: int
     scanned_at: float | None  # seconds since 1970
     workers: tuple[WorkerVitals, ...]
+    workers_failing: int = 0
 
 
 class Metrics:
@@ -104,6 +105,7 @@ class Metrics:
         self._total = gauge("disk_size_bytes", "size of that filesystem")
         self._scanned = gauge("last_scan_time_seconds", "when the inbox was last read to its end, since 1970")
         self._workers = gauge("workers", "worker processes by device", "device")
+        self._failing = gauge("workers_failing", "workers that cannot be started or cannot load; they are tried again")
         self._resident = gauge("worker_memory_bytes", "main memory of the workers, by device", "device")
         self._device = gauge("device_memory_bytes", "memory in use on a GPU, by whomever", "device")
         for state in ("arriving", "queued", "running", "ending"):
@@ -115,6 +117,7 @@ class Metrics:
         """Take over what there is now."""
         for state in ("arriving", "queued", "running", "ending"):
             self._jobs.labels(state).set(getattr(vitals, state))
+        self._failing.set(vitals.workers_failing)
         self._notices_waiting.set(vitals.notices)
         self._free.set(vitals.free_bytes)
         self._total.set(vitals.total_bytes)

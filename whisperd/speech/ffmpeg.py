@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperd.errors import BootError
+from whisperd.errors import BootError, NoResources
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SAMPLE = 2
@@ -83,6 +83,7 @@ def inspect(path: Path) -> Ffmpeg:
 
     Raises:
         BootError: it does not run, or is not an ffmpeg.
+        NoResources: the machine starts no process now.
     """
     hint = "install ffmpeg, or set `media.ffmpeg` to one that runs"
     try:
@@ -95,6 +96,8 @@ def inspect(path: Path) -> Ffmpeg:
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
+        if isinstance(error, OSError) and error.errno in NoResources.ERRNOS:
+            raise NoResources(str(path), error) from error  # BootError would blame a good ffmpeg, and a good recording
         reason = error.strerror if isinstance(error, OSError) else f"no answer within {PROBE_SECONDS} s"
         raise BootError(f"{path} does not run: {reason}", hint=hint) from error
     version = re.match(rb"ffmpeg version (\S{1,80})", ran.stderr)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
-from whisperd.errors import EngineError, InputError, JobTimeout
+from whisperd.errors import EngineError, InputError, JobTimeout, NoResources
 from whisperd.options import CHANNELS_MAX
 from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, ENVIRONMENT, SAMPLE_RATE, Ffmpeg, confine, decode_command
 from whisperd.speech.ffmpeg_log import FfmpegLog
@@ -58,6 +58,7 @@ def run(ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, b
         InputError: `too_long`.
         JobTimeout: ffmpeg neither read nor wrote for `stall_seconds`.
         EngineError: `ffmpeg_died`: it does not start.
+        NoResources: the machine starts no process now.
         OSError: `sink` takes no more.
     """
     os.lseek(recording, 0, os.SEEK_SET)  # `fd:` reads on from where the descriptor stands
@@ -71,6 +72,8 @@ def run(ffmpeg: Ffmpeg, recording: int, sink: BinaryIO, options: MediaOptions, b
             cwd="/",
         )
     except OSError as error:
+        if error.errno in NoResources.ERRNOS:
+            raise NoResources("ffmpeg", error) from error
         raise died(f"ffmpeg cannot be started: {error.strerror}") from error
     # It stays in the worker's process group: who kills that kills ffmpeg too.
     with child:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import functools
 import logging
 import signal
 import time
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from whisperd import journal
-from whisperd.errors import EXIT_BOOT, WhisperdError
+from whisperd.errors import EXIT_BOOT, NoResources, WhisperdError
 from whisperd.job import Failure
 from whisperd.messages import Boot, BootFailed, Ready
+from whisperd.speech.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from whisperd.engine.base import Engine, WindowEngine
     from whisperd.options import EngineOptions
 
@@ -35,10 +39,10 @@ def main(fd: int) -> int:
         boot = connection.recv()
         if not isinstance(boot, Boot):
             raise TypeError(boot)
-        engine = _boot(connection, boot.options)
-        if engine is None:
+        serve = _boot(connection, boot.options)
+        if serve is None:
             return EXIT_BOOT
-        _serve(connection, engine)
+        serve()
     except (EOFError, ConnectionError):
         _log.debug("the supervisor has gone")
     return 0
@@ -55,35 +59,46 @@ def _settle_in() -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
-def _boot(connection: Connection, options: EngineOptions) -> Engine | WindowEngine | None:
+def _boot(connection: Connection, options: EngineOptions) -> Callable[[], None] | None:
+    """Load and try everything that a job needs, and say ready; returns what serves jobs, None if something cannot work."""
     started = time.monotonic()
     try:
         from whisperd.engine.create import create  # noqa: PLC0415  # torch takes seconds; errors must reach the pipe
 
+        inspect(find_ffmpeg(options.ffmpeg))
         engine = create(options)
+        serve = _server(connection, engine)
+    except NoResources as error:
+        _log.error("the worker ends: %s", error)  # a death, which is tried again, and no failed boot
+        return None
     except WhisperdError as error:
         connection.send(BootFailed(Failure(type(error).code, error.message, error.hint)))
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear it
-        _log.exception("the engine cannot be loaded")
+        _log.exception("the worker cannot load what its jobs need")
         connection.send(BootFailed(Failure.of(error)))
         return None
     info = engine.info
     connection.send(Ready(info.engine, info.model, info.device, info.compute_type, time.monotonic() - started))
-    return engine
+    return serve
 
 
-def _serve(connection: Connection, engine: Engine | WindowEngine) -> None:
-    # both need numpy, which a worker that cannot boot need not load
+def _server(connection: Connection, engine: Engine | WindowEngine) -> Callable[[], None]:
+    """What serves jobs with this engine; voice detection, where jobs need it, has been loaded and tried."""
+    # these need numpy, which a worker without a model need not load
     if _takes_windows(engine):
+        import numpy as np  # noqa: PLC0415
+
         from whisperd.speech.vad import Detector  # noqa: PLC0415
         from whisperd.worker.scheduler import Scheduler  # noqa: PLC0415
 
-        Scheduler(connection, engine, Detector()).serve()
-        return
+        detector = Detector()
+        for _ in detector.probabilities(np.zeros(SAMPLE_RATE, np.int16), lambda _: None):
+            pass
+        return Scheduler(connection, engine, detector).serve
     from whisperd.worker.task import serve  # noqa: PLC0415
 
-    serve(connection, cast("Engine", engine))
+    return functools.partial(serve, connection, cast("Engine", engine))
 
 
 def _takes_windows(engine: Engine | WindowEngine) -> TypeGuard[WindowEngine]:
