@@ -207,6 +207,14 @@ class NoticeDropped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NoticesUnreadable(Event):
+    """The folder of notices cannot be read: what an earlier daemon left there waits until it can."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FilesPruned(Event):
     """The oldest files of a room were removed, to keep it below its size."""
 

@@ -1,6 +1,7 @@
 """Who is told of what, how often, and what a secret must look like; the commands are real, the clock is not."""
 
 import base64
+import errno
 import json
 import os
 import socket
@@ -14,7 +15,8 @@ from whisperd import config, events
 from whisperd.errors import ConfigError
 from whisperd.notices import mail, webhook
 from whisperd.notices.channels import channels
-from whisperd.notices.dispatch import RETRY_SECONDS_MAX, Dispatcher
+from whisperd.notices.dispatch import RESTORE_SECONDS, RETRY_SECONDS_MAX, Dispatcher
+from whisperd.spool.durable import Folder
 
 AGAIN = ("/bin/sh", "-c", "exit 75")
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
@@ -154,13 +156,106 @@ def test_pauses_double_up_to_a_bound_and_end_in_giving_up(root, wait_until, monk
     assert (told.files(), len(told.dispatcher)) == ([], 0)
 
 
-def test_a_command_that_is_missing_is_tried_again(root, wait_until):
-    """Somebody will mend it; until then nobody has been told."""
+def test_a_command_that_cannot_be_run_is_one_warning_with_what_to_do(root, wait_until):
+    """As any failure but exit status 75: said once, and that is the end of it."""
     told = Told(root, on_completed=["/nowhere/hook"])
     told.finish("a.wav")
     told.settle(wait_until)
 
-    assert told.events[-1].reason == "cannot start /nowhere/hook: No such file or directory"
+    assert isinstance(told.events[-1], events.NoticeDropped)
+    assert told.events[-1].reason == (
+        "cannot start /nowhere/hook: No such file or directory; "
+        "put it there or change notices.on_completed; `whisperd check` shows whether it can be run"
+    )
+    assert told.files() == []
+
+
+def test_a_command_waits_for_a_machine_that_is_out_of_processes(root, wait_until, monkeypatch):
+    """The command is there: it is tried again."""
+
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    told = Told(root, on_completed=["/bin/true"])
+    told.finish("a.wav")
+    told.settle(wait_until)
+
+    assert isinstance(told.events[-1], events.NoticeDelayed)
+    assert len(told.files()) == 1
+
+
+def test_a_file_in_place_of_the_folder_holds_endings_back_and_is_named_once(root, wait_until):
+    """The daemon goes on; once the file is moved away, what an earlier daemon left is delivered."""
+    told = Told(root, on_completed=["/bin/true"])
+    told.finish("a.wav")
+    folder = root / ".work/.notices"
+    folder.rename(root / "kept")
+    folder.touch()
+    told.events.clear()
+    told.restart(on_completed=["/bin/true"])
+    for _ in range(3):
+        told.settle(wait_until)
+        told.now += RESTORE_SECONDS
+    reason = "this is not a folder; move it away, and notifications go on"
+    assert told.events == [events.NoticesUnreadable(str(folder), reason)]
+    with pytest.raises(NotADirectoryError, match="move it away"):
+        told.finish("b.wav")
+
+    folder.unlink()
+    (root / "kept").rename(folder)
+    told.settle(wait_until)
+
+    assert isinstance(told.events[-1], events.NoticeDelivered)
+    assert told.files() == []
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling symlink"])
+def test_without_anybody_to_tell_the_place_of_the_folder_does_not_matter(root, kind):
+    """Nothing is to be written there."""
+    told = Told(root)
+    folder = root / ".work/.notices"
+    folder.touch() if kind == "file" else folder.symlink_to("nowhere")
+
+    assert told.finish("a.wav")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"paths": 5},
+        {"words": {"A": 5}},
+        {"at": "now"},
+        {"words": {"A": "\0"}},
+        {"words": {"A": "\ud800"}},
+        {"name": None},
+    ],
+)
+def test_a_notice_of_the_wrong_types_does_not_stop_the_others(root, wait_until, change):
+    """It is JSON, and still not what was written."""
+    told = Told(root, on_completed=["/bin/true"])
+    told.finish("a.wav")
+    told.finish("b.wav")
+    damaged = root / ".work/.notices" / told.files()[0]
+    damaged.write_text(json.dumps(json.loads(damaged.read_text()) | change))
+    told.settle(wait_until)
+
+    assert [type(event).__name__ for event in told.events[2:]] == ["NoticeDropped", "NoticeDelivered"]
+    assert told.files() == []
+
+
+def test_a_notice_that_the_disk_cannot_read_now_is_tried_again(root, wait_until, monkeypatch):
+    """Neither dropped nor the end of the daemon."""
+    told = Told(root, on_completed=["/bin/true"])
+    told.finish("a.wav")
+
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Folder, "read", refuse)
+    told.settle(wait_until)
+
+    assert told.events[-1].reason == "cannot read its file: Input/output error"
     assert len(told.files()) == 1
 
 

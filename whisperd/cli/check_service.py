@@ -49,7 +49,7 @@ def _command(key: str, path: Path) -> Finding:
     if shutil.which(path):
         return Finding("ok", f"{key}: {path}", "")
     return Finding(
-        "warning", f"{key}: {path} is not there, or may not be run", "until it is, it is tried again and again"
+        "warning", f"{key}: {path} is not there, or may not be run", "put it there; until then nobody is told by it"
     )
 
 

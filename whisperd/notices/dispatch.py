@@ -6,6 +6,7 @@ between, the next start finds it. So each arrives at least once, and a repetitio
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import json
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS_MAX = 3600.0
 JITTER = 0.2  # notices that failed together do not come back together
+RESTORE_SECONDS = 60.0  # how soon the folder of notices is tried again when it could not be read
+PASSING = {
+    errno.EAGAIN,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ETXTBSY,
+    errno.EIO,
+}  # the machine's, not the command's
 LOOK_SECONDS = 0.2  # how often the output of a running command is drained
 
 
@@ -66,6 +76,7 @@ class Dispatcher:
         self._announced: dict[str, list[str]] = {}
         self._waiting: dict[str, list[Waiting]] = {}
         self._running: dict[str, Running] = {}
+        self._restore_at: float | None = None
         self.configure(settings)
         emitter.subscribe(self._heard)
 
@@ -80,8 +91,22 @@ class Dispatcher:
 
     def restore(self) -> None:
         """Take up what an earlier daemon left; called before any job is brought to its end."""
-        for job_id, channel in self._queue.waiting():
-            self._push(channel, Waiting(0.0, next(self._number), job_id))
+        if not self._take_up():
+            self._restore_at = 0.0
+
+    def _take_up(self) -> bool:
+        try:
+            found = self._queue.waiting()
+        except OSError as error:
+            if self._restore_at is None:
+                self._emit(events.NoticesUnreadable(str(error.filename), str(error.strerror)))
+            return False
+        known = {(each.job_id, channel) for channel, waiting in self._waiting.items() for each in waiting}
+        known |= {(running.waiting.job_id, channel) for channel, running in self._running.items()}
+        for job_id, channel in found:
+            if (job_id, channel) not in known:
+                self._push(channel, Waiting(0.0, next(self._number), job_id))
+        return True
 
     def announce(self, job: Job, document: dict[str, Any], outcome: Result | Failure) -> None:
         """Write down that a job is about to reach its end; it is told once it has.
@@ -105,6 +130,8 @@ class Dispatcher:
             if running.delivery.look(now):
                 del self._running[name]
                 self._ended(name, running, now)
+        if self._restore_at is not None and self._restore_at <= now:
+            self._restore_at = None if self._take_up() else now + RESTORE_SECONDS
         if start:
             for name, waiting in self._waiting.items():
                 while name not in self._running and waiting and waiting[0].at <= now:
@@ -113,6 +140,8 @@ class Dispatcher:
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again, if no command ends before."""
         free = [waiting[0].at for name, waiting in self._waiting.items() if waiting and name not in self._running]
+        if self._restore_at is not None:
+            free.append(self._restore_at)
         if self._running:
             free.append(now + LOOK_SECONDS)
         return min(free, default=now + 3600.0)
@@ -143,7 +172,11 @@ class Dispatcher:
 
     def _start(self, name: str, waiting: Waiting, now: float) -> None:
         channel = self._channels.get(name)
-        notice = self._queue.get(waiting.job_id, name)
+        try:
+            notice = self._queue.get(waiting.job_id, name)
+        except OSError as error:
+            self._later(name, waiting, waiting.job_id, f"cannot read its file: {error.strerror}", now)
+            return
         if channel is None or notice is None:
             reason = "it is not configured any more" if channel is None else "its file is damaged or gone"
             self._drop(name, waiting.job_id, notice.name if notice else waiting.job_id, reason)
@@ -154,9 +187,16 @@ class Dispatcher:
             delivery = Delivery(
                 channel.command, {**notice.words, **paths}, document, deadline=now + channel.timeout_seconds
             )
+        except ValueError:  # a NUL or a broken escape in a text of a damaged file
+            self._drop(name, waiting.job_id, notice.name, "its file is damaged")
+            return
         except OSError as error:
-            # whoever is to mend it, the command or the machine: nobody has been told yet
-            self._again(name, waiting, notice, f"cannot start {channel.command[0]}: {error.strerror}", now)
+            reason = f"cannot start {channel.command[0]}: {error.strerror}"
+            if channel.kind == "hook" and error.errno not in PASSING:
+                hint = f"put it there or change notices.{name}; `whisperd check` shows whether it can be run"
+                self._drop(name, waiting.job_id, notice.name, f"{reason}; {hint}")
+            else:
+                self._again(name, waiting, notice, reason, now)
             return
         self._running[name] = Running(waiting, notice, delivery, now)
 
@@ -180,10 +220,13 @@ class Dispatcher:
         if time.time() - notice.at > self._settings.keep_seconds and waiting.tries:
             self._drop(name, waiting.job_id, notice.name, f"{reason}; given up after {waiting.tries + 1} tries")
             return
+        self._later(name, waiting, notice.name, reason, now)
+
+    def _later(self, name: str, waiting: Waiting, shown: str, reason: str, now: float) -> None:
         pause = min(RETRY_SECONDS_MAX, self._settings.retry_seconds * 2.0 ** min(waiting.tries, 30))
         pause *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # spreads load, keeps no secret
         self._push(name, Waiting(now + pause, waiting.number, waiting.job_id, waiting.tries + 1))
-        self._emit(events.NoticeDelayed(kind_of(name), name, waiting.job_id, notice.name, reason, pause))
+        self._emit(events.NoticeDelayed(kind_of(name), name, waiting.job_id, shown, reason, pause))
 
     def _drop(self, name: str, job_id: str, shown: str, reason: str) -> None:
         self._queue.drop(job_id, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = ".notices"
 SUFFIX = ".json"
+GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}  # reading it again would find the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,14 @@ class Queue:
         """Write down, durably, whom to tell; an earlier word about the same job is replaced.
 
         Raises:
-            OSError: no room.
+            OSError: no room, or something that is not a folder lies in the place of `.notices`.
         """
         channels = tuple(channels)
         # ASCII, so that names that are not UTF-8 survive as surrogate escapes
         data = json.dumps(asdict(notice)).encode("ascii")
         if not channels and not self._path_exists():
             return
-        with (
-            Folder(self._layout.work, (DIRECTORY,), create=True) as folder,
-            Folder(self._layout.staging) as staging,
-        ):
+        with self._open(create=True) as folder, Folder(self._layout.staging) as staging:
             for channel in not_for:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(_file(job_id, channel), dir_fd=folder.fd)
@@ -66,30 +65,62 @@ class Queue:
                 write(folder, _file(job_id, channel), data, staging=staging)
 
     def get(self, job_id: str, channel: str) -> Notice | None:
-        """Read one; None where it is damaged or gone."""
+        """Read one; None where it is damaged or gone.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
         try:
-            with Folder(self._layout.work, (DIRECTORY,)) as folder:
-                return Notice(**json.loads(folder.read(_file(job_id, channel))))
-        except (FileNotFoundError, ValueError, TypeError, RecursionError):
+            with self._open() as folder:
+                notice = Notice(**json.loads(folder.read(_file(job_id, channel))))
+        except (ValueError, TypeError, RecursionError):
             return None
+        except OSError as error:
+            if error.errno in GONE:
+                return None
+            raise
+        return notice if _is_sound(notice) else None
 
     def drop(self, job_id: str, channel: str) -> None:
         """It has arrived, or never will."""
-        with contextlib.suppress(OSError), Folder(self._layout.work, (DIRECTORY,)) as folder:
+        with contextlib.suppress(OSError), self._open() as folder:
             os.unlink(_file(job_id, channel), dir_fd=folder.fd)
 
     def waiting(self) -> list[tuple[str, str]]:
-        """Job id and channel of each, oldest claim first, except for jobs whose end is not yet reached."""
+        """Job id and channel of each, oldest claim first, except for jobs whose end is not yet reached.
+
+        Raises:
+            OSError: the folder cannot be read; `strerror` and `filename` say why, and what to do.
+        """
         try:
-            with Folder(self._layout.work, (DIRECTORY,)) as folder:
+            with self._open() as folder:
                 files = sorted(file for file in os.listdir(folder.fd) if file.endswith(SUFFIX))
         except FileNotFoundError:
             return []
         found = [file.removesuffix(SUFFIX).rpartition(".")[::2] for file in files]
         return [(job_id, channel) for job_id, channel in found if not self._layout.job_directory(job_id).exists()]
 
+    def _open(self, *, create: bool = False) -> Folder:
+        try:
+            return Folder(self._layout.work, (DIRECTORY,), create=create)
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                reason = "this is not a folder; move it away, and notifications go on"
+            raise OSError(error.errno, reason, str(self._layout.work / DIRECTORY)) from error
+
     def _path_exists(self) -> bool:
-        return (self._layout.work / DIRECTORY).is_dir()
+        return os.path.isdir(self._layout.work / DIRECTORY)  # unlike Path.is_dir, False where the disk cannot read it
+
+
+def _is_sound(notice: Notice) -> bool:
+    texts = (notice.words, notice.paths)
+    return (
+        isinstance(notice.name, str)
+        and isinstance(notice.at, int | float)
+        and isinstance(notice.sidecar, dict)
+        and all(isinstance(each, dict) and all(isinstance(text, str) for text in each.values()) for each in texts)
+    )
 
 
 def _file(job_id: str, channel: str) -> str:

@@ -112,6 +112,8 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 "notice_delay",
                 f"{name}: could not tell {channel}, {reason}; again in {delay:.0f} s",
             )
+        case events.NoticesUnreadable(path, reason):
+            return logging.WARNING, "notices_unreadable", f"cannot read the notifications waiting in {path}: {reason}"
         case events.NoticeDropped(_, channel, _, name, reason):
             return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
         case events.FilesPruned(room, files, freed):
