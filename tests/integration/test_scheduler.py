@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from multiprocessing.connection import Pipe
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from whisperd.errors import EngineError, OutOfMemory
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.profiles import resolve
 from whisperd.transcript import Segment
-from whisperd.worker import partial
+from whisperd.worker import partial, scheduler
 from whisperd.worker.journal import Journal
 from whisperd.worker.scheduler import Scheduler
 
@@ -360,3 +364,86 @@ def test_where_nobody_wants_the_text_so_far_none_is_written(worker, tmp_path):
     worker.until(Finished)
 
     assert not (tmp_path / "a/partial.txt").exists()
+
+
+def test_a_priority_that_is_refused_harms_nothing(worker, tmp_path, monkeypatch):
+    """As to a user whose daemon was started with a higher nice value, or by a filter of system calls."""
+
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+
+    assert isinstance(worker.until(Finished, Failed)[-1], Finished)
+
+
+@pytest.mark.parametrize(("base", "then"), [(0, 10), (3, 13), (11, 19)])
+def test_the_priority_of_preparing_is_relative(worker, tmp_path, monkeypatch, base, then):
+    """It is lower than that of the daemon, whatever that was started with."""
+    asked = []
+    monkeypatch.setattr(os, "getpriority", lambda which, who: base)
+    monkeypatch.setattr(os, "setpriority", lambda which, who, nice: asked.append(nice))
+    worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+    worker.until(Finished)
+
+    assert asked == [then]
+
+
+PREPARE = f"""
+import os, sys, threading
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from integration import test_scheduler as tests
+from whisperd.worker import scheduler
+
+prepare = scheduler.prepare
+nice = []
+scheduler.prepare = lambda *arguments: (nice.append(os.nice(0)), prepare(*arguments))[1]
+ground = Path(sys.argv[1])
+worker = tests.Worker(ground, tests.LoudEngine())
+worker.give("a", tests.tone(ground / "a.wav", seconds=5.0))
+end = worker.until(tests.Finished, tests.Failed)[-1]
+worker.close()
+print(type(end).__name__, os.nice(0), nice)
+"""
+
+
+def test_a_worker_started_with_a_high_nice_value_prepares(tmp_path):
+    """As by `Nice=11` in a drop-in: whoever is not root, or root without its privileges, may not go back below that."""
+    unprivileged = ["setpriv", "--bounding-set", "-all"] if os.geteuid() == 0 else []
+    command = [*unprivileged, "nice", "-n", str(11 - os.nice(0)), sys.executable, "-c", PREPARE, tmp_path]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+
+    assert done.stdout.split(maxsplit=1) == ["Finished", "11 [19]\n"]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), SystemExit(1), KeyboardInterrupt(), MemoryError()], ids=repr
+)
+def test_a_preparing_thread_that_dies_is_heard_at_once(worker, tmp_path, monkeypatch, error):
+    """With the true reason: it is not found ten minutes later by its silence."""
+
+    def die(*arguments):
+        raise error
+
+    monkeypatch.setattr(scheduler, "prepare", die)
+    worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+    failure = worker.until(Failed)[-1].failure
+
+    assert failure.code == ("out_of_memory" if isinstance(error, MemoryError) else "internal")
+    assert type(error).__name__ in failure.message or isinstance(error, MemoryError)
+
+
+def test_a_preparing_thread_that_cannot_start_is_heard_at_once(worker, tmp_path, monkeypatch):
+    """At a limit of tasks this job fails, with the true reason; the worker goes on."""
+
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+        assert "can't start new thread" in worker.until(Failed)[-1].failure.message
+    worker.give("b", tone(tmp_path / "b.wav", seconds=5.0))
+    assert isinstance(worker.until(Finished, Failed)[-1], Finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -97,3 +98,18 @@ def test_a_write_that_fails_leaves_no_half_line(tmp_path, monkeypatch):
 
 def _full():
     raise OSError(28, "No space left on device")
+
+
+def test_a_journal_that_cannot_be_begun_leaves_no_descriptor_open(tmp_path, monkeypatch):
+    """On a full disk a job tries again and again: each try would cost the worker one of its descriptors."""
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(OSError, match="No space left"):
+            Journal(tmp_path, MADE_FROM)
+
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -39,11 +39,17 @@ class Journal:
         self._head = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
         self._done: dict[Key, DecodedWindow] = {}
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        end = self._load()
-        os.ftruncate(self._fd, end)
-        os.lseek(self._fd, end, os.SEEK_SET)
-        if end == 0:
-            self._append([json.dumps({"made_from": self._head})])
+        try:
+            end = self._load()
+            os.ftruncate(self._fd, end)
+            os.lseek(self._fd, end, os.SEEK_SET)
+            if end == 0:
+                self._append([json.dumps({"made_from": self._head})])
+        except (
+            BaseException
+        ):  # nobody gets an object to close: on a full disk every attempt would leave a descriptor open
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from whisperd.speech.vad import Detector
 
 HEARTBEAT_SECONDS = 0.25
-PREPARING_NICE = 10  # not 19: where others keep the machine busy, ffmpeg must not starve
+PREPARING_NICE = 10  # more than the daemon; not 19: where others keep the machine busy, ffmpeg must not starve
+NICEST = 19
 
 _log = logging.getLogger(__name__)
 
@@ -115,11 +117,13 @@ class Scheduler:
 
     def _begin(self, work: Work) -> None:
         task = self._tasks[work.job_id] = Task(work, time.monotonic())
-        threading.Thread(target=self._prepare, args=(task,), daemon=True).start()
+        try:
+            threading.Thread(target=self._prepare, args=(task,), daemon=True).start()
+        except RuntimeError as error:  # at a limit of tasks; the other jobs of this worker have their threads
+            self._fail(task, error)
 
     def _prepare(self, task: Task) -> None:
-        """On a thread of its own, of which Linux keeps the nice value apart: setpriority(2), BUGS."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PREPARING_NICE)
+        """Prepare one job, on a thread of its own. Whatever becomes of it, the loop hears it at once."""
 
         def report(phase: Phase) -> None:
             if task.released:
@@ -131,12 +135,14 @@ class Scheduler:
 
         outcome: Prepared | BaseException
         try:
+            _be_nice()
             self._engine.check(task.work.spec.transcribe)
             outcome = prepare(task.work, self._detector, report)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the loop must hear it
             outcome = error
         self._prepared.append((task, outcome))
-        os.write(self._wake, b"\0")
+        with suppress(BlockingIOError):  # the pipe is full: the loop has enough to wake up for
+            os.write(self._wake, b"\0")
 
     def _take_prepared(self) -> None:
         while self._prepared:
@@ -314,3 +320,14 @@ class Scheduler:
             task.journal.close()
         self._tasks.pop(task.work.job_id, None)
         self._trimmer.tick()
+
+
+def _be_nice() -> None:
+    """Lower the priority of this thread, of which Linux keeps the nice value apart (setpriority(2), BUGS), if that is allowed.
+
+    Relative to what the daemon was started with: a value below that is refused to everybody but root.
+    """
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        nice = os.getpriority(os.PRIO_PROCESS, thread) + PREPARING_NICE
+        os.setpriority(os.PRIO_PROCESS, thread, min(nice, NICEST))
