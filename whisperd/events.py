@@ -73,10 +73,18 @@ class JobRecovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class UploadRefused(Event):
-    """Something in the inbox is not taken until somebody acts."""
+    """Something in the inbox is not taken until somebody acts; `is_unread`: it, mostly a folder, cannot be read."""
 
     name: str
     reason: str
+    is_unread: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadableAgain(Event):
+    """A folder or file of the inbox that could not be read can be read again, or is gone."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

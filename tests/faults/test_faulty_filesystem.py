@@ -151,3 +151,61 @@ def test_a_move_by_link_and_unlink_that_is_cut_off_doubles_nothing(tmp_path):
 
         problems = [check_spool(each.fs.behind, each.uploads) for each in lanes]
         assert dict(zip(moves, problems, strict=True)) == {move: [] for move in moves}
+
+
+FOLDER_FAULTS = [
+    (operation, error, is_first)
+    for operation, error in (
+        ("opendir", errno.EIO),
+        ("readdir", errno.EIO),
+        ("readdir", errno.ESTALE),
+        ("stat", errno.EIO),
+    )
+    for is_first in (True, False)
+]
+
+
+def banner_of(each):
+    """What the overview page warns of."""
+    with contextlib.suppress(FileNotFoundError):
+        page = (each.fs.behind / "outbox/index.html").read_text()
+        return page.partition('class="banner"')[2].partition("</p>")[0]
+    return ""
+
+
+def test_a_folder_that_cannot_be_read_holds_up_nothing_else(tmp_path):
+    """There at the start it ended each scan of the inbox, arriving later the daemon: it is named, and tried again."""
+    with contextlib.ExitStack() as stack:
+        lanes = []
+        for number, (operation, error, is_first) in enumerate(FOLDER_FAULTS):
+            fs = stack.enter_context(FaultyFs(tmp_path / str(number)))
+            daemon = Daemon(fs.root, SETTINGS | {"intake": {"poll_seconds": 0.3, "rescan_seconds": 1.0}})
+            each = Lane(fs, daemon, error, operation, {})
+            if is_first:
+                (fs.behind / "inbox/bad").mkdir(parents=True)
+                fs.fail(operation, error, "/inbox/bad*")
+            stack.enter_context(daemon)
+            lanes.append((each, is_first))
+        for each, is_first in lanes:
+            each.daemon.wait_ready()
+            if not is_first:
+                each.fs.fail(each.path, each.error, "/inbox/bad*")
+                (each.fs.behind / "inbox/bad").mkdir()
+            each.upload("good.wav")
+            tone(each.fs.behind / "inbox/bad/late.wav", 0.3)
+        for each, _ in lanes:
+            each.await_done("good.wav")
+            each.daemon.wait(lambda each=each: "inbox/bad:" in banner_of(each), what=f"the name on the page, {each}")
+            assert os.strerror(each.error) in banner_of(each)
+            each.daemon.wait(lambda each=each: each.sidecar("bad"), what=f"the status file {each}")
+            assert os.strerror(each.error) in each.sidecar("bad")["reason"]
+            each.daemon.wait(lambda each=each: len(each.fs.hits()) > 3, what=f"more tries {each}")
+            each.fs.heal()
+        for each, _ in lanes:
+            each.await_done("bad/late.wav")
+            each.daemon.wait(lambda each=each: not banner_of(each), what=f"the end of the warning {each}")
+            named = [line for line in each.daemon.lines if os.strerror(each.error) in line]
+            assert len(named) == 1
+            assert f"bad: not taken, it cannot be read: {os.strerror(each.error)}; look into its disk" in named[0]
+            assert each.daemon.logged("bad: it can be read again")
+            assert each.daemon.process.poll() is None

@@ -91,7 +91,7 @@ class FaultyFs:
         """From now on, and until `heal`.
 
         Args:
-            operation: one of OPERATIONS.
+            operation: one of OPERATIONS, or opendir.
             error: what it fails with; HANG: it does not return.
             path: a glob over paths below the root, such as `/.work/*`.
             skip: how many go well before.
@@ -170,6 +170,10 @@ def main(behind: str, root: str, control: str, log: str, noreplace: str) -> None
             times = {key: getattr(status, f"{key}_ns") for key in ("st_atime", "st_mtime", "st_ctime")}
             keys = ("st_ino", "st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_rdev")
             return {key: getattr(status, key) for key in keys} | times
+
+        def opendir(self, path):
+            self.at("opendir", path)
+            return 0
 
         def readdir(self, path, fh):
             return [".", "..", *os.listdir(self.at("readdir", path))]

@@ -267,3 +267,18 @@ def test_a_pause_is_announced_and_the_end_too(lab):
 
     assert "nearly full" not in lab.page.read_text()
     assert "whisperd is not running" in lab.page.read_text()
+
+
+def test_folders_that_cannot_be_read_are_named_above_the_lists(lab):
+    """However many files wait: a row among them is not seen."""
+    for number in range(5):
+        lab.emitter.emit(events.UploadRefused(f"dir{number}", "it cannot be read: Input/output error", is_unread=True))
+    lab.tick()
+    banner = text_of(parsed(lab.page.read_bytes()).find(".//p[@class='banner']"))
+    assert "inbox/dir0: it cannot be read: Input/output error." in banner
+    assert "2 more cannot be read" in banner
+
+    for number in range(5):
+        lab.emitter.emit(events.ReadableAgain(f"dir{number}"))
+    lab.tick()
+    assert parsed(lab.page.read_bytes()).find(".//p[@class='banner']") is None

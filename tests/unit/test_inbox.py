@@ -16,6 +16,7 @@ from whisperd.intake import settle as settle_module
 from whisperd.intake import sight
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.watch import Hints, Watch
+from whisperd.spool.durable import Folder
 
 
 class Notes:
@@ -356,3 +357,33 @@ def test_a_folder_that_cannot_be_read_stops_no_other(play, monkeypatch):
     tone(play.path / "bad/b.wav")
     assert play.pass_time(70.0) == ["bad/b.wav"]
     assert play.reason("bad") is None
+    assert [event.name for event in play.events(events.ReadableAgain)] == ["bad"]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOTCONN], ids=errno.errorcode.get)
+def test_a_file_below_a_folder_that_fails_keeps_its_clocks(play, monkeypatch, error):
+    """Each scan forgot it, and each look counted as a change: it had to settle again, and its note was removed."""
+    play.inbox.configure(dataclasses.replace(OPTIONS, rescan_seconds=5.0))
+    (play.path / "bad").mkdir()
+    with tone(play.path / "bad/a.wav").open("r+b"):
+        play.pass_time(20.0)
+        known = play.inbox._settle.get("bad/a.wav")
+        before = known.first_seen, known.quiet_since
+        bad, folder = (play.path / "bad").stat().st_ino, Folder.__init__
+
+        def failing(self, root, parts=(), **options):
+            folder(self, root, parts, **options)
+            if os.fstat(self.fd).st_ino == bad:
+                os.close(self.fd)
+                raise OSError(error, os.strerror(error))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "__init__", failing)
+            play.pass_time(30.0)
+            assert [(event.name, event.is_unread) for event in play.events(events.UploadRefused)] == [("bad", True)]
+            assert play.reason("bad/a.wav") is not None
+
+        play.pass_time(10.0)
+        known = play.inbox._settle.get("bad/a.wav")
+        assert (known.first_seen, known.quiet_since) == before
+    assert play.pass_time(20.0) == ["bad/a.wav"]

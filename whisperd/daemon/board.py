@@ -80,6 +80,7 @@ class Board:
         self._arrivals: dict[str, Row] = {}  # by the place of the note
         self._setbacks: dict[str, Row] = {}  # by job: an attempt failed, an end cannot be written
         self._warning = ""
+        self._unread: dict[str, str] = {}  # what cannot be read in the inbox, mostly folders, and why
         self._state = "whisperd is loading its model"
         self._is_due = True
         self._write_at = 0.0
@@ -138,6 +139,10 @@ class Board:
             case events.TransitionDelayed(job, message, _):
                 note = f"its end cannot be written, {message}; it is tried again"
                 self._setbacks[job.id] = Row(printable(job.name), note=note)
+            case events.UploadRefused(name, reason, is_unread=True):
+                self._unread[name] = reason
+            case events.ReadableAgain(name):
+                self._unread.pop(name, None)
             case events.ClaimsPaused(reason, hint):
                 self._warning = f"Nothing is taken for now: {reason}; {hint}."
             case events.ClaimsResumed():
@@ -193,12 +198,19 @@ class Board:
         total = len(jobs) - len(jobs.running) + max(arriving, len(self._arrivals))
         return Overview(
             self._state,
-            self._warning,
+            self._warnings(),
             Part(tuple(running), len(jobs.running)),
             Part(waiting, max(total, len(waiting))),
             self._failed.part(),
             self._done.part(),
         )
+
+    def _warnings(self) -> str:
+        """Sentences about what keeps files from being taken."""
+        named = [f"inbox/{printable(name)}: {reason}." for name, reason in itertools.islice(self._unread.items(), 3)]
+        more = len(self._unread) - len(named)
+        rest = [f"{more} more cannot be read."] if more else []
+        return " ".join(filter(None, (self._warning, *named, *rest)))
 
     def _write(self, now: float, overview: Overview) -> None:
         layout = self._store.layout

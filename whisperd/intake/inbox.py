@@ -15,7 +15,7 @@ from whisperd.intake.complete import LOOK_AGAIN_SECONDS, Changed, Refuse, Take, 
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.requests import Requests
-from whisperd.intake.scan import Found, look, remove
+from whisperd.intake.scan import Found, is_gone, look, remove
 from whisperd.intake.settle import NEVER, TRACKED_MAX, Settle, Settling
 from whisperd.intake.sight import Sight
 from whisperd.intake.ticket import is_ticket, reason, unsettled
@@ -56,6 +56,7 @@ class Inbox:
         self._sight = Sight(path, emitter)
         self._refused: dict[str, str] = {}
         self.requests = Requests(path)
+        self._unread: set[str] = set()  # mostly folders: what could not be read
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
         self._options, self._ignore = options, Ignore(options.ignored)
@@ -167,7 +168,7 @@ class Inbox:
         if self._refused.get(name) != reason:
             self._refused[name] = reason
             if not is_ticket(name):  # that is where it should be
-                self._emit(events.UploadRefused(name, reason))
+                self._emit(events.UploadRefused(name, reason, is_unread=name in self._unread))
         self._waiting.watch(name, now)
         self._settle.postpone(name, now + self._options.rescan_seconds, reason)
 
@@ -247,12 +248,17 @@ class Inbox:
         if (found := self.requests.sift(seen, now)) is None:
             return
         name = found.name
+        if found.is_unread and (known := self._settle.get(name)) is not None:
+            known.generation = self._generation  # it is still there, and its clocks must not start again
+            return
         if found.signature is None or is_ticket(name):
             if name in self._settle:
                 self._forget(name)
             if name not in self._refused and len(self._refused) >= TRACKED_MAX:
                 return
             self._met.add(name)
+            if found.is_unread:
+                self._unread.add(name)
             self.refuse(name, found.refusal or reason(self._path, name, enabled=self._options.tickets), now)
             return
         if self._settle.has_room(name):
@@ -264,7 +270,10 @@ class Inbox:
         return self._settle.observe(name, signature, now)
 
     def _look_again(self, name: str, now: float) -> None:
-        found = look(self._path, name, self._ignore)
+        try:
+            found = look(self._path, name, self._ignore)
+        except OSError:
+            return  # its folder fails: nothing is known of it, and its clocks must not start again
         if found is not None:
             self._see(found, now)
         else:
@@ -293,8 +302,8 @@ class Inbox:
                 )
             if isinstance(verdict, Take) and (why := unsettled(self._path, name, options, self._leases)):
                 verdict = Wait(why, LOOK_AGAIN_SECONDS[0])
-        except OSError:
-            verdict = Changed()
+        except OSError as error:
+            verdict = Changed() if is_gone(error) else Wait(f"cannot be read: {error.strerror}", LOOK_AGAIN_SECONDS[-1])
         match verdict:
             case Wait(reason, seconds, held_back):
                 self._refused.pop(name, None)
@@ -338,3 +347,6 @@ class Inbox:
         self._refused.pop(name, None)
         self.requests.forget(name)
         self._waiting.over(name)
+        if name in self._unread:
+            self._unread.remove(name)
+            self._emit(events.ReadableAgain(name))

@@ -38,15 +38,30 @@ MEDIA_EXTENSIONS = frozenset(
         ".3gp",
     ]
 )
+FAILED_NAMED = 3  # entries of one folder that are named when each of them fails
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether an error says that the file is not there, as opposed to a disk or a mount that fails."""
+    return error.errno in _GONE
 
 
 @dataclass(slots=True)
 class Found:
-    """One entry of the inbox: an upload with its signature, or something that can't be taken and why."""
+    """One entry of the inbox: an upload with its signature, or something that can't be taken and why.
+
+    Attributes:
+        name: path relative to the inbox.
+        signature: of an upload.
+        refusal: why it is not taken.
+        is_unread: nothing can be known of it for now, nor of the files in it if it is a folder.
+    """
 
     name: str
     signature: Signature | None
     refusal: str | None = None
+    is_unread: bool = False
 
 
 def scan(
@@ -87,22 +102,24 @@ def scan(
             prefix = "".join(f"{part}/" for part in parts)
             try:
                 with os.scandir(folder.fd) as entries:
+                    failed = 0
                     for entry in entries:
                         name = entry.name
                         if ignore(name):
                             continue
-                        if entry.is_dir(follow_symlinks=False):
-                            open_ends.append((*parts, name))
-                            if names.stem_and_extension(name)[1].lower() in MEDIA_EXTENSIONS:
-                                yield Found(
-                                    prefix + name, None, "this is a folder; the files in it are taken one by one"
-                                )
-                            continue
                         try:
-                            status = entry.stat(follow_symlinks=False)
-                        except OSError:
+                            status = None if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False)
+                        except OSError as error:
+                            failed += not is_gone(error)
+                            if failed <= FAILED_NAMED:
+                                yield from _unread(parts if _is_denied(error) and parts else (*parts, name), error)
                             continue
-                        yield found(prefix + name, status)
+                        if status is not None:
+                            yield found(prefix + name, status)
+                            continue
+                        open_ends.append((*parts, name))
+                        if names.stem_and_extension(name)[1].lower() in MEDIA_EXTENSIONS:
+                            yield Found(prefix + name, None, "this is a folder; the files in it are taken one by one")
             except OSError as error:
                 if not parts:
                     raise
@@ -110,25 +127,37 @@ def scan(
 
 
 def _unread(parts: tuple[str, ...], error: OSError) -> Iterator[Found]:
-    """A folder that cannot be read, unless it is only gone; the next scan tries it again."""
-    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+    """A folder or file that cannot be read, unless it is only gone; the next scan tries it again."""
+    if is_gone(error):
         return
-    refusal = f"this folder cannot be read: {error.strerror}; look into its disk or mount, it is tried at each scan"
-    if error.errno in {errno.EACCES, errno.EPERM}:
+    refusal = f"it cannot be read: {error.strerror}; look into its disk or mount, it is tried at each scan"
+    if _is_denied(error):
         refusal = "permission denied: whisperd cannot look into this folder; it needs g+rwx"
-    yield Found("/".join(parts), None, refusal)
+    yield Found("/".join(parts), None, refusal, is_unread=True)
+
+
+def _is_denied(error: OSError) -> bool:
+    return error.errno in {errno.EACCES, errno.EPERM}
 
 
 def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:
-    """One entry, looked at afresh; None if it is gone, ignored or a folder."""
+    """One entry, looked at afresh; None if it is gone, ignored or a folder.
+
+    Raises:
+        OSError: it cannot be told, since a folder above it cannot be read.
+    """
     folders, file = names.split(name)
     if any(ignore(part) for part in (*folders, file)):
         return None
     try:
         with Folder(inbox, folders) as folder:
             status = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
-    except (OSError, ValueError):
+    except ValueError:
         return None
+    except OSError as error:
+        if is_gone(error):
+            return None
+        raise
     return None if stat.S_ISDIR(status.st_mode) else found(name, status)
 
 

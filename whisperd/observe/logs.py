@@ -56,6 +56,8 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return logging.INFO, "recover", f"{_name(job)}: found unfinished, {job.attempts} attempt(s) so far"
         case events.UploadRefused(name, reason):
             return logging.WARNING, "refuse", f"{printable(name)}: not taken, {reason}"
+        case events.ReadableAgain(name):
+            return logging.INFO, "readable", f"{printable(name)}: it can be read again, or is gone"
         case events.UploadStalled(name, reason, quiet):
             return (
                 logging.WARNING,
