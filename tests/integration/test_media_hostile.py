@@ -225,7 +225,7 @@ def made_header_only(path):
         pytest.param(made_program, "not_media", id="program"),
         pytest.param(made_subtitles, "not_media", id="subtitles"),
         pytest.param(made_silent_video, "no_audio", id="video without sound"),
-        pytest.param(made_wav_without_samples, "corrupt", id="no samples"),
+        pytest.param(made_wav_without_samples, "no_audio", id="no samples"),
         pytest.param(made_m4a_of_zeros, "corrupt", id="zeros in a good container"),
         pytest.param(made_header_only, "truncated", id="header only"),
     ],

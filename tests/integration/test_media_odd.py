@@ -61,7 +61,7 @@ def test_no_rate_at_all(ending):
     """0 Hz would last for ever."""
     data = odd_media.wav(16, 16_000, 1.0)
 
-    assert ending(data[:24] + bytes(4) + data[28:]) == "not_media"
+    assert ending(data[:24] + bytes(4) + data[28:]) == "corrupt"
 
 
 NOTHING = struct.pack(">IiHH", 0xFFFF_FFFF, -1, 1, 0)  # an edit of 1193 hours of nothing

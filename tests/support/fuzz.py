@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from support import containers
 from support.mutate import Guided, Hang, mutant
-from whisperd.container import Complete, Damaged, Short, Source, Unknown, inspect
+from whisperd.container import HEAD_BYTES, Complete, Damaged, Short, Source, Unknown, format_of, inspect, playlist_kind
 from whisperd.errors import JobError
 from whisperd.options import MediaOptions
 from whisperd.speech.ffmpeg_log import LONGEST_TEXT, FfmpegLog
-from whisperd.speech.header import HEAD_BYTES, playlist_kind, promised_bytes
 from whisperd.speech.media import decode
 from whisperd.spool import sidecar
 
@@ -59,7 +58,7 @@ class CountingSource(Source):
 
 
 def parse_container(data: bytes) -> None:
-    """One of three answers, from a bounded look."""
+    """One of four answers, from a bounded look."""
     source = CountingSource(data)
     promise = inspect(source)
     assert isinstance(promise, Complete | Damaged | Short | Unknown)
@@ -71,11 +70,11 @@ def parse_container(data: bytes) -> None:
 
 
 def parse_header(data: bytes) -> None:
-    """A word for people, and a size that is one."""
+    """A word for people, whatever the first bytes are."""
     head = data[:HEAD_BYTES]
     assert playlist_kind(head).isprintable()
-    promised = promised_bytes(head)
-    assert promised is None or promised > 0
+    known = format_of(Source(head))
+    assert known is None or known.name.isprintable()
 
 
 def parse_log(data: bytes) -> None:
@@ -109,7 +108,7 @@ class Parsers:
         status = sidecar.encode(dict.fromkeys(sidecar.FIELDS) | {"schema": 1})
         targets: tuple[tuple[str, Callable[[bytes], None], Sequence[bytes], tuple[str, ...], int], ...] = (
             ("container", parse_container, [*recordings, *heads], _sources("container"), 6),
-            ("header", parse_header, heads, ("speech/header.py",), 2),
+            ("header", parse_header, heads, ("container/formats.py",), 2),
             ("ffmpeg's log", parse_log, [LOG], ("speech/ffmpeg_log.py",), 1),
             ("sidecar", parse_sidecar, [status], ("spool/sidecar.py",), 1),
         )

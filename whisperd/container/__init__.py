@@ -22,7 +22,20 @@ A header that contradicts itself or its format is Damaged: waiting for the rest 
 Bytes that are zero are never called damage, because a client that reserves the full size first leaves zeros for a while.
 """
 
-from whisperd.container.inspect import inspect
+from whisperd.container.formats import HEAD_BYTES, format_of, inspect, playlist_kind
+from whisperd.container.mp3 import holds_one_frame
 from whisperd.container.source import Complete, Damaged, Promise, Short, Source, Unknown
 
-__all__ = ["Complete", "Damaged", "Promise", "Short", "Source", "Unknown", "inspect"]
+__all__ = [
+    "HEAD_BYTES",
+    "Complete",
+    "Damaged",
+    "Promise",
+    "Short",
+    "Source",
+    "Unknown",
+    "format_of",
+    "holds_one_frame",
+    "inspect",
+    "playlist_kind",
+]

@@ -39,16 +39,19 @@ def riff(source: Source) -> Promise:
         if first is not None and first > outer:
             return Damaged("its first chunk is longer than the whole file would be")
         return source.up_to(outer + 8, tolerance=8)
+    long_file: int | None = None
     long_data: int | None = None
     for kind, start, size in _chunks(source, 12, little=True):
         if kind == b"ds64":
-            long_data = source.number(start + 8, 8, little=True)
+            long_file, long_data = (source.number(start + at, 8, little=True) for at in (0, 8))
         if kind == b"fmt " and (reason := _bad_format(source, start, size)):
             return Damaged(reason)
         if kind == b"data":
             if size == 0xFFFF_FFFF and long_data is not None:  # noqa: PLR2004
                 return source.up_to(start + long_data if 0 < long_data < UNKNOWN_FROM_64 else None)
             return source.up_to(start + size if 0 < size < UNKNOWN_FROM_32 else None)
+    if long_file and long_file < UNKNOWN_FROM_64:
+        return source.up_to(long_file + 8)
     if outer and outer < UNKNOWN_FROM_32 and outer + 8 > source.size:
         return Short(outer + 8, source.size)
     return Unknown()

@@ -25,7 +25,7 @@ class _Stream(NamedTuple):
     total_samples: int
 
 
-def inspect(source: Source, start: int) -> Promise:
+def inspect(source: Source, start: int = 0) -> Promise:
     """Find the last frame and see whether it reaches the promised number of samples."""
     info = source.read(start + 8, _STREAMINFO_BYTES)
     frames_at = _after_metadata(source, start)

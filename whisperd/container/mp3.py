@@ -15,6 +15,12 @@ _FRAMES_GIVEN, _BYTES_GIVEN = 1, 2
 _TAGS_MAX = 1 << 20  # some encoders count what follows the sound
 _UNUSUAL_TAG = 0xC0  # an extended header, or bytes put in between: its first frame is somewhere else
 _MONO = 3
+_ID3V1_BYTES = 128
+
+# A frame of MPEG audio, layer III: neither the forbidden version, bit rate and sample rate, nor the free bit rate.
+_RATES = bytes(char for char in range(0x10, 0xF0) if char & 0x0C != 0x0C)  # noqa: PLR2004
+FRAME = rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][" + re.escape(_RATES) + b"]."
+_FRAME = re.compile(FRAME, re.DOTALL)
 
 
 def after_id3(source: Source) -> int:
@@ -51,17 +57,16 @@ def bad_id3(source: Source) -> str:
     return ""
 
 
-def is_frame(head: bytes) -> bool:
-    """Whether these bytes begin a frame of MPEG audio, layer III."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # noqa: PLR2004
-        return False
-    return head[1] & 0x18 != 0x08 and head[2] & 0xF0 not in {0, 0xF0} and head[2] & 0x0C != 0x0C  # noqa: PLR2004
+def holds_one_frame(source: Source) -> bool:
+    """Whether there is one frame of MP3 and nothing more, or not even all of it: too little for ffmpeg to decode."""
+    at = after_id3(source) if source.read(0, 3) == b"ID3" else 0
+    return _FRAME.match(source.read(at, 4)) is not None and source.size - at <= _FRAME_MAX + _ID3V1_BYTES
 
 
-def inspect(source: Source, at: int) -> Promise:
+def inspect(source: Source, at: int = 0) -> Promise:
     """Compare the count, where there is one, with what is there."""
     head = source.read(at, 4)
-    if not is_frame(head):
+    if not _FRAME.match(head):
         return Unknown()
     newest, mono = head[1] & 0x18 == 0x18, head[3] >> 6 == _MONO  # noqa: PLR2004
     side = (17 if mono else 32) if newest else (9 if mono else 17)

@@ -23,8 +23,11 @@ _SAMPLES = re.compile(r"Stream #0:0\S*: Audio: pcm_s16le\b.*, (\d{1,9}) kb/s")
 KBITS_PER_CHANNEL = 256  # a second of 16 kHz in 16 bits
 _FIRST_SOUND = re.compile(r"-?\d{1,15}\.\d{1,9}")
 _CUT_OFF = re.compile(r"partial file|ended prematurely|[Pp]acket corrupt|corrupt input packet|growing file")
+_NO_DECODER = re.compile(r"no decoder found for: |Decoder \(codec .{1,80}\) not found for input stream")
 _SAYS_NOTHING = re.compile(
-    r"Error |Failed to set value|Conversion failed|Invalid data found|Not detecting|Format not on"
+    r"Error |Failed to set value|Conversion failed|Invalid data found|Not detecting|Format not on|End of file$"
+    r"|Invalid argument$|Not yet implemented in FFmpeg|Duplicate element$"
+    r"|Failed to find two consecutive|Failed to read frame size|Invalid frame size"  # it took the file for an MP3
 )
 
 
@@ -43,6 +46,7 @@ class FfmpegLog:
         cause: the first of them that says something.
         refused: the format is none of those that may be opened.
         cut_off: something ends before the place where it should.
+        no_decoder: ffmpeg knows the container, and not how the sound in it is coded.
         index_missing: an mp4 without its index, which is written last.
         unfillable: a gap in the timestamps is too long to be filled with silence.
         interrupted: ffmpeg was asked to stop by a signal.
@@ -60,6 +64,7 @@ class FfmpegLog:
         self.cause = ""
         self.refused = False
         self.cut_off = False
+        self.no_decoder = False
         self.index_missing = False
         self.unfillable = False
         self.interrupted = False
@@ -105,6 +110,7 @@ class FfmpegLog:
         self.errors += 1
         self.refused |= text.startswith("Format not on whitelist")
         self.index_missing |= text.startswith("moov atom not found")
+        self.no_decoder |= _NO_DECODER.search(text) is not None
         self.unfillable |= text.startswith("Failed to compensate for timestamp delta")
         said = _SELF.sub("", text).strip()
         if not self.cause and not _SAYS_NOTHING.match(said):

@@ -11,16 +11,28 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from whisperd.container import (
+    HEAD_BYTES,
+    Damaged,
+    Short,
+    Source,
+    format_of,
+    holds_one_frame,
+    playlist_kind,
+)
+from whisperd.container import (
+    inspect as inspect_container,
+)
 from whisperd.errors import InputError, SpoolFull
 from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, find_ffmpeg, inspect
 from whisperd.speech.ffmpeg_run import BYTES_PER_SECOND, STAGE, Heartbeat, Run, died, run
-from whisperd.speech.header import HEAD_BYTES, playlist_kind, promised_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from whisperd.options import MediaOptions
+    from whisperd.speech.ffmpeg_log import FfmpegLog
 
 __all__ = ["Decoded", "decode", "find_ffmpeg", "hash_file"]
 
@@ -28,6 +40,11 @@ WHOLE = 0.9  # a recording with less than this part of what its header promises 
 SLACK_SECONDS = 2.0  # unless no more than this is missing: short clips often end before their header says
 HASH_BYTES = 1 << 20
 MOST_FRAMES_FAILED = 69  # exit status of ffmpeg beyond its `-max_error_rate`, two thirds
+ANY_FORMAT = "upload sound or video in any usual format"
+UPLOAD_AGAIN = "upload it again"
+EXPORT_AGAIN = "export it again, as WAV, FLAC or MP3"
+UPLOAD_OR_EXPORT = "upload it again; if that does not help, export it again, as WAV, FLAC or MP3"
+CHECK_IT = "play the original; if it has sound, export it again, as WAV, FLAC or MP3"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -83,12 +100,12 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
     try:
         with _opened(source) as recording:
             size = os.fstat(recording).st_size
-            _refuse_at_sight(os.pread(recording, HEAD_BYTES, 0), size)
+            _refuse_at_sight(Source(recording, size))
             ffmpeg = inspect(find_ffmpeg(options.ffmpeg))
             sha256 = _hash(recording, beat)  # before ffmpeg: where the disk fails, the recording must not be blamed
             with target.open("wb") as sink:
                 ran = run(ffmpeg, recording, sink, options, beat)
-        _judge(ran)
+            _judge(ran, Source(recording, size))
     except BaseException as error:
         with contextlib.suppress(OSError):  # the reason counts, not the broom
             target.unlink(missing_ok=True)
@@ -150,17 +167,17 @@ def _hash(descriptor: int, beat: Heartbeat) -> str:
     return digest.hexdigest()
 
 
-def _refuse_at_sight(head: bytes, size: int) -> None:
-    if size == 0:
+def _refuse_at_sight(recording: Source) -> None:
+    if recording.size == 0:
         raise _input_error("empty", "the file is empty", "upload it again")
-    if kind := playlist_kind(head):
+    if kind := playlist_kind(recording.read(0, HEAD_BYTES)):
         raise _input_error("forbidden", f"the file is {kind}", "upload the recording that it points to")
-    promised = promised_bytes(head)
-    if promised is not None and size < WHOLE * promised:
-        raise _truncated(size / promised)
+    match inspect_container(recording):
+        case Short(promised_bytes=int(promised)) if recording.size < WHOLE * promised:
+            raise _truncated(recording.size / promised)
 
 
-def _judge(ran: Run) -> None:
+def _judge(ran: Run, recording: Source) -> None:
     """Raise what is wrong with the recording, or with ffmpeg; return where it is fit to be transcribed."""
     log, status, count = ran.log, ran.status, ran.count
     if status < 0:
@@ -170,21 +187,14 @@ def _judge(ran: Run) -> None:
         raise died("ffmpeg was asked to stop")
     if not log.said_anything:
         raise died(f"ffmpeg ended with status {status} and did not say why", "try `whisperd check`")
-    why = f" (ffmpeg: {log.cause})" if log.cause else ""
     if not log.container:
-        if log.index_missing:
-            message = "the file is cut off: its index, which comes last, is missing"
-            raise _input_error("truncated", message, "upload the whole file again")
-        reason = "this kind of file holds no sound" if log.refused else f"there is no recording in the file{why}"
-        raise _input_error("not_media", reason, "upload sound or video in any usual format")
+        raise _not_opened(log, recording)
     if not log.audio:
         raise _input_error("no_audio", "the recording has no sound track", "upload one that has sound")
     if count < BYTES_PER_SAMPLE or status == MOST_FRAMES_FAILED:
-        raise _input_error("corrupt", f"the sound cannot be decoded{why}", "export it again, as WAV, FLAC or MP3")
+        raise _not_decoded(ran, recording)
     if log.unfillable:
-        raise _input_error(
-            "corrupt", "its timestamps have a hole too long to fill", "export it again, as WAV, FLAC or MP3"
-        )
+        raise _input_error("corrupt", "its timestamps have a hole too long to fill", EXPORT_AGAIN)
     seconds, promised = count / BYTES_PER_SECOND, log.promised_seconds
     # Beside a picture, or another track, the sound may well be the shorter one: then something else must say "cut off".
     promise_is_of_sound = log.audio_tracks == 1 and log.video_tracks == 0
@@ -192,6 +202,59 @@ def _judge(ran: Run) -> None:
         return
     if promise_is_of_sound or log.cut_off:
         raise _truncated(seconds / promised)
+
+
+def _not_opened(log: FfmpegLog, recording: Source) -> InputError:
+    """The reason why ffmpeg found no recording in the file."""
+    known, promise = format_of(recording), inspect_container(recording)
+    if isinstance(promise, Damaged):
+        return _damaged(promise)
+    if known is not None and not known.is_readable:
+        message = f"this is {known.name}, a format that ffmpeg cannot read"
+        return _input_error("not_media", message, "convert it to WAV, FLAC or MP3 and upload that")
+    if log.index_missing:
+        message = "the file is cut off: its index, which comes last, is missing"
+        return _input_error("truncated", message, "upload the whole file again")
+    if isinstance(promise, Short):
+        return _input_error(
+            "truncated", f"the file is cut off: {promise.missing} is missing", "upload the whole file again"
+        )
+    if log.refused:
+        message = "whisperd does not open this kind of file, such as a picture, text or a protected audio book"
+        return _input_error("not_media", message, ANY_FORMAT)
+    if holds_one_frame(recording):
+        return _input_error(
+            "no_audio", "there is no sound in the file: it ends within its first frame of MP3", CHECK_IT
+        )
+    why = f" (ffmpeg: {log.cause})" if log.cause else ""
+    if known is not None:
+        message = f"the file looks like {known.name}, but ffmpeg finds no recording in it{why}"
+        return _input_error("not_media", message, UPLOAD_OR_EXPORT)
+    if not any(recording.read(0, HEAD_BYTES)):
+        return _input_error(
+            "not_media", "there is no recording in the file: it begins with nothing but zeros", UPLOAD_AGAIN
+        )
+    return _input_error("not_media", f"there is no recording in the file{why}", ANY_FORMAT)
+
+
+def _not_decoded(ran: Run, recording: Source) -> InputError:
+    """The reason why a recording that ffmpeg opened gave no sound."""
+    log = ran.log
+    promise = inspect_container(recording)
+    if isinstance(promise, Damaged):
+        return _damaged(promise)
+    if log.no_decoder:
+        return _input_error("corrupt", "the sound cannot be decoded: ffmpeg has no decoder for it", EXPORT_AGAIN)
+    if ran.status == 0 and not log.errors and not log.cut_off:
+        if log.promised_seconds is not None and log.promised_seconds > SLACK_SECONDS:
+            return _truncated(0.0)
+        return _input_error("no_audio", "there is no sound in the recording: its sound track is empty", CHECK_IT)
+    why = f" (ffmpeg: {log.cause})" if log.cause else ""
+    return _input_error("corrupt", f"the sound cannot be decoded{why}", EXPORT_AGAIN)
+
+
+def _damaged(promise: Damaged) -> InputError:
+    return _input_error("corrupt", f"the file is damaged: {promise.reason}", UPLOAD_OR_EXPORT)
 
 
 def _input_error(code: str, message: str, hint: str) -> InputError:
