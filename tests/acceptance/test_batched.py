@@ -14,10 +14,11 @@ from whisper.normalizers import BasicTextNormalizer
 from whisper.timing import add_word_timestamps
 from whisper.tokenizer import get_tokenizer
 
-from whisperd.engine.batched import BatchedDecoder, Window
-from whisperd.engine.batched.quantised import can_quantise
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
+from whisperd.engine.whisper_batched.decoder import BatchedDecoder
+from whisperd.engine.whisper_batched.precision import can_quantise
+from whisperd.engine.whisper_batched.window import BatchWindow
 
 pytestmark = [
     pytest.mark.model,
@@ -89,7 +90,7 @@ def test_greedy_tokens_are_those_of_openai_whisper(base, windows, greedy, count)
     which = {1: slice(4, 8), 5: slice(4, 14), 16: slice(16)}[count]
     decoder = BatchedDecoder(base, CPU, "fp32", max_batch=count)
 
-    decoded = decoder.decode([Window(options(language=language), mel=mel) for language, mel in windows[which]])
+    decoded = decoder.decode([BatchWindow(options(language=language), mel=mel) for language, mel in windows[which]])
 
     assert_same(decoded, greedy[which])
 
@@ -99,7 +100,7 @@ def test_beam_tokens_are_those_of_openai_whisper(base, windows):
     some = windows[4:7]
     decoder = BatchedDecoder(base, CPU, "fp32", max_batch=2)
 
-    decoded = decoder.decode([Window(options(language=language, beam_size=5), mel=mel) for language, mel in some])
+    decoded = decoder.decode([BatchWindow(options(language=language, beam_size=5), mel=mel) for language, mel in some])
 
     assert_same(decoded, by_whisper(base, some, beam_size=5))
 
@@ -108,7 +109,9 @@ def test_an_english_only_model_works_the_same(tiny_en, windows):
     """Its start has neither language nor task, and another vocabulary."""
     some = [window for window in windows if window[0] == "en"]
 
-    decoded = BatchedDecoder(tiny_en, CPU, "fp32").decode([Window(options(language=None), mel=mel) for _, mel in some])
+    decoded = BatchedDecoder(tiny_en, CPU, "fp32").decode(
+        [BatchWindow(options(language=None), mel=mel) for _, mel in some]
+    )
 
     assert_same(decoded, by_whisper(tiny_en, some))
 
@@ -131,7 +134,7 @@ def test_half_precision_short_encoder_and_fallback_cost_no_accuracy(base, heard_
     wanted = options(language=None, temperature=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **THRESHOLDS)
     decoder = BatchedDecoder(base, CPU, kind, max_batch=16)
 
-    decoded = decoder.decode([Window(wanted, audio=audio, language=language) for language, audio, _ in found])
+    decoded = decoder.decode([BatchWindow(wanted, audio=audio, language=language) for language, audio, _ in found])
 
     ours = [" ".join(segment.text for segment in one.segments) for one in decoded]
     theirs = heard_by_whisper
@@ -161,7 +164,7 @@ def test_silence_and_hum_give_no_text(base, kind):
     ]
     wanted = options(temperature=(0.0, 0.4, 0.8), **THRESHOLDS)
 
-    decoded = BatchedDecoder(base, CPU, kind).decode([Window(wanted, audio=audio) for audio in quiet])
+    decoded = BatchedDecoder(base, CPU, kind).decode([BatchWindow(wanted, audio=audio) for audio in quiet])
 
     assert [one.segments for one in decoded] == [()] * len(quiet)
 
@@ -172,10 +175,10 @@ def test_words_are_those_of_openai_whisper(base, windows):
     decoder = BatchedDecoder(base, CPU, "fp32")
 
     decoded = decoder.decode(
-        [Window(options(language=windows[n][0], word_timestamps=True), mel=windows[n][1]) for n in chosen]
+        [BatchWindow(options(language=windows[n][0], word_timestamps=True), mel=windows[n][1]) for n in chosen]
     )
 
-    plain = decoder.decode([Window(options(language=windows[n][0]), mel=windows[n][1]) for n in chosen])
+    plain = decoder.decode([BatchWindow(options(language=windows[n][0]), mel=windows[n][1]) for n in chosen])
     for n, one, bare in zip(chosen, decoded, plain, strict=True):
         language, mel = windows[n]
         segments = [

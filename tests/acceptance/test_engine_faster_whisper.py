@@ -11,7 +11,7 @@ from pytest_audioeval.samples.registry import SampleRegistry
 from support.options import options
 from whisper.normalizers import BasicTextNormalizer
 
-from whisperd.engine.base import AudioWindow
+from whisperd.engine.api import AudioWindow
 from whisperd.engine.create import create
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
@@ -52,11 +52,11 @@ def clips():
 
 def decode(engine, windows):
     """All windows in the order given."""
-    tickets = [engine.submit(window) for window in windows]
+    handles = [engine.submit(window) for window in windows]
     results = {}
     while engine.pending:
         results.update(engine.step())
-    return [results[ticket] for ticket in tickets]
+    return [results[handle] for handle in handles]
 
 
 def text(decoded):
@@ -160,7 +160,7 @@ def test_a_withdrawn_window_is_forgotten(tiny_en, clips):
     tiny_en.withdraw(gone)
     given = []
     while tiny_en.pending:
-        given += [ticket for ticket, _ in tiny_en.step()]
+        given += [handle for handle, _ in tiny_en.step()]
 
     assert given == [kept]
 

@@ -13,9 +13,9 @@ from pytest_audioeval.samples.registry import SampleRegistry
 from support.options import options
 from whisper.normalizers import BasicTextNormalizer
 
-from whisperd.engine.base import SAMPLE_RATE
+from whisperd.engine.api import SAMPLE_RATE
 from whisperd.engine.create import create
-from whisperd.engine.openai_whisper import arguments_of
+from whisperd.engine.whisper_sequential import arguments_of
 from whisperd.errors import BootError
 from whisperd.options import EngineOptions
 

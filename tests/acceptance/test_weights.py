@@ -11,9 +11,8 @@ import whisper
 from whisper.normalizers import EnglishTextNormalizer
 
 from whisperd.engine.weights.convert import import_directory
-from whisperd.engine.weights.find import find
+from whisperd.engine.weights.find import find, verify
 from whisperd.engine.weights.load import load
-from whisperd.engine.weights.verify import verify
 
 pytestmark = [
     pytest.mark.model,

@@ -25,8 +25,9 @@ from whisper.model import ModelDimensions, Whisper
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from support.options import options
-from whisperd.engine.batched import BatchedDecoder, Window
-from whisperd.engine.batched.compute import resolve_compute_type
+from whisperd.engine.whisper_batched.decoder import BatchedDecoder
+from whisperd.engine.whisper_batched.window import BatchWindow
+from whisperd.engine.whisper_batched.precision import resolve_compute_type
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
 
@@ -143,12 +144,12 @@ def measure(model: Whisper, device: torch.device, kind: str, batch: int, argumen
         stacked = torch.stack(mels)
         wait(device)
         start = clock()
-        features = decoder._starter._encoder(stacked)
+        features = decoder._admission._encoder(stacked)
         wait(device)
         best["encoder"] = min(best["encoder"], (clock() - start) / batch)
-        tickets = [decoder.submit(Window(wanted, mel=mel)) for mel in mels]
-        for ticket in tickets:
-            decoder._open[ticket].features = features[ticket - tickets[0]]
+        handles = [decoder.submit(BatchWindow(wanted, mel=mel)) for mel in mels]
+        for handle in handles:
+            decoder._open[handle].features = features[handle - handles[0]]
         decoder.step()  # joining is no part of a step
         wait(device)
         start, steps = clock(), 0
@@ -158,8 +159,8 @@ def measure(model: Whisper, device: torch.device, kind: str, batch: int, argumen
         wait(device)
         if steps:
             best["step"] = min(best["step"], (clock() - start) / steps / batch)
-        for ticket in tickets:
-            decoder.withdraw(ticket)
+        for handle in handles:
+            decoder.withdraw(handle)
         if peer is not None:
             best["openai"] = min(best["openai"], openai_step(peer, features, wanted, clock) / batch)
     best["windows"] = 1 / (best["encoder"] + TOKENS_PER_WINDOW * best["step"])
@@ -196,7 +197,7 @@ def compare_recordings(model: Whisper, device: torch.device, arguments: argparse
     assert rate == 16000, "a WAV of 16 kHz"
     seconds = len(audio) / rate
     wanted = options(language=arguments.language)
-    pieces = [Window(wanted, audio=audio[at : at + 480000]) for at in range(0, len(audio), 480000)]
+    pieces = [BatchWindow(wanted, audio=audio[at : at + 480000]) for at in range(0, len(audio), 480000)]
     systems = {}
     for kind in arguments.types.split(","):
         for batch in map(int, arguments.batches.split(",")):

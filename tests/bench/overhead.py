@@ -89,9 +89,9 @@ def transcribe(settings, paths):
 
 def decode(engine, options, prepared, recordings):
     """Take the recordings in turn, as the scheduler of a worker does."""
-    from whisperd.engine.base import AudioWindow
+    from whisperd.engine.api import AudioWindow
 
-    turns, tickets = collections.deque(range(len(recordings))), {}
+    turns, handles = collections.deque(range(len(recordings))), {}
     while not all(recording.is_done for recording in recordings):
         idle = 0
         while idle < len(turns) and engine.pending < engine.capacity * 5 // 4:
@@ -103,9 +103,9 @@ def decode(engine, options, prepared, recordings):
                 continue
             idle = 0
             audio = prepared[number].cut(span.start, span.end).copy()
-            tickets[engine.submit(AudioWindow(audio, options, span.language))] = number, span
-        for ticket, decoded in engine.step():
-            number, span = tickets.pop(ticket)
+            handles[engine.submit(AudioWindow(audio, options, span.language))] = number, span
+        for handle, decoded in engine.step():
+            number, span = handles.pop(handle)
             recordings[number].take(span, decoded)
 
 

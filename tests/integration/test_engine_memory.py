@@ -11,8 +11,8 @@ import resource, sys
 import numpy as np, torch
 from whisper.decoding import DecodingResult
 from whisper.model import ModelDimensions, Whisper
-from whisperd.engine.base import EngineInfo
-from whisperd.engine.openai_whisper import OpenAIWhisper
+from whisperd.engine.api import EngineInfo
+from whisperd.engine.whisper_sequential import OpenAIWhisper
 from whisperd.options import TranscribeOptions
 
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import pytest
 from support.daemon import tone
 
 from whisperd import config
-from whisperd.engine.base import DecodedWindow, EngineInfo
+from whisperd.engine.api import DecodedWindow, EngineInfo
 from whisperd.errors import EngineError, OutOfMemory
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.profiles import resolve

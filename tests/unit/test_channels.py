@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whisperd.engine.base import SAMPLE_RATE, DecodedWindow
+from whisperd.engine.api import SAMPLE_RATE, DecodedWindow
 from whisperd.speech.ffmpeg_log import FfmpegLog
 from whisperd.transcript import Segment, Transcript
 from whisperd.worker.channels import BLOCK, apart, speakers, together, tracks

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from whisperd.engine.base import DecodedWindow
+from whisperd.engine.api import DecodedWindow
 from whisperd.transcript import Segment, Word
 from whisperd.worker.journal import NAME, Journal
 

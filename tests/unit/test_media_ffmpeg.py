@@ -181,4 +181,10 @@ def test_a_machine_at_its_limits_is_not_a_missing_ffmpeg(number, fake, monkeypat
     failure = Failure.of(caught.value)
     assert (failure.code, failure.retryable) == ("no_resources", True)
     with path.open("rb") as recording, pytest.raises(NoResources):
-        run(Ffmpeg(path, "9", True), recording.fileno(), io.BytesIO(), MediaOptions(max_duration_seconds=60.0, stall_seconds=60.0), None)
+        run(
+            Ffmpeg(path, "9", True),
+            recording.fileno(),
+            io.BytesIO(),
+            MediaOptions(max_duration_seconds=60.0, stall_seconds=60.0),
+            None,
+        )

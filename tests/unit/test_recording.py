@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from whisperd.engine.base import SAMPLE_RATE, DecodedWindow
+from whisperd.engine.api import SAMPLE_RATE, DecodedWindow
 from whisperd.transcript import Segment, Word
 from whisperd.worker.recording import VOTERS, Recording
 

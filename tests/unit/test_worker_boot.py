@@ -8,7 +8,7 @@ import pytest
 
 from whisperd import config
 from whisperd.engine import create
-from whisperd.engine.base import EngineInfo
+from whisperd.engine.api import EngineInfo
 from whisperd.errors import BootError
 from whisperd.messages import BootFailed, Ready
 from whisperd.speech import vad

@@ -12,8 +12,7 @@ from whisperd.bench import floor
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.systems import Conversation, peer_settings
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
-from whisperd.engine.weights.ct2_files import find_ct2
-from whisperd.engine.weights.find import find
+from whisperd.engine.weights.find import find, find_ct2
 from whisperd.errors import BootError
 
 if TYPE_CHECKING:

@@ -65,10 +65,10 @@ def openai_whisper(settings: Settings) -> tuple[Loaded, Transcriber]:
     import torch  # noqa: PLC0415
     import whisper  # noqa: PLC0415
 
-    from whisperd.engine.device import find_device  # noqa: PLC0415
-    from whisperd.engine.openai_whisper import arguments_of  # noqa: PLC0415
+    from whisperd.engine.limits import find_device  # noqa: PLC0415
     from whisperd.engine.weights.find import find  # noqa: PLC0415
     from whisperd.engine.weights.load import load  # noqa: PLC0415
+    from whisperd.engine.whisper_sequential import arguments_of  # noqa: PLC0415
 
     torch.set_num_threads(settings.engine.threads)
     device = find_device(settings.engine.device)
@@ -91,7 +91,7 @@ def faster_whisper(settings: Settings) -> tuple[Loaded, Transcriber]:
     """Its batched pipeline with its own voice detection, and timestamps, since the others write them too."""
     import faster_whisper as package  # noqa: PLC0415
 
-    from whisperd.engine.faster_whisper_load import load  # noqa: PLC0415
+    from whisperd.engine.faster_whisper.load import load  # noqa: PLC0415
 
     model, info = load(settings.engine)
     pipeline = package.BatchedInferencePipeline(model)
@@ -138,7 +138,7 @@ def whisper_cpp(settings: Settings) -> tuple[Loaded, Transcriber]:
 
 def gemm(settings: Settings) -> tuple[Loaded, Transcriber]:
     """No program: how fast this machine multiplies matrices."""
-    from whisperd.engine.device import find_device  # noqa: PLC0415
+    from whisperd.engine.limits import find_device  # noqa: PLC0415
 
     return Loaded("", gemm_rates(str(find_device(settings.engine.device)), settings.engine.threads)), _deaf
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
-from whisperd.engine.weights.ct2_files import find_ct2
-from whisperd.engine.weights.find import find
+from whisperd.engine.weights.find import find, find_ct2
 from whisperd.errors import WhisperdError
 from whisperd.profiles import resolve
 from whisperd.speech.ffmpeg import find_ffmpeg

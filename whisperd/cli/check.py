@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 DEVICE = """
 import sys
-from whisperd.engine.batched.compute import resolve_compute_type
-from whisperd.engine.device import find_device
+from whisperd.engine.whisper_batched.precision import resolve_compute_type
+from whisperd.engine.limits import find_device
 from whisperd.errors import BootError
 try:
     device = find_device(sys.argv[1])

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from whisperd import profiles
 from whisperd.cli.finding import Finding
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
-from whisperd.engine.weights.ct2_files import find_ct2
-from whisperd.engine.weights.find import find
+from whisperd.engine.weights.find import find, find_ct2
 from whisperd.errors import BootError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
             weights = import_directory(arguments.directory, arguments.name, directory)
             print(f"{weights.model}: imported to {weights.paths[0]}")
         case "verify":
-            from whisperd.engine.weights.verify import verify  # noqa: PLC0415
+            from whisperd.engine.weights.find import verify  # noqa: PLC0415
 
             weights = verify(arguments.name, directory)
             print(f"{weights.model}: as it should be, SHA-256 {weights.sha256}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whisperd.errors import BootError
 
 if TYPE_CHECKING:
-    from whisperd.engine.base import Engine, WindowEngine
+    from whisperd.engine.api import Engine, WindowEngine
     from whisperd.options import EngineOptions
 
 
@@ -20,15 +20,15 @@ def create(options: EngineOptions) -> Engine | WindowEngine:
     # ruff's PLC0415 wants imports on top: torch takes seconds and 200 MB, which a scripted worker must not pay.
     if options.engine == "openai-whisper":
         if options.decoding == "batched":
-            from whisperd.engine.batched_whisper import BatchedWhisper  # noqa: PLC0415
+            from whisperd.engine.whisper_batched.engine import BatchedWhisper  # noqa: PLC0415
 
             return BatchedWhisper(options)
-        from whisperd.engine.openai_whisper import OpenAIWhisper  # noqa: PLC0415
+        from whisperd.engine.whisper_sequential import OpenAIWhisper  # noqa: PLC0415
 
         return OpenAIWhisper(options)
     if options.engine == "faster-whisper":
         try:
-            from whisperd.engine.faster_whisper import FasterWhisper  # noqa: PLC0415
+            from whisperd.engine.faster_whisper.engine import FasterWhisper  # noqa: PLC0415
         except ImportError as error:
             raise BootError(
                 f"the engine faster-whisper is not installed: {error}",

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whisperd.engine.base import SAMPLE_RATE, EngineInfo
+from whisperd.engine.api import SAMPLE_RATE, EngineInfo
 from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.transcript import Segment, Transcript, Word
 

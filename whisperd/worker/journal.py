@@ -13,7 +13,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from whisperd.engine.base import DecodedWindow
+from whisperd.engine.api import DecodedWindow
 from whisperd.spool.durable import failpoint
 from whisperd.transcript import Segment, Word
 

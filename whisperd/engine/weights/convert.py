@@ -1,4 +1,8 @@
-"""Models that came in another format, converted once to a checkpoint in the models directory."""
+"""Imports a model in another format: converts it once to a checkpoint in the models directory.
+
+Names of Hugging Face tensors are those of `transformers/models/whisper/modeling_whisper.py`; the way back is
+`WHISPER_MAPPING` of its `convert_openai_to_hf.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,75 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 
-from whisperd.engine.weights import ct2, files, huggingface
+from whisperd.engine.weights import files
 from whisperd.engine.weights.catalogue import canonical
-from whisperd.engine.weights.checkpoint import Checkpoint, bare_model
+from whisperd.engine.weights.checkpoint import Checkpoint, assemble, bare_model, read_ct2
 from whisperd.engine.weights.find import Weights, find
 from whisperd.errors import BootError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+
+HF_WEIGHTS = "model.safetensors"
+HF_INDEX = "model.safetensors.index.json"
+RENAMES = (
+    (".layers.", ".blocks."),
+    (".self_attn_layer_norm.", ".attn_ln."),
+    (".encoder_attn_layer_norm.", ".cross_attn_ln."),
+    (".final_layer_norm.", ".mlp_ln."),
+    (".self_attn.", ".attn."),
+    (".encoder_attn.", ".cross_attn."),
+    (".q_proj.", ".query."),
+    (".k_proj.", ".key."),
+    (".v_proj.", ".value."),
+    (".out_proj.", ".out."),
+    (".fc1.", ".mlp.0."),
+    (".fc2.", ".mlp.2."),
+    ("encoder.layer_norm.", "encoder.ln_post."),
+    ("decoder.layer_norm.", "decoder.ln."),
+    (".embed_positions.weight", ".positional_embedding"),
+    (".embed_tokens.", ".token_embedding."),
+)
+
+
+def read_hugging_face(directory: Path) -> Checkpoint:
+    """Convert the model in `directory`; its weights become fp16, one tensor at a time.
+
+    Raises:
+        OSError, ValueError, KeyError, safetensors.SafetensorError: it is not a Whisper model, or is damaged.
+    """
+    config = json.loads((directory / "config.json").read_bytes())
+    if config.get("model_type") != "whisper":
+        raise ValueError(f"its config.json is of a {config.get('model_type')!r}, not a 'whisper' model")
+    state: dict[str, torch.Tensor] = {}
+    for shard in _shards(directory):
+        with safe_open(shard, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  # not a mapping
+                state[_rename(name)] = file.get_tensor(name).to(torch.float16)
+    projection = state.pop("proj_out.weight", None)
+    if projection is not None and not torch.equal(projection, state["decoder.token_embedding.weight"]):
+        raise ValueError("its output layer is not its token embedding, as openai-whisper needs it")
+    return assemble(state, audio_heads=config["encoder_attention_heads"], text_heads=config["decoder_attention_heads"])
+
+
+def _shards(directory: Path) -> Iterable[Path]:
+    index = directory / HF_INDEX
+    if not index.exists():
+        return [directory / HF_WEIGHTS]
+    weight_map: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
+    return [directory / name for name in sorted(set(weight_map.values()))]
+
+
+def _rename(name: str) -> str:
+    name = name.removeprefix("model.")
+    for theirs, ours in RENAMES:
+        name = name.replace(theirs, ours)
+    return name
+
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 VOCABULARIES = (51864, 51865, 51866)  # openai-whisper's tokenizers: English, multilingual, multilingual of large-v3
@@ -68,16 +132,16 @@ def _read(source: Path) -> tuple[Checkpoint, str]:
         origin, heads_file = "CTranslate2", source / "config.json"
         with (source / "model.bin").open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        checkpoint = ct2.read(memoryview(data))
+        checkpoint = read_ct2(memoryview(data))
         state = checkpoint["model_state_dict"]
         for tensor_name in state:
             state[tensor_name] = state[tensor_name].to(torch.float16)
-    elif (source / huggingface.WEIGHTS).exists() or (source / huggingface.INDEX).exists():
+    elif (source / HF_WEIGHTS).exists() or (source / HF_INDEX).exists():
         origin, heads_file = "Hugging Face", source / "generation_config.json"
-        checkpoint = huggingface.read(source)
+        checkpoint = read_hugging_face(source)
     else:
         raise BootError(
-            f"it holds neither model.bin nor {huggingface.WEIGHTS}",
+            f"it holds neither model.bin nor {HF_WEIGHTS}",
             hint="name the directory of a CTranslate2 or a Hugging Face model",
         )
     heads = _alignment_heads(heads_file, checkpoint["dims"])

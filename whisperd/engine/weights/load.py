@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 import whisper
 
-from whisperd.engine.weights import ct2, files
-from whisperd.engine.weights.checkpoint import Checkpoint, bare_model
-from whisperd.engine.weights.verify import remedy
+from whisperd.engine.weights import files
+from whisperd.engine.weights.checkpoint import Checkpoint, bare_model, read_ct2
+from whisperd.engine.weights.find import remedy
 from whisperd.errors import BootError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _from_package(weights: Weights) -> Checkpoint:
     found = hashlib.sha256(data).hexdigest()
     if found != weights.sha256:
         raise ValueError(f"SHA-256 {found}, expected {weights.sha256}")
-    return ct2.read(data)
+    return read_ct2(data)
 
 
 def _from_file(weights: Weights) -> Checkpoint:

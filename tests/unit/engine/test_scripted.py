@@ -1,0 +1,193 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.options import options
+
+from whisperd.engine.api import SAMPLE_RATE
+from whisperd.engine.scripted import Scripted
+from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.options import EngineOptions
+
+OPTIONS = options(language=None, condition_on_previous_text=True)
+AUDIO = np.arange(2 * SAMPLE_RATE + 4000, dtype=np.int16)
+
+
+def engine_options(script):
+    return EngineOptions("scripted", "base", Path("models"), device="auto", threads=1, script=script)
+
+
+def make(script, **dependencies):
+    return Scripted(engine_options(script), **dependencies)
+
+
+def transcribe(engine, audio=AUDIO, options=OPTIONS):
+    reports = []
+    transcript = engine.transcribe(audio, options, reports.append)
+    return transcript, reports
+
+
+@pytest.mark.parametrize("script", [pytest.param("", id="no script"), "ok", "ok,raise:bug", "leak:1"])
+def test_the_text_tells_which_audio_it_was_made_of(script):
+    """Same samples, same text; other samples, other text; a report each second and at the end."""
+    transcript, reports = transcribe(make(script))
+    other, _ = transcribe(make(script), AUDIO[::-1])
+
+    assert transcript.text == f" scripted 2.25 s sum {zlib.crc32(AUDIO.tobytes()):08x}"
+    assert other.text.startswith(" scripted 2.25 s sum ")
+    assert other.text != transcript.text
+    assert reports == [1.0, 2.0, 2.25]
+
+
+def test_an_echo_tells_what_was_asked():
+    """All options, and the model."""
+    transcript, _ = transcribe(make("echo"), options=OPTIONS.evolve(language="de"))
+
+    told = json.loads(transcript.text)
+    assert (told["model"], told["language"], len(told)) == ("base", "de", len(type(OPTIONS).model_fields) + 1)
+    assert transcript.segments[0].text == transcript.text
+
+
+def test_words_come_when_asked_for():
+    """In order, inside the segment, and together its text."""
+    transcript, _ = transcribe(make("ok"), options=OPTIONS.evolve(word_timestamps=True, language="de"))
+    (segment,) = transcript.segments
+
+    assert "".join(word.text for word in segment.words) == segment.text
+    assert [word.start for word in segment.words[1:]] == [word.end for word in segment.words[:-1]]
+    assert (segment.words[0].start, segment.words[-1].end) == (segment.start, segment.end) == (0.0, 2.25)
+    assert (transcript.language, transcript.language_probability) == ("de", None)
+
+
+def test_no_audio_gives_no_segment():
+    """Like a real engine."""
+    transcript, reports = transcribe(make("ok"), AUDIO[:0])
+
+    assert (transcript.text, transcript.segments) == ("", ())
+    assert reports == [0.0]
+
+
+def test_actions_are_taken_one_a_call_and_the_last_repeats():
+    """A script tells the story of one process."""
+    engine = make("raise:oom, raise:engine,raise:input,raise:bug,ok")
+
+    for error in (OutOfMemory, EngineError, InputError, RuntimeError):
+        with pytest.raises(error, match="says the script"):
+            transcribe(engine)
+    assert transcribe(engine)[0].text == transcribe(engine)[0].text != ""
+
+
+def test_a_script_in_a_file_is_read_again_at_every_call(tmp_path):
+    """A test changes the engine's mind while it lives, or between one worker and the next."""
+    script = tmp_path / "script"
+    script.write_text("ok\nnot read\n")
+    engine = make(f"@{script}")
+
+    assert transcribe(engine)[0].text
+    script.write_text("raise:engine\n")
+    with pytest.raises(EngineError):
+        transcribe(engine)
+    script.write_text("boot:fail")
+    assert transcribe(engine)[0].text
+    with pytest.raises(BootError):
+        make(f"@{script}")
+
+
+def test_slow_lets_time_pass_in_small_steps():
+    """A test has the time to look, and sees progress."""
+    slept = []
+
+    _, reports = transcribe(make("slow:0.5", sleep=slept.append))
+
+    assert sum(slept) == pytest.approx(0.5 * 2.2)
+    assert reports[:3] == [0.1, 0.2, 0.3]
+    assert reports == sorted(reports)
+    assert reports[-1] == 2.25
+
+
+def test_leak_keeps_memory():
+    """More with each call."""
+    engine = make("leak:3")
+    transcribe(engine)
+    transcribe(engine)
+
+    assert sum(block.nbytes for block in engine._leaked) == 2 * 3 * 1024 * 1024
+
+
+def test_a_failing_boot_is_a_boot_error():
+    """As when a model is missing."""
+    with pytest.raises(BootError, match="does not start"):
+        make("boot:fail")
+
+
+@pytest.mark.parametrize("script", ["okay", "slow", "slow:x", "exit:", "raise:fire", "ok, boot:oom", "hang:1"])
+def test_a_misspelt_script_is_noticed_at_the_start(script):
+    """Not in the middle of the story that it was to tell."""
+    with pytest.raises(BootError, match="script has no action"):
+        make(script)
+
+
+RUN = """
+import sys
+import numpy as np
+from pathlib import Path
+from whisperd.engine.create import create
+from whisperd.options import EngineOptions
+engine = create(EngineOptions("scripted", "base", Path("models"), "auto", 1, sys.argv[1]))
+print({name.partition(".")[0] for name in sys.modules} & {"torch", "whisper", "numba"}, flush=True)
+engine.transcribe(np.zeros(16000, dtype=np.int16), None, lambda seconds: print(seconds, flush=True))
+"""
+
+
+def start(script):
+    return subprocess.Popen([sys.executable, "-c", RUN, script], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        pytest.param("exit:9", 9, id="exit"),
+        pytest.param("kill", -signal.SIGKILL, id="kill"),
+        pytest.param("boot:exit:7", 7, id="exit at boot"),
+        pytest.param("boot:kill", -signal.SIGKILL, id="kill at boot"),
+    ],
+)
+def test_a_process_can_be_made_to_end(script, status):
+    """With the status or by the signal that the script names, and without a word."""
+    process = start(script)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == status
+    assert output == ("" if script.startswith("boot:") else "set()\n")
+
+
+def test_hang_ends_by_force_alone():
+    """It says nothing more and ignores every polite signal. No torch was loaded to get there."""
+    process = start("hang")
+    assert process.stdout.readline() == "set()\n"
+    deadline = time.monotonic() + 60
+    polite = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    while not all(ignores(process.pid, number) for number in polite):
+        assert time.monotonic() < deadline
+    for number in polite:
+        process.send_signal(number)
+    alive = process.poll() is None
+    process.send_signal(signal.SIGABRT)
+    output, _ = process.communicate(timeout=60)
+
+    assert alive
+    assert process.returncode == -signal.SIGABRT
+    assert output == ""
+
+
+def ignores(pid, number):
+    """Whether a process ignores a signal; see proc_pid_status(5)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigIgn:")).split()[1]
+    return bool(int(mask, 16) >> (number - 1) & 1)

@@ -1,0 +1,1 @@
+"""The engine `faster-whisper`, which runs models with CTranslate2."""

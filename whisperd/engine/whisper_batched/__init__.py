@@ -1,0 +1,1 @@
+"""Batched decoding with openai-whisper's weights: windows in, text out."""

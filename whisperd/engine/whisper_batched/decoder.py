@@ -1,0 +1,282 @@
+"""Decodes windows of many recordings in one batch, with the weights of openai-whisper.
+
+    decoder = BatchedDecoder(model, torch.device("cpu"))
+    handles = [decoder.submit(window) for window in windows]
+    while decoder.pending:
+        for handle, decoded in decoder.step():
+            ...
+
+Windows may differ in language, task, prompt and options. They join when they are submitted and leave when they are done.
+The result of a window does not depend on the other windows, except for rounding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from whisper.audio import CHUNK_LENGTH
+from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
+from whisper.utils import compression_ratio
+
+from whisperd.engine.whisper_batched.batch import Admission, Batch, BatchEntry, Outcome, SearchKind
+from whisperd.engine.whisper_batched.precision import memory_errors, resolve_compute_type
+from whisperd.engine.whisper_batched.quality import Quality
+from whisperd.engine.whisper_batched.search import Rules, best_of, suppressed_tokens
+from whisperd.engine.whisper_batched.segments import Aligner, cut_segments
+from whisperd.engine.whisper_batched.text_decoder import TextDecoder
+from whisperd.engine.whisper_batched.window import BatchResult, BatchWindow, is_audible, seconds_of
+from whisperd.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from whisperd.options import TranscribeOptions
+
+
+_PATIENCE_STEPS = 64  # a few windows of another kind wait so long for company
+
+
+class BatchedDecoder:
+    """A loaded model that decodes windows. For one thread of one process.
+
+    Args:
+        model: a `whisper.model.Whisper` on any device; it is read, never changed, and may be deleted afterwards.
+        device: where to compute.
+        compute_type: "auto", "fp32", "bf16", "fp16" or "int8".
+        max_batch: windows decoded at once.
+        short_seconds: windows up to this length run through a shorter encoder.
+        margin_seconds: silence that the encoder sees behind the audio of a short window.
+
+    Raises:
+        BootError: the device cannot compute in that type.
+        OutOfMemory: the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        device: torch.device,
+        compute_type: str = "auto",
+        max_batch: int = 16,
+        *,
+        short_seconds: float = 27.0,
+        margin_seconds: float = 3.0,
+    ) -> None:
+        self.device, self.max_batch = device, max_batch
+        self.precision = resolve_compute_type(device, compute_type)
+        self._short_seconds, self._dims = short_seconds, model.dims
+        with memory_errors("loading the model"):
+            self._network = TextDecoder(model, device, self.precision.dtype)
+            self._admission = Admission(model, self._network, margin_seconds, quantised=self.precision.quantised)
+        heads = [(int(layer), int(head)) for layer, head in model.alignment_heads.to_dense().nonzero().tolist()]
+        self._aligner = Aligner(self._network, heads)
+        self._batches: dict[SearchKind, Batch] = {}
+        self._waiting: dict[SearchKind, deque[BatchEntry]] = {}
+        self._handles = 0
+        self._open: dict[int, BatchEntry] = {}
+
+    @property
+    def pending(self) -> int:
+        """Windows submitted and not yet given out."""
+        return len(self._open)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Text as tokens for a window's `prompt` or `prefix`."""
+        return tuple(self._admission.tokenizer().encode(" " + text.strip()))
+
+    def submit(self, window: BatchWindow) -> int:
+        """Take a window; its handle comes back from `step` with the result.
+
+        Raises:
+            InputError: the model cannot do what the options ask for, or the audio is longer than 30 s.
+        """
+        language = self._check(window)
+        self._handles += 1
+        full = window.mel is not None or seconds_of(window) > self._short_seconds
+        entry = BatchEntry(self._handles, window, language, full=full)
+        self._open[entry.handle] = entry
+        self._queue(entry, first=False)
+        return entry.handle
+
+    @torch.inference_mode()
+    def withdraw(self, handle: int) -> None:
+        """Forget a window: its result will not be given out."""
+        self._open.pop(handle, None)
+        for kind, batch in list(self._batches.items()):
+            batch.drop(handle)
+            if not batch.active:
+                del self._batches[kind]
+        for kind, queue in self._waiting.items():
+            self._waiting[kind] = deque(entry for entry in queue if entry.handle != handle)
+
+    def decode(self, windows: Sequence[BatchWindow]) -> list[BatchResult]:
+        """Decode these windows, and return them in their order; nothing else may be pending."""
+        handles = [self.submit(window) for window in windows]
+        results: dict[int, BatchResult] = {}
+        while self.pending:
+            results.update(self.step())
+        return [results[handle] for handle in handles]
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[int, BatchResult]]:
+        """Let waiting windows join, sample one token for each row, and return the windows that are done.
+
+        Raises:
+            OutOfMemory: nothing is lost but the work in the batch; `max_batch` may be lowered and `restart` called.
+        """
+        finished = []
+        with memory_errors(f"decoding {self.max_batch} windows at once"):
+            for kind in list(self._waiting):
+                self._admit(kind)
+            for kind, batch in list(self._batches.items()):
+                for outcome in batch.step():
+                    decoded = self._judge(outcome)
+                    if decoded is not None:
+                        del self._open[outcome.entry.handle]
+                        finished.append((outcome.entry.handle, decoded))
+                if not batch.active:
+                    # Frees its memory; the windows of another kind may need it.
+                    del self._batches[kind]
+        return finished
+
+    def restart(self) -> None:
+        """Put all pending windows back to the start of their attempt and free what they held."""
+        self._batches.clear()
+        self._waiting.clear()
+        for entry in self._open.values():
+            entry.features = None
+            self._queue(entry, first=False)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def detect_languages(self, windows: Sequence[BatchWindow]) -> list[dict[str, float]]:
+        """Probability of each language, window by window.
+
+        Raises:
+            InputError: the model knows English only.
+        """
+        if not self._admission.multilingual:
+            raise InputError("an English-only model cannot detect languages", code="options")
+        with memory_errors("detecting languages"):
+            return [self._admission.detect_language(window) for window in windows]
+
+    def _check(self, window: BatchWindow) -> str | None:
+        """What the window asks for can be done; its language, None if it is to be detected."""
+        options = window.options
+        if (window.audio is None) == (window.mel is None):
+            raise ValueError("a window has either audio or mel")
+        if not 0 < seconds_of(window) <= CHUNK_LENGTH:
+            raise InputError(f"a window of {seconds_of(window):.1f} s; they may have up to 30 s", code="options")
+        suppressed_tokens(self._admission.tokenizer(), options.suppress_tokens)
+        language = window.language or options.language
+        if language is not None:
+            language = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+            if language not in tuple(LANGUAGES)[: self._admission.languages]:
+                raise InputError(f"this model does not know the language {language!r}", code="options")
+        if self._admission.multilingual:
+            return language
+        if language not in (None, "en") or options.task == "translate":
+            raise InputError("an English-only model transcribes English and nothing else", code="options")
+        return "en"
+
+    def _kind(self, options: TranscribeOptions, temperature: float) -> SearchKind:
+        suppressed = suppressed_tokens(self._admission.tokenizer(), options.suppress_tokens)
+        if temperature == 0 and options.beam_size is not None:
+            candidates = max(1, round(options.beam_size * (options.patience or 1.0)))
+            return SearchKind(beams=True, group=options.beam_size, max_candidates=candidates, suppressed=suppressed)
+        group = 1 if temperature == 0 else options.best_of or 1
+        return SearchKind(beams=False, group=group, max_candidates=group, suppressed=suppressed)
+
+    def _queue(self, entry: BatchEntry, *, first: bool) -> None:
+        options = entry.window.options
+        kind = self._kind(options, options.temperature[entry.temperature_index])
+        queue = self._waiting.setdefault(kind, deque())
+        entry.waited_steps = 0
+        if first:
+            queue.appendleft(entry)
+        else:
+            queue.append(entry)
+
+    def _admit(self, kind: SearchKind) -> None:
+        """Let windows join their batch, several at a time: each joining costs a pass over the weights."""
+        queue, batch = self._waiting[kind], self._batches.get(kind)
+        if not queue:
+            del self._waiting[kind]
+            return
+        free = self.max_batch if batch is None else batch.free
+        company = max(1, self.max_batch // 4)
+        alone = not any(other is not batch for other in self._batches.values())
+        for entry in queue:
+            entry.waited_steps += 1
+        if batch is None or not batch.active:
+            ready = alone or len(queue) >= company or queue[0].waited_steps > _PATIENCE_STEPS
+        else:
+            ready = free >= min(company, len(queue))
+        if not ready or not free:
+            return
+        if batch is None:
+            rules = Rules(self._admission.tokenizer(), kind.suppressed, self._dims.n_audio_ctx, self.device)
+            batch = self._batches[kind] = Batch(self._network, rules, kind, self.max_batch)
+        entries = [queue.popleft() for _ in range(min(free, len(queue)))]
+        self._admission.admit(entries, batch, kind.group)
+
+    def _judge(self, outcome: Outcome) -> BatchResult | None:
+        """The result, or None if the window is to be tried again."""
+        entry, options = outcome.entry, outcome.entry.window.options
+        best = best_of(outcome.candidates, options.length_penalty)
+        text = entry.tokenizer.decode(list(best.tokens)).strip()
+        quality = Quality(
+            avg_logprob=best.sum_logprob / (len(best.tokens) + 1),
+            compression_ratio=compression_ratio(text),
+            no_speech_prob=entry.no_speech_prob,
+            looped=outcome.looped,
+        )
+        audible = is_audible(entry.window)
+        if audible and quality.needs_fallback(options) and self._try_again(entry):
+            return None
+        seconds = seconds_of(entry.window)
+        cut = cut_segments(best.tokens, entry.tokenizer, seconds, truncated=outcome.truncated)
+        temperature, silent = options.temperature[entry.temperature_index], not audible or quality.is_silence(options)
+        segments = () if silent else cut.segments
+        if options.word_timestamps:
+            segments = self._aligner.add_words(segments, entry.encoded, entry.tokenizer, seconds)
+        return BatchResult(
+            language=entry.language or "en",
+            language_probability=entry.language_probability,
+            tokens=best.tokens,
+            text=text,
+            segments=tuple(
+                replace(
+                    segment,
+                    temperature=temperature,
+                    avg_logprob=quality.avg_logprob,
+                    compression_ratio=quality.compression_ratio,
+                    no_speech_prob=quality.no_speech_prob,
+                )
+                for segment in segments
+            ),
+            covered_seconds=seconds if silent else cut.covered_seconds,
+            temperature=temperature,
+            avg_logprob=quality.avg_logprob,
+            compression_ratio=quality.compression_ratio,
+            no_speech_prob=quality.no_speech_prob,
+            silent=silent,
+            attempts=entry.attempts,
+            looped=outcome.looped,
+        )
+
+    def _try_again(self, entry: BatchEntry) -> bool:
+        if not entry.full:
+            # The model was trained on 30 s: perhaps the shorter encoder is to blame.
+            entry.full, entry.features = True, None
+        elif entry.temperature_index + 1 < len(entry.window.options.temperature):
+            entry.temperature_index += 1
+        else:
+            return False
+        entry.attempts += 1
+        self._queue(entry, first=True)
+        return True

@@ -1,0 +1,105 @@
+"""The engine `openai-whisper` with `decoding: batched`: its weights, decoded by `BatchedDecoder`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
+from whisperd.engine.limits import check_capabilities, find_device, limit_threads
+from whisperd.engine.weights.find import find
+from whisperd.engine.weights.load import load
+from whisperd.engine.whisper_batched.decoder import BatchedDecoder
+from whisperd.engine.whisper_batched.window import BatchWindow
+from whisperd.errors import BootError, EngineError, OutOfMemory
+
+if TYPE_CHECKING:
+    from whisperd.options import EngineOptions, TranscribeOptions
+
+
+_KEPT = tuple(field.name for field in dataclasses.fields(DecodedWindow))
+
+
+class BatchedWhisper:
+    """A model of openai-whisper that decodes windows of several recordings at once.
+
+    Raises:
+        BootError: weights, device or compute type cannot be used.
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        limit_threads(options.threads)
+        device = find_device(options.device)
+        weights = find(options.model, options.models_directory)
+        try:
+            model: Any = load(weights, "cpu")
+            self._dims, self._multilingual, self._languages = model.dims, model.is_multilingual, model.num_languages
+            self._decoder = BatchedDecoder(model, device, options.compute_type, options.batch_size)
+        except OutOfMemory as error:
+            raise BootError(error.message, hint="use a smaller model or a device with more memory") from error
+        self._info = EngineInfo("openai-whisper", weights.model, str(device), self._decoder.precision.name)
+        self._prompts: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded."""
+        return self._info
+
+    @property
+    def capacity(self) -> int:
+        """Windows decoded at once."""
+        return self._decoder.max_batch
+
+    @property
+    def pending(self) -> int:
+        """Windows submitted and not yet given out."""
+        return self._decoder.pending
+
+    def check(self, options: TranscribeOptions) -> None:
+        """Refuse a language or task that this model was not trained for."""
+        check_capabilities(
+            options,
+            self._info.model,
+            multilingual=self._multilingual,
+            languages=self._languages,
+            whole_decoder=self._dims.n_text_layer >= self._dims.n_audio_layer,
+        )
+
+    def warm_up(self, options: TranscribeOptions) -> None:
+        """Decode a second of noise: what fails on first use fails before anyone sends a job."""
+        noise = np.random.default_rng(0).integers(-1000, 1000, SAMPLE_RATE, dtype=np.int16)
+        self._decoder.decode([BatchWindow(options, audio=noise, language="en")])
+
+    def submit(self, window: AudioWindow) -> int:
+        """Take a window; the job's prompt goes before each of its windows, which do not know each other's text."""
+        prompt = window.options.initial_prompt
+        tokens = self._prompts.setdefault(prompt, self._decoder.encode_text(prompt)) if prompt else ()
+        return self._decoder.submit(
+            BatchWindow(window.options, audio=window.audio, language=window.language, prompt=tokens)
+        )
+
+    def withdraw(self, handle: int) -> None:
+        """Forget a window."""
+        self._decoder.withdraw(handle)
+
+    def step(self) -> list[tuple[int, DecodedWindow]]:
+        """Sample a token for every window in the batch."""
+        try:
+            finished = self._decoder.step()
+        except (OutOfMemory, EngineError):
+            raise
+        except RuntimeError as error:
+            raise EngineError(str(error).splitlines()[0], stage="transcribing") from error
+        return [
+            (handle, DecodedWindow(**{name: getattr(decoded, name) for name in _KEPT})) for handle, decoded in finished
+        ]
+
+    def shrink(self) -> bool:
+        """Halve the batch."""
+        if self._decoder.max_batch == 1:
+            return False
+        self._decoder.max_batch //= 2
+        self._decoder.restart()
+        return True
