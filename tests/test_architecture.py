@@ -18,41 +18,29 @@ PACKAGE = Path(whisperd.__file__).parent
 
 # Arrows: a room imports itself and what stands in its row, in functions too; what only a type checker reads is free.
 # The longest name wins: `engine.weights` has a row of its own. A module without a row fails: give a new room its row.
-VALUES = {"config", "errors", "events", "fair", "heap", "job", "journal", "options", "profiles", "transcript"}
-SPEECH_VALUES = {"errors", "job", "options", "transcript"}
+VALUES = {"core"}
+SETTINGS = VALUES | {"settings"}
 EVERYTHING = {""}
 ARROWS = {
-    # values
-    "errors": set(),
-    "fair": set(),
-    "heap": set(),
-    "journal": set(),
-    "options": {"languages"},
-    "samples": set(),
-    "transcript": set(),
-    "job": {"errors"},
-    "events": {"errors", "job"},
-    "languages": set(),
-    "sections": {"languages", "options"},
-    "sections_service": {"options", "sections"},
-    "profiles": {"errors", "job", "options", "sections"},
-    "config": {"errors", "options", "profiles", "sections", "sections_service"},
-    "messages": {"errors", "job", "options", "transcript"},
+    "core": set(),
+    "settings": VALUES,
+    "messages": VALUES,
     "container": set(),
+    "samples": set(),
     # the supervisor's side
-    "intake": VALUES | {"container", "spool.durable", "spool.layout", "spool.names"},
-    "spool": VALUES,
-    "observe": VALUES,
-    "notices": VALUES | {"spool.durable", "spool.layout", "spool.names"},
-    "daemon": VALUES | {"intake", "spool", "messages", "observe", "notices"},
+    "intake": SETTINGS | {"container", "spool.durable", "spool.layout", "spool.names"},
+    "spool": SETTINGS,
+    "observe": SETTINGS,
+    "notices": SETTINGS | {"spool.durable", "spool.layout", "spool.names"},
+    "daemon": SETTINGS | {"intake", "spool", "messages", "observe", "notices"},
     # the worker's side
-    "engine": SPEECH_VALUES,
-    "engine.weights": SPEECH_VALUES | {"engine", "spool.durable"},
-    "output": SPEECH_VALUES,
-    "speech": SPEECH_VALUES | {"container"},
+    "engine": VALUES,
+    "engine.weights": VALUES | {"engine", "spool.durable"},
+    "output": VALUES,
+    "speech": VALUES | {"container"},
     "worker": VALUES | {"speech", "engine", "output", "messages", "spool.durable"},
     # the user's side
-    "bench": VALUES | {"engine", "spool", "speech"},
+    "bench": SETTINGS | {"engine", "spool", "speech"},
     "cli": EVERYTHING,
     "__main__": {"cli"},
 }

@@ -13,13 +13,15 @@ import yaml
 from pydantic import BaseModel
 from support.spool import FAILURE, Spool
 
-from whisperd import cli, config, errors
+from whisperd import cli
 from whisperd.cli import report
+from whisperd.core import errors
 from whisperd.daemon import cancel
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.ticket import parse
 from whisperd.observe import metrics
-from whisperd.profiles import resolve
+from whisperd.settings import config
+from whisperd.settings.profiles import resolve
 from whisperd.spool import sidecar
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from whisperd.job import Failure, Phase, Result
-    from whisperd.options import EngineOptions, JobSpec
+    from whisperd.core.job import Failure, Phase, Result
+    from whisperd.core.options import EngineOptions, JobSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from pytest_audioeval.samples.registry import SampleRegistry
 from support.options import options
 from whisper.normalizers import BasicTextNormalizer
 
+from whisperd.core.errors import InputError
+from whisperd.core.options import EngineOptions
 from whisperd.engine.api import AudioWindow
 from whisperd.engine.create import create
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
-from whisperd.errors import InputError
-from whisperd.options import EngineOptions
 
 pytest.importorskip("faster_whisper", reason="faster-whisper is not installed")
 

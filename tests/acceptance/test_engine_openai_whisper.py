@@ -13,11 +13,11 @@ from pytest_audioeval.samples.registry import SampleRegistry
 from support.options import options
 from whisper.normalizers import BasicTextNormalizer
 
+from whisperd.core.errors import BootError
+from whisperd.core.options import EngineOptions
 from whisperd.engine.api import SAMPLE_RATE
 from whisperd.engine.create import create
 from whisperd.engine.whisper_sequential import arguments_of
-from whisperd.errors import BootError
-from whisperd.options import EngineOptions
 
 pytestmark = pytest.mark.model
 

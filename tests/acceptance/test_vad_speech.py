@@ -10,7 +10,7 @@ import torch
 from pytest_audioeval.samples.registry import SampleRegistry
 
 import whisperd
-from whisperd.options import VadOptions
+from whisperd.core.options import VadOptions
 from whisperd.speech.vad import Detector
 from whisperd.speech.windows import FRAME_SAMPLES, everything, seconds_outside, windows
 
@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     """Half an hour needs no more memory of its own than a minute."""
     program = f"""
 import re, sys, numpy
-from whisperd.options import VadOptions
+from whisperd.core.options import VadOptions
 from whisperd.speech.vad import Detector
 
 def anonymous_megabytes(seconds=0):

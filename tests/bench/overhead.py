@@ -25,14 +25,14 @@ from pathlib import Path
 from rich.console import Console
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
-from whisperd import config
 from whisperd.bench import contest, corpus, report
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Heard
 from whisperd.bench.systems import Run
 from whisperd.messages import Work
-from whisperd.profiles import resolve
+from whisperd.settings import config
+from whisperd.settings.profiles import resolve
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ import pytest
 from support.invariants import check_spool, digest
 from support.spool import FAILURE, SEEN_AT, Spool, result
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.errors import ClaimLost, SpoolFull
 from whisperd.daemon.jobs import Jobs
-from whisperd.errors import ClaimLost, SpoolFull
 from whisperd.spool import durable
 
 CALLS = ("open", "mkdir", "stat", "fstat", "fsync", "rename", "link", "unlink", "listdir", "scandir", "rmdir", "read")

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from support.daemon import tone
 
-from whisperd import config
 from whisperd.bench.corpus import SAMPLE, SAMPLE_TEXT, Recording
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory, resident_bytes, tree
 from whisperd.bench.systems import Peer, missing
-from whisperd.errors import WhisperdError
+from whisperd.core.errors import WhisperdError
+from whisperd.settings import config
 
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from support.daemon import QUICK, Daemon, tone
 
-from whisperd import config
 from whisperd.cli.check_spool import examine_spool
+from whisperd.settings import config
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
 

@@ -13,7 +13,7 @@ from whisper.decoding import DecodingResult
 from whisper.model import ModelDimensions, Whisper
 from whisperd.engine.api import EngineInfo
 from whisperd.engine.whisper_sequential import OpenAIWhisper
-from whisperd.options import TranscribeOptions
+from whisperd.core.options import TranscribeOptions
 
 torch.set_num_threads(1)
 model = Whisper(ModelDimensions(80, 1500, 64, 1, 1, 51865, 448, 64, 1, 1))

@@ -15,10 +15,10 @@ from support.daemon import Daemon, tone
 from support.spool import FORMATS, SEEN_AT, Spool
 from watchdog.observers.inotify_c import InotifyConstants
 
-from whisperd.errors import ClaimLost, ClaimRefused
+from whisperd.core.errors import ClaimLost, ClaimRefused
+from whisperd.core.job import Signature
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.scan import scan
-from whisperd.job import Signature
 from whisperd.spool.durable import Folder, move
 
 ATTEMPTS = 120  # each against some swaps; there is no moment in which nothing is swapped

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 from support import audio
 
-from whisperd.errors import InputError
-from whisperd.options import MediaOptions
+from whisperd.core.errors import InputError
+from whisperd.core.options import MediaOptions
 from whisperd.speech.media import decode, hash_file
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=8")

@@ -11,8 +11,8 @@ import threading
 import pytest
 from support import audio
 
-from whisperd.errors import InputError
-from whisperd.options import MediaOptions
+from whisperd.core.errors import InputError
+from whisperd.core.options import MediaOptions
 from whisperd.speech import ffmpeg, ffmpeg_run, media
 from whisperd.speech.media import decode, hash_file
 

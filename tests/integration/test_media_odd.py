@@ -5,8 +5,8 @@ import struct
 import pytest
 from support import audio, odd_media
 
-from whisperd.errors import InputError
-from whisperd.options import MediaOptions
+from whisperd.core.errors import InputError
+from whisperd.core.options import MediaOptions
 from whisperd.speech.media import decode
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support import audio
 
-from whisperd.errors import EngineError, JobTimeout, SpoolFull
-from whisperd.options import MediaOptions
+from whisperd.core.errors import EngineError, JobTimeout, SpoolFull
+from whisperd.core.options import MediaOptions
 from whisperd.speech import ffmpeg_run
 from whisperd.speech.media import decode
 
@@ -216,7 +216,7 @@ def test_memory_does_not_grow_with_length(options, samples, tmp_path):
     program = """
 import json, resource, sys
 from pathlib import Path
-from whisperd.options import MediaOptions
+from whisperd.core.options import MediaOptions
 from whisperd.speech.media import decode
 source, target, ffmpeg = map(Path, sys.argv[1:])
 decode(source, target, MediaOptions(ffmpeg=ffmpeg, max_duration_seconds=7200.0, stall_seconds=60.0), lambda seconds: None)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from support.daemon import tone
 
-from whisperd import config
+from whisperd.core.errors import EngineError, OutOfMemory
+from whisperd.core.transcript import Segment
 from whisperd.engine.api import DecodedWindow, EngineInfo
-from whisperd.errors import EngineError, OutOfMemory
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
-from whisperd.profiles import resolve
-from whisperd.transcript import Segment
+from whisperd.settings import config
+from whisperd.settings.profiles import resolve
 from whisperd.worker import partial, scheduler
 from whisperd.worker.journal import Journal
 from whisperd.worker.scheduler import Scheduler

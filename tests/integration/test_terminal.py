@@ -19,7 +19,7 @@ from support.daemon import Daemon, tone
 from support.spool import FAILURE, Spool
 
 from whisperd.cli import report
-from whisperd.job import Phase, Progress
+from whisperd.core.job import Phase, Progress
 
 WHISPERD = [sys.executable, "-m", "whisperd"]
 HOSTILE = "evil\x1b[31m\n\u202egpj[bold].wav"

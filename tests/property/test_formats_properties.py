@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from whisperd.options import OutputOptions
+from whisperd.core.options import OutputOptions
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.output.formats import FORMATS, render
-from whisperd.transcript import Segment, Transcript, Word
 
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCRIPTS = ["speech", "ünïcödé", "שלום", "مرحبا", "你好", "こんにちは", "नमस्ते", "🎙️", "👩‍👩‍👧"]

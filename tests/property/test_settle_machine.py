@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from whisperd.core.job import Signature
 from whisperd.intake.settle import Settle
-from whisperd.job import Signature
 
 QUIET_SECONDS = 5.0
 NAMES = st.sampled_from(["a", "b", "alice/a", "alice/b"])

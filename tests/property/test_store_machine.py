@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
-from whisperd.job import Job, printable
+from whisperd.core.job import Job, printable
 from whisperd.spool import claims, names, pair, records, recover, sidecar, sidecars, store, transcripts
 from whisperd.spool.durable import Folder
 

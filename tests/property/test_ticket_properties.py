@@ -7,11 +7,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from whisperd import config, profiles
-from whisperd.errors import InputError
+from whisperd.core.errors import InputError
+from whisperd.core.job import printable
 from whisperd.intake.ticket import BYTES_MAX, parse
-from whisperd.job import printable
-from whisperd.sections import SETTABLE
+from whisperd.settings import config, profiles
+from whisperd.settings.sections import SETTABLE
 
 ALL = config.validate({"tickets": {"allow": ["model", *SETTABLE]}}, source="test")
 USUAL = config.validate({}, source="test")

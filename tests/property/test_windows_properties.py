@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperd.options import VadOptions
+from whisperd.core.options import VadOptions
 from whisperd.speech.vad import find_speech
 from whisperd.speech.windows import FRAME_SAMPLES, Region, everything, seconds_outside, windows
 

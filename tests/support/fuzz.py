@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from support import containers
 from support.mutate import Guided, Hang, mutant
 from whisperd.container import HEAD_BYTES, Complete, Damaged, Short, Source, Unknown, format_of, inspect, playlist_kind
-from whisperd.errors import JobError
-from whisperd.options import MediaOptions
+from whisperd.core.errors import JobError
+from whisperd.core.options import MediaOptions
 from whisperd.speech.ffmpeg_log import LONGEST_TEXT, FfmpegLog
 from whisperd.speech.media import decode
 from whisperd.spool import sidecar

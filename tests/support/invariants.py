@@ -10,8 +10,8 @@ import collections
 import hashlib
 from typing import TYPE_CHECKING
 
+from whisperd.core.job import printable
 from whisperd.intake import requests
-from whisperd.job import printable
 from whisperd.spool import sidecar
 from whisperd.spool.places import INDEX
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from whisperd.job import original_url
+from whisperd.core.job import original_url
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.output import page
-from whisperd.transcript import Segment, Transcript, Word
 
 HOSTILE = (
     "<script>document.title='run'</script>",

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from whisperd.job import Failure, Job, Result, Signature
+from whisperd.core.job import Failure, Job, Result, Signature
 from whisperd.spool import names
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import Recovery, recover

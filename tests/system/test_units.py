@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from whisperd import errors
-from whisperd.config import SYSTEM_CONFIG, Config, load
+from whisperd.core import errors
+from whisperd.settings.config import SYSTEM_CONFIG, Config, load
 
 REPOSITORY = Path(__file__).parents[2]
 SYSTEMD = REPOSITORY / "systemd"

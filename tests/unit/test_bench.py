@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 from whisper.model import ModelDimensions
 
-from whisperd import cli, config
+from whisperd import cli
 from whisperd.bench import contest, floor, report, wer
 from whisperd.bench.contest import Spread, compete, figures, language_of
 from whisperd.bench.corpus import Recording, find_recordings
 from whisperd.bench.machine import Machine, ModelSpeed, is_here, reckon
 from whisperd.bench.peer import Heard
 from whisperd.bench.systems import Run, missing
+from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.catalogue import OFFICIAL
-from whisperd.errors import WhisperdError
+from whisperd.settings import config
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=12)
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from support.pages import HOSTILE
 from support.spool import FAILURE, Spool, result
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.job import Failure, Phase
 from whisperd.daemon.board import EVERY_SECONDS, Board
 from whisperd.daemon.jobs import Jobs
-from whisperd.job import Failure, Phase
 from whisperd.messages import Heartbeat
 from whisperd.observe.index import SHOWN, Overview, Part, Row, render
 

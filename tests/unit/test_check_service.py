@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from whisperd import config
 from whisperd.cli import check_service
+from whisperd.settings import config
 
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 

@@ -8,9 +8,9 @@ import pytest
 from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 
+from whisperd.core.job import Signature
 from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
 from whisperd.intake.lease import Leases
-from whisperd.job import Signature
 from whisperd.spool.durable import Folder
 
 

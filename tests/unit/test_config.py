@@ -8,8 +8,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from whisperd import config
-from whisperd.errors import ConfigError
+from whisperd.core.errors import ConfigError
+from whisperd.settings import config
 
 SAMPLE = Path(__file__).parents[2] / "config/whisperd.yaml"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from whisperd import config
 from whisperd.cli import check
-from whisperd.errors import ConfigError
+from whisperd.core.errors import ConfigError
+from whisperd.settings import config
 
 
 @pytest.mark.parametrize(

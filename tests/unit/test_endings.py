@@ -6,11 +6,11 @@ import os
 import pytest
 from support.spool import Spool, result
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.job import Phase
 from whisperd.daemon import endings
 from whisperd.daemon.jobs import Jobs
 from whisperd.intake.recheck import BLOCK_BYTES
-from whisperd.job import Phase
 
 STEP_SECONDS = 0.05  # the loop may not be away for longer
 SIZE_BYTES = 24 << 20

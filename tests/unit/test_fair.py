@@ -1,6 +1,6 @@
 """FairQueue: groups take turns."""
 
-from whisperd.fair import FairQueue, top_folder
+from whisperd.core.fair import FairQueue, top_folder
 
 
 def filled(*names):

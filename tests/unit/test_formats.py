@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import whisperd
-from whisperd.options import OutputOptions
+from whisperd.core.options import OutputOptions
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.output.formats import FORMATS, render
-from whisperd.transcript import Segment, Transcript, Word
 
 ROOT = Path(whisperd.__file__).parents[1]
 PLAIN = OutputOptions(formats=FORMATS)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from whisperd.options import OutputOptions
+from whisperd.core.options import OutputOptions
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.output.formats import FORMATS, render
-from whisperd.transcript import Segment, Transcript, Word
 
 
 def spoken(speaker, text, start):

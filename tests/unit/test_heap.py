@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whisperd import heap
+from whisperd.core import heap
 
 pytestmark = pytest.mark.skipif(heap._malloc_trim is None, reason="the C library is not glibc")
 

@@ -9,15 +9,15 @@ import pytest
 from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 
-from whisperd import events
 from whisperd.container import Source, Unknown, inspect
+from whisperd.core import events
+from whisperd.core.job import Signature
 from whisperd.intake import inbox as inbox_module
 from whisperd.intake.complete import Refuse, Take, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import Leases
 from whisperd.intake.scan import scan
-from whisperd.job import Signature
 from whisperd.spool import names, notes
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import Layout

@@ -11,7 +11,7 @@ import pytest
 from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 
-from whisperd import events
+from whisperd.core import events
 from whisperd.intake import settle as settle_module
 from whisperd.intake import sight
 from whisperd.intake.inbox import Inbox

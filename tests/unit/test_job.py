@@ -7,8 +7,8 @@ import re
 import pytest
 from support.spool import result
 
-from whisperd.errors import EngineError, InputError, SpoolFull
-from whisperd.job import Failure, Progress, Signature, printable, utc_now
+from whisperd.core.errors import EngineError, InputError, SpoolFull
+from whisperd.core.job import Failure, Progress, Signature, printable, utc_now
 
 SIGNATURE = Signature(1, 2, 3, 4, 5, 6)
 

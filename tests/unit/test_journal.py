@@ -7,8 +7,8 @@ import os
 
 import pytest
 
+from whisperd.core.transcript import Segment, Word
 from whisperd.engine.api import DecodedWindow
-from whisperd.transcript import Segment, Word
 from whisperd.worker.journal import NAME, Journal
 
 MADE_FROM = {"sha256": "ab", "options": {"language": None}, "windows": [(0, 10)]}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whisperd.errors import EXIT_BOOT, EXIT_LOCKED, BootError, SpoolLocked
+from whisperd.core.errors import EXIT_BOOT, EXIT_LOCKED, BootError, SpoolLocked
 from whisperd.spool.layout import Layout
 
 ROOMS = [".work", "done", "failed", "inbox", "outbox"]

@@ -15,7 +15,7 @@ RAISE = {
 @pytest.mark.parametrize("code", RAISE.values(), ids=RAISE)
 def test_what_nobody_caught_is_an_error(code):
     """Each line of the traceback has the priority of an error: to the journal, plain lines are mere information."""
-    command = [sys.executable, "-c", f"from whisperd import journal\njournal.setup()\n{code}"]
+    command = [sys.executable, "-c", f"from whisperd.core import log_lines\nlog_lines.setup()\n{code}"]
     environment = os.environ | {"JOURNAL_STREAM": "8:1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = done.stderr.splitlines()

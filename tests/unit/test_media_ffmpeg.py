@@ -10,9 +10,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from whisperd.errors import BootError, NoResources
-from whisperd.job import Failure
-from whisperd.options import MediaOptions
+from whisperd.core.errors import BootError, NoResources
+from whisperd.core.job import Failure
+from whisperd.core.options import MediaOptions
 from whisperd.speech.ffmpeg import Ffmpeg, decode_command, find_ffmpeg, inspect
 from whisperd.speech.ffmpeg_run import run
 

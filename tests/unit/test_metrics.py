@@ -11,8 +11,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from support.spool import FAILURE, Spool, result
 
-from whisperd import events
-from whisperd.job import Failure
+from whisperd.core import events
+from whisperd.core.job import Failure
 from whisperd.observe.metrics import CODES_MAX, Metrics, Vitals, WorkerVitals
 
 REPOSITORY = Path(__file__).parents[2]

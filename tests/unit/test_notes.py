@@ -5,7 +5,7 @@ import os
 import pytest
 from support.spool import Spool
 
-from whisperd.errors import ClaimLost
+from whisperd.core.errors import ClaimLost
 from whisperd.intake.waiting import REWRITE_SECONDS, Waiting
 
 

@@ -11,11 +11,12 @@ import time
 import pytest
 from support.spool import FAILURE, Spool, result
 
-from whisperd import config, events
-from whisperd.errors import ConfigError
+from whisperd.core import events
+from whisperd.core.errors import ConfigError
 from whisperd.notices import mail, webhook
 from whisperd.notices.channels import channels
 from whisperd.notices.dispatch import RESTORE_SECONDS, RETRY_SECONDS_MAX, Dispatcher
+from whisperd.settings import config
 from whisperd.spool.durable import Folder
 
 AGAIN = ("/bin/sh", "-c", "exit 75")

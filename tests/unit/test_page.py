@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pages import HOSTILE, SENTENCES, about, transcript
 
-from whisperd.job import original_url
+from whisperd.core.job import original_url
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.output import page
-from whisperd.transcript import Segment, Transcript, Word
 
 TEXTS = st.text(max_size=60) | st.sampled_from(HOSTILE)
 

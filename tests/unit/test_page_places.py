@@ -6,7 +6,7 @@ import pytest
 from support.pages import about, transcript
 from support.spool import Spool
 
-from whisperd.job import original_url
+from whisperd.core.job import original_url
 from whisperd.output import page
 
 FORMATS = ("txt", "html")

@@ -5,9 +5,9 @@ import json
 import pytest
 from support.spool import FAILURE, SEEN_AT, Spool
 
-from whisperd import config, profiles
-from whisperd.errors import ClaimLost
+from whisperd.core.errors import ClaimLost
 from whisperd.intake import ticket
+from whisperd.settings import config, profiles
 from whisperd.spool import pair, records
 from whisperd.spool.durable import Folder
 

@@ -7,10 +7,10 @@ import shutil
 import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool
 
-from whisperd import config
+from whisperd.core.job import Phase, Progress
 from whisperd.daemon.shown import Shown
-from whisperd.job import Phase, Progress
-from whisperd.profiles import resolve
+from whisperd.settings import config
+from whisperd.settings.profiles import resolve
 from whisperd.spool import names, partial
 
 TRANSCRIBING = Progress(Phase.TRANSCRIBING)

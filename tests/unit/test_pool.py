@@ -10,11 +10,11 @@ from multiprocessing.connection import wait
 
 import pytest
 
-from whisperd import config, events
+from whisperd.core import events
+from whisperd.core.errors import BootError
 from whisperd.daemon.pool import BOOT_DEATHS_MAX, Pool
-from whisperd.daemon.pool_options import PoolOptions
-from whisperd.errors import BootError
 from whisperd.messages import Ready
+from whisperd.settings import config
 
 SOON = 30.0
 
@@ -32,7 +32,7 @@ class Lab:
             {"root": str(tmp_path), "engine": "scripted", "script": f"@{self.script}"}, source="test"
         )
         self.settings, self.engine = settings, settings.engine_options()
-        self.pool = Pool(PoolOptions.of(settings), self.engine, emitter)
+        self.pool = Pool(settings.pool_options(), self.engine, emitter)
         self.now = 0.0
 
     def until(self, condition):

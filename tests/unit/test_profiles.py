@@ -2,11 +2,11 @@
 
 import pytest
 
-from whisperd import config
-from whisperd.errors import ConfigError, InputError
-from whisperd.options import OutputOptions, Ticket, TranscribeOptions, VadOptions
-from whisperd.profiles import matches, models, resolve
-from whisperd.sections import SETTABLE
+from whisperd.core.errors import ConfigError, InputError
+from whisperd.core.options import OutputOptions, Ticket, TranscribeOptions, VadOptions
+from whisperd.settings import config
+from whisperd.settings.profiles import matches, models, resolve
+from whisperd.settings.sections import SETTABLE
 
 
 def settings(**changes):

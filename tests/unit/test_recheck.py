@@ -6,8 +6,8 @@ import os
 import pytest
 from support.daemon import tone
 
+from whisperd.core.job import Job, Signature
 from whisperd.intake.recheck import State, recheck
-from whisperd.job import Job, Signature
 
 
 @pytest.fixture

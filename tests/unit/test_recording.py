@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from whisperd.core.transcript import Segment, Word
 from whisperd.engine.api import SAMPLE_RATE, DecodedWindow
-from whisperd.transcript import Segment, Word
 from whisperd.worker.recording import VOTERS, Recording
 
 

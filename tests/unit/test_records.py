@@ -5,7 +5,7 @@ import os
 import pytest
 from support.spool import FAILURE, result
 
-from whisperd.job import Job, Signature
+from whisperd.core.job import Job, Signature
 from whisperd.spool import records
 from whisperd.spool.durable import Folder
 

@@ -9,12 +9,12 @@ from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 from support.spool import Spool
 
-from whisperd import events
-from whisperd.config import Config
+from whisperd.core import events
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.jobs import Jobs
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.requests import KEPT_SECONDS, target
+from whisperd.settings.config import Config
 from whisperd.spool.durable import Folder
 
 

@@ -6,9 +6,10 @@ import time
 import pytest
 from support.spool import Spool
 
-from whisperd import config, events
+from whisperd.core import events
+from whisperd.core.job import Progress
 from whisperd.daemon.housekeeper import Housekeeper
-from whisperd.job import Progress
+from whisperd.settings import config
 from whisperd.spool import retention
 from whisperd.spool.retention import prune
 

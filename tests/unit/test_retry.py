@@ -2,8 +2,8 @@
 
 import pytest
 
+from whisperd.core.job import Failure, Job, Signature
 from whisperd.daemon.retry import GiveUp, Retry, decide
-from whisperd.job import Failure, Job, Signature
 
 BROKEN = Failure("engine", "broken", retryable=True)
 

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from whisperd.core.job import Signature
 from whisperd.intake.settle import Settle
-from whisperd.job import Signature
 
 SMALL = Signature(1, 2, 100, 5, 5, 8)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, result
 
-from whisperd.job import Failure, Job, Phase, Progress, Signature
+from whisperd.core.job import Failure, Job, Phase, Progress, Signature
 from whisperd.spool import sidecar
 
 NOW = "2026-01-02T03:05:00.000Z"

@@ -14,7 +14,7 @@ from support.soak.report import percentiles
 from support.soak.ways import WAYS
 from support.spool import Spool, result
 
-from whisperd.job import Failure
+from whisperd.core.job import Failure
 
 
 @pytest.fixture(autouse=True)

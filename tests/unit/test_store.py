@@ -8,8 +8,8 @@ import stat
 import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
-from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.job import Phase, Progress
+from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.core.job import Phase, Progress
 from whisperd.spool import names, pair, records, sidecars, store, transcripts
 from whisperd.spool.durable import Folder
 

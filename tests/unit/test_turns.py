@@ -5,7 +5,7 @@ import os
 import pytest
 from support.spool import FAILURE, Spool
 
-from whisperd import events
+from whisperd.core import events
 from whisperd.daemon.jobs import REFRESH_SECONDS, Jobs
 from whisperd.spool.layout import LOCK
 from whisperd.spool.recover import Recovery

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import whisperd
-from whisperd.errors import BootError
-from whisperd.options import VadOptions
+from whisperd.core.errors import BootError
+from whisperd.core.options import VadOptions
 from whisperd.speech.vad import Detector, find_speech
 from whisperd.speech.windows import FRAME_SAMPLES, windows
 

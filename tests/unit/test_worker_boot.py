@@ -6,11 +6,11 @@ from multiprocessing.connection import Pipe
 
 import pytest
 
-from whisperd import config
+from whisperd.core.errors import BootError
 from whisperd.engine import create
 from whisperd.engine.api import EngineInfo
-from whisperd.errors import BootError
 from whisperd.messages import BootFailed, Ready
+from whisperd.settings import config
 from whisperd.speech import vad
 from whisperd.worker.main import _boot
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from whisperd.bench import wer
-from whisperd.errors import WhisperdError
+from whisperd.core.errors import WhisperdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

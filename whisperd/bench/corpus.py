@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from whisperd.errors import WhisperdError
+from whisperd.core.errors import WhisperdError
 
 if TYPE_CHECKING:
     from pathlib import Path

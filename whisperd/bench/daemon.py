@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Heard
 from whisperd.bench.systems import Run
-from whisperd.errors import WhisperdError
+from whisperd.core.errors import WhisperdError
 from whisperd.spool import durable, names
 from whisperd.spool.layout import Layout
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from whisperd.bench.corpus import Recording
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 LOOK_SECONDS = 0.02
 END_SECONDS = 60.0

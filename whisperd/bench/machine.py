@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from whisperd.bench import floor
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.systems import Conversation, peer_settings
+from whisperd.core.errors import BootError
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.find import find, find_ct2
-from whisperd.errors import BootError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.bench.corpus import Recording
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperd.bench.floor import gemm_rates
-from whisperd.errors import WhisperdError
+from whisperd.core.errors import WhisperdError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from whisperd.options import EngineOptions, TranscribeOptions
+    from whisperd.core.options import EngineOptions, TranscribeOptions
 
 FASTER_WHISPER_BATCH = 8
 

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
+from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.find import find, find_ct2
-from whisperd.errors import WhisperdError
-from whisperd.profiles import resolve
+from whisperd.settings.profiles import resolve
 from whisperd.speech.ffmpeg import find_ffmpeg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whisperd.bench.corpus import Recording
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True)

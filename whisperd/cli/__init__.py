@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import whisperd
-from whisperd.errors import EXIT_FAILED, EXIT_OK, WhisperdError
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK, WhisperdError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisperd import config
 from whisperd.bench import contest, corpus, machine, report
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.systems import Peer, System, missing
-from whisperd.errors import EXIT_OK
+from whisperd.core.errors import EXIT_OK
+from whisperd.settings import config
 from whisperd.speech.ffmpeg import find_ffmpeg
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 
 def main(arguments: argparse.Namespace) -> int:

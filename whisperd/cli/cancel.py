@@ -7,8 +7,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from whisperd.cli.each import each
+from whisperd.core.job import UNDER_WAY, printable
 from whisperd.intake.requests import SUFFIX
-from whisperd.job import UNDER_WAY, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.notes import NOTES_MAX

@@ -7,25 +7,25 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from whisperd import config
 from whisperd.cli import check_service
 from whisperd.cli.check_models import models
 from whisperd.cli.check_spool import examine_spool
 from whisperd.cli.finding import Finding
-from whisperd.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
+from whisperd.core.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
+from whisperd.settings import config
 from whisperd.speech.media import find_ffmpeg
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 DEVICE = """
 import sys
 from whisperd.engine.whisper_batched.precision import resolve_compute_type
 from whisperd.engine.limits import find_device
-from whisperd.errors import BootError
+from whisperd.core.errors import BootError
 try:
     device = find_device(sys.argv[1])
     is_batched = sys.argv[2] == "batched"  # others choose for themselves

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from whisperd import profiles
 from whisperd.cli.finding import Finding
+from whisperd.core.errors import BootError
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.find import find, find_ct2
-from whisperd.errors import BootError
+from whisperd.settings import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 
 def models(settings: Config) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from whisperd.notices.webhook import SecretError, read_secret
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 
 def examine(settings: Config, config: Path | None) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import whisperd
 from whisperd.cli.finding import Finding
-from whisperd.errors import BootError
+from whisperd.core.errors import BootError
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.scan import scan
 from whisperd.intake.watch import REMEDY, BindingError, Watch
@@ -23,7 +23,7 @@ from whisperd.spool.notes import files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 WATCHES_USUAL = 524_288

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import shtab
 
 from whisperd import cli
-from whisperd.errors import EXIT_OK
+from whisperd.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     import argparse

@@ -6,9 +6,10 @@ import shutil
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from whisperd import config, events, journal
+from whisperd.core import events, log_lines
 from whisperd.daemon.supervisor import Supervisor
 from whisperd.observe import logs
+from whisperd.settings import config
 from whisperd.spool.layout import Layout
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     with resources.as_file(sample) as path:
         shutil.copy(path, layout.inbox / SAMPLE)
     print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, takes it and ends", flush=True)
-    journal.setup(settings.log_level)
+    log_lines.setup(settings.log_level)
     finished: list[events.JobFinished] = []
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)

@@ -6,9 +6,9 @@ import errno
 import sys
 from typing import TYPE_CHECKING
 
-from whisperd import config
-from whisperd.errors import EXIT_FAILED, EXIT_OK
-from whisperd.job import printable
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK
+from whisperd.core.job import printable
+from whisperd.settings import config
 from whisperd.spool import names
 from whisperd.spool.layout import Layout
 

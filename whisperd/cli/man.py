@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 import whisperd
-from whisperd import cli, errors
-from whisperd.config import SYSTEM_CONFIG, Config
+from whisperd import cli
+from whisperd.core import errors
+from whisperd.settings.config import SYSTEM_CONFIG, Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

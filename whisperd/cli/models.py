@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd import config
+from whisperd.core.errors import EXIT_OK
 from whisperd.engine.weights import catalogue
 from whisperd.engine.weights.find import installed
-from whisperd.errors import EXIT_OK
+from whisperd.settings import config
 
 if TYPE_CHECKING:
     import argparse

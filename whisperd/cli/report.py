@@ -11,9 +11,9 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.job import UNDER_WAY, Status, printable
 from whisperd.intake.scan import scan
 from whisperd.intake.ticket import is_ticket
-from whisperd.job import UNDER_WAY, Status, printable
 from whisperd.spool import names, records, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.notes import NOTES_MAX, files, sidecars

@@ -5,11 +5,12 @@ from __future__ import annotations
 import faulthandler
 from typing import TYPE_CHECKING
 
-from whisperd import config, events, journal
 from whisperd.cli.check_models import models
+from whisperd.core import events, log_lines
+from whisperd.core.errors import BootError, ConfigError
 from whisperd.daemon.supervisor import Supervisor
-from whisperd.errors import BootError, ConfigError
 from whisperd.observe import logs
+from whisperd.settings import config
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.once:  # nobody is uploading: an empty or cut off file need not wait for its data
         intake = settings.intake.model_copy(update={"empty_seconds": 0.0, "truncated_seconds": 0.0})
         settings = settings.model_copy(update={"intake": intake})
-    journal.setup(settings.log_level)
+    log_lines.setup(settings.log_level)
     faulthandler.enable()  # the watchdog's SIGABRT then says where the loop stands still
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)

@@ -7,10 +7,10 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from whisperd import config
 from whisperd.cli.report import gather
-from whisperd.errors import EXIT_OK, SpoolError
+from whisperd.core.errors import EXIT_OK, SpoolError
 from whisperd.intake.ignore import Ignore
+from whisperd.settings import config
 from whisperd.spool.layout import Layout
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from whisperd import config, events, profiles
+from whisperd.core import events
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
+from whisperd.core.job import Failure, Result, printable
 from whisperd.daemon.pool import Pool
-from whisperd.daemon.pool_options import PoolOptions
-from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
-from whisperd.job import Failure, Result, printable
 from whisperd.messages import Failed, Finished, Heartbeat, Work
-from whisperd.sections import SETTABLE
+from whisperd.settings import config, profiles
+from whisperd.settings.sections import SETTABLE
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, move
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from whisperd.config import Config
+    from whisperd.settings.config import Config
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -70,16 +70,7 @@ class Session:
 
     def __init__(self, settings: Config) -> None:
         self._settings = settings
-        limits = settings.pool
-        options = PoolOptions(
-            workers=1,
-            jobs_per_worker=1,
-            idle_unload_seconds=0.0,
-            heartbeat_seconds=limits.heartbeat_seconds,
-            deadline_seconds=limits.deadline_seconds,
-            deadline_factor=limits.deadline_factor,
-            boot_seconds=limits.boot_seconds,
-        )
+        options = settings.pool.evolve(workers=1, jobs_per_worker=1, idle_unload_seconds=0.0, max_memory=None)
         self._spec = profiles.resolve(settings, "")
         self._engine = settings.engine_options()
         self._pool = Pool(options, self._engine, events.Emitter())

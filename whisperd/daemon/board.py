@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from whisperd import events
-from whisperd.job import Phase, Progress, printable, utc_now
+from whisperd.core import events
+from whisperd.core.job import Phase, Progress, printable, utc_now
 from whisperd.observe.index import MARK, SHOWN, Overview, Part, Row, render
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
@@ -24,8 +24,8 @@ from whisperd.spool.places import INDEX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from whisperd.core.job import Job
     from whisperd.daemon.jobs import Jobs
-    from whisperd.job import Job
     from whisperd.spool.store import Store
 
 EVERY_SECONDS = 1.0

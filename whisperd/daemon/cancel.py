@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.errors import SpoolError
+from whisperd.core.job import Failure, Phase, printable
 from whisperd.daemon.orders import ask, claim
-from whisperd.errors import SpoolError
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
-from whisperd.job import Failure, Phase, printable
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint
 
 if TYPE_CHECKING:
-    from whisperd.config import Config
+    from whisperd.core.job import Job
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
     from whisperd.intake.requests import Request
-    from whisperd.job import Job
+    from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
 

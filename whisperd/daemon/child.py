@@ -12,15 +12,15 @@ from enum import Enum, auto
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from whisperd.errors import WorkerDied
-from whisperd.job import Failure
+from whisperd.core.errors import WorkerDied
+from whisperd.core.job import Failure
 from whisperd.messages import Boot, Quit, Release, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from whisperd.core.options import EngineOptions
     from whisperd.messages import FromWorker, ToWorker
-    from whisperd.options import EngineOptions
 
 RUNGS = ("asked to give the job back", "SIGABRT, so that it says where it hangs", "SIGKILL")
 RUNG_SECONDS = (10.0, 5.0, 5.0)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from whisperd import heap
+from whisperd.core import heap
 from whisperd.daemon.board import Board
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.reporter import Reporter, vitals
 from whisperd.notices.dispatch import Dispatcher
 
 if TYPE_CHECKING:
-    from whisperd import events
-    from whisperd.config import Config
+    from whisperd.core import events
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
     from whisperd.observe.metrics import Vitals
+    from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.daemon.orders import ask, claim
-from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
 
 if TYPE_CHECKING:
-    from whisperd.config import Config
+    from whisperd.core.job import Failure, Job
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.room import Room
     from whisperd.intake.inbox import Inbox
     from whisperd.intake.upload import Upload
-    from whisperd.job import Failure, Job
+    from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 
 CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn

@@ -12,15 +12,15 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from whisperd.core.job import Signature
 from whisperd.intake.recheck import read_sha256
-from whisperd.job import Signature
 from whisperd.spool.durable import Folder
 from whisperd.spool.earlier import completed, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.job import Job, Result
+    from whisperd.core.job import Job, Result
     from whisperd.spool.earlier import Earlier
     from whisperd.spool.layout import Layout
 

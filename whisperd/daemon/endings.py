@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.job import Failure, Job, Phase, Progress, Result, printable
 from whisperd.intake.recheck import State, recheck
-from whisperd.job import Failure, Job, Phase, Progress, Result, printable
 from whisperd.spool.claims import is_gone
 
 if TYPE_CHECKING:

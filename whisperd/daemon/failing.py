@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd import events
+from whisperd.core import events
 
 if TYPE_CHECKING:
-    from whisperd.job import Failure
+    from whisperd.core.job import Failure
 
 PAUSE_SECONDS_MAX = 300.0
 DOUBLINGS_MAX = 20

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from whisperd import events
+from whisperd.core import events
 from whisperd.spool.retention import prune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.sections_service import Retention
+    from whisperd.settings.sections import RetentionOptions
     from whisperd.spool.layout import Layout
 
 EVERY_SECONDS = 3600.0
@@ -23,14 +23,14 @@ PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get
 class Housekeeper:
     """Does nothing where no limit is set."""
 
-    def __init__(self, layout: Layout, settings: Retention, emitter: events.Emitter) -> None:
+    def __init__(self, layout: Layout, settings: RetentionOptions, emitter: events.Emitter) -> None:
         self._layout = layout
         self._emit = emitter.emit
         self._settings = settings
         self._work: Iterator[None] | None = None
         self._next_at: float | None = None
 
-    def configure(self, settings: Retention) -> None:
+    def configure(self, settings: RetentionOptions) -> None:
         """Use these limits from the next round on."""
         self._settings = settings
 

@@ -8,13 +8,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.fair import FairQueue, top_folder
+from whisperd.core.job import Failure, Job, Phase, Progress, Result, printable
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.endings import Endings
 from whisperd.daemon.retry import Retry, decide
 from whisperd.daemon.shown import Shown
-from whisperd.fair import FairQueue, top_folder
-from whisperd.job import Failure, Job, Phase, Progress, Result, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from whisperd import profiles
-from whisperd.errors import InputError
+from whisperd.core.errors import InputError
+from whisperd.core.job import Failure, utc_now
 from whisperd.intake import ticket
-from whisperd.job import Failure, utc_now
+from whisperd.settings import profiles
 
 if TYPE_CHECKING:
-    from whisperd.config import Config
+    from whisperd.core.job import Job
+    from whisperd.core.options import JobSpec, Ticket
     from whisperd.intake.upload import Upload
-    from whisperd.job import Job
-    from whisperd.options import JobSpec, Ticket
+    from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 
 

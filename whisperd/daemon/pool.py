@@ -6,17 +6,17 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.errors import BootError, NoResources
+from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
 from whisperd.daemon.failing import Failing
-from whisperd.errors import BootError, NoResources
-from whisperd.job import Failure
 from whisperd.messages import BootFailed, Failed, Finished, Heartbeat, Ready, Release, Released
 
 if TYPE_CHECKING:
-    from whisperd.daemon.pool_options import PoolOptions
+    from whisperd.core.options import EngineOptions
     from whisperd.messages import FromWorker, Work
-    from whisperd.options import EngineOptions
+    from whisperd.settings.sections import PoolOptions
 
 BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
 RESTART_SECONDS_MAX = 60.0

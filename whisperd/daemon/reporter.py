@@ -8,8 +8,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
+from whisperd.core.errors import BootError
 from whisperd.daemon.child import State
-from whisperd.errors import BootError
 from whisperd.spool.durable import Folder, make_directory, write
 
 if TYPE_CHECKING:
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
-    from whisperd import events
+    from whisperd.core import events
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
-    from whisperd.observe.metrics import Metrics as Figures
-    from whisperd.observe.metrics import Vitals
-    from whisperd.sections_service import Metrics
+    from whisperd.observe.metrics import Metrics, Vitals
+    from whisperd.settings.sections import MetricsOptions
     from whisperd.spool.layout import Layout
 
 ADDRESS = "127.0.0.1"
@@ -47,14 +46,14 @@ class Reporter:
     """
 
     def __init__(
-        self, settings: Metrics, layout: Layout, emitter: events.Emitter, vitals: Callable[[], Vitals]
+        self, settings: MetricsOptions, layout: Layout, emitter: events.Emitter, vitals: Callable[[], Vitals]
     ) -> None:
         self._settings = settings
         self._vitals = vitals
         self._next_at = float("-inf")
         self._is_failing = False
         self._server: tuple[WSGIServer, Thread] | None = None
-        self._metrics: Figures | None = None
+        self._metrics: Metrics | None = None
         if settings.textfile is None and settings.port is None:
             self._next_at = float("inf")
             return

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from whisperd.job import Failure, Job
+    from whisperd.core.job import Failure, Job
 
 RETRY_SECONDS_MAX = 3600.0
 TRANSIENT_CODES = frozenset({"spool_full", "no_resources"})  # nobody's fault but the machine's: costs no attempt

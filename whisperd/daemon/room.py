@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd import events
-from whisperd.errors import SpoolFull
+from whisperd.core import events
+from whisperd.core.errors import SpoolFull
 
 if TYPE_CHECKING:
     from whisperd.spool.layout import Layout

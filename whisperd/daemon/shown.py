@@ -6,10 +6,10 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from whisperd.job import Phase, printable
+from whisperd.core.job import Phase, printable
 
 if TYPE_CHECKING:
-    from whisperd.job import Job, Progress
+    from whisperd.core.job import Job, Progress
     from whisperd.spool.store import Store
 
 _log = logging.getLogger(__name__)

@@ -11,20 +11,19 @@ import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
+from whisperd.core.job import original_url, printable
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool
-from whisperd.daemon.pool_options import PoolOptions
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
 from whisperd.daemon.turns import next_job
-from whisperd.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
-from whisperd.job import original_url, printable
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
@@ -34,9 +33,9 @@ from whisperd.spool.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whisperd import events
-    from whisperd.config import Config
+    from whisperd.core import events
     from whisperd.messages import FromWorker
+    from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
 
 RELEASE_SECONDS = 5.0  # a worker that was asked for its job back has so long to answer
@@ -67,7 +66,7 @@ class Supervisor:
             self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
         )
         self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
-        self._pool = Pool(PoolOptions.of(config), config.engine_options(), emitter)
+        self._pool = Pool(config.pool_options(), config.engine_options(), emitter)
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
         self._chores = Chores(config, self._store, self._jobs, self._pool, emitter)
         self._ready = False
@@ -221,7 +220,7 @@ class Supervisor:
             logging.getLogger("whisperd").setLevel(config.log_level.upper())
             self._inbox.configure(_intake_options(config))
             self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
-            self._pool.configure(PoolOptions.of(config), config.engine_options())
+            self._pool.configure(config.pool_options(), config.engine_options())
             self._chores.configure(config)
             self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
             _log.info("the new configuration is in use")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whisperd.daemon.orders import spec_of
-from whisperd.profiles import models
+from whisperd.settings.profiles import models
 
 if TYPE_CHECKING:
-    from whisperd.config import Config
+    from whisperd.core.job import Job
+    from whisperd.core.options import JobSpec
     from whisperd.daemon.child import Child
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
-    from whisperd.job import Job
-    from whisperd.options import JobSpec
+    from whisperd.settings.config import Config
 
 
 def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child, Job, JobSpec] | None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from whisperd.options import TranscribeOptions
-    from whisperd.transcript import Segment, Transcript
+    from whisperd.core.options import TranscribeOptions
+    from whisperd.core.transcript import Segment, Transcript
 
 
 SAMPLE_RATE = 16_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.errors import BootError
+from whisperd.core.errors import BootError
 
 if TYPE_CHECKING:
+    from whisperd.core.options import EngineOptions
     from whisperd.engine.api import Engine, WindowEngine
-    from whisperd.options import EngineOptions
 
 
 def create(options: EngineOptions) -> Engine | WindowEngine:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
-from whisperd.errors import BootError, InputError
+from whisperd.core.errors import BootError, InputError
 
 if TYPE_CHECKING:
-    from whisperd.options import TranscribeOptions
+    from whisperd.core.options import TranscribeOptions
 
 
 def limit_threads(threads: int) -> None:

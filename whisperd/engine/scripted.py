@@ -32,16 +32,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.engine.api import SAMPLE_RATE, EngineInfo
-from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
-from whisperd.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from whisperd.options import EngineOptions, TranscribeOptions
+    from whisperd.core.options import EngineOptions, TranscribeOptions
 
 _CHUNK = 60 * SAMPLE_RATE
 _STEPS_PER_SECOND_WHEN_SLOW = 10

@@ -18,13 +18,13 @@ import torch
 import whisper
 from whisper.audio import FRAMES_PER_SECOND, N_FRAMES
 
+from whisperd.core.errors import BootError, EngineError, OutOfMemory
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.engine.api import SAMPLE_RATE, EngineInfo
 from whisperd.engine.limits import check_capabilities, find_device, is_out_of_memory, language_code, limit_threads
 from whisperd.engine.log_mel import LogMel
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
-from whisperd.errors import BootError, EngineError, OutOfMemory
-from whisperd.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from whisperd.options import EngineOptions, TranscribeOptions
+    from whisperd.core.options import EngineOptions, TranscribeOptions
 
 
 SHORTEST_SECONDS = 0.1  # below this there is no word to hear, and whisper invents one

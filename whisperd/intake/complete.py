@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.container import Complete, Short, Source, inspect
+from whisperd.core.job import Failure, Signature, printable
 from whisperd.intake.companions import companion, missing_marker
-from whisperd.job import Failure, Signature, printable
 
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases

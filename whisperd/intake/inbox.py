@@ -9,8 +9,9 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from whisperd import events
-from whisperd.fair import FairQueue, top_folder
+from whisperd.core import events
+from whisperd.core.fair import FairQueue, top_folder
+from whisperd.core.job import Signature
 from whisperd.intake.complete import LOOK_AGAIN_SECONDS, Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
@@ -22,7 +23,6 @@ from whisperd.intake.ticket import is_ticket, reason, unsettled
 from whisperd.intake.upload import Upload
 from whisperd.intake.waiting import Notes, Waiting
 from whisperd.intake.walk import Walker
-from whisperd.job import Signature
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 

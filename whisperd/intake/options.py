@@ -1,4 +1,4 @@
-"""How uploads are found and when they count as complete; the defaults live in whisperd.config."""
+"""How uploads are found and when they count as complete."""
 
 from __future__ import annotations
 

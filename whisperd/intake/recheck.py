@@ -10,15 +10,15 @@ import os
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from whisperd.core.job import Signature
 from whisperd.intake.lease import Leases
-from whisperd.job import Signature
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from whisperd.job import Job
+    from whisperd.core.job import Job
 
 BLOCK_BYTES = 1 << 18  # a slow disk (10 MB/s) reads one in 26 ms
 

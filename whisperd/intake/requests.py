@@ -9,8 +9,8 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from whisperd.core.job import Signature
 from whisperd.intake.scan import Found, remove
-from whisperd.job import Signature
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 

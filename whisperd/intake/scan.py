@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.job import Signature
+from whisperd.core.job import Signature
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 

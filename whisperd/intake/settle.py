@@ -12,12 +12,12 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.fair import top_folder
+from whisperd.core.fair import top_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.job import Signature
+    from whisperd.core.job import Signature
 
 NEVER = float("inf")
 TRACKED_MAX = 100_000  # files beyond that wait unseen for room; a folder that has fewer than its share is always seen

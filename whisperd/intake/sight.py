@@ -12,10 +12,10 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from whisperd import events
+from whisperd.core import events
+from whisperd.core.job import Signature
 from whisperd.intake.filesystem import remote_name
 from whisperd.intake.watch import BindingError, Hints, Watch
-from whisperd.job import Signature
 
 if TYPE_CHECKING:
     from pathlib import Path

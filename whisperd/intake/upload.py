@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from whisperd.job import Failure, Signature
+    from whisperd.core.job import Failure, Signature
 
 
 @dataclass(frozen=True, slots=True)

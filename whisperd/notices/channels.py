@@ -7,15 +7,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.job import Result, Status
+from whisperd.core.job import Result, Status
 from whisperd.notices.queue import Notice
 from whisperd.spool import names
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from whisperd.job import Failure, Job
-    from whisperd.sections_service import Notices
+    from whisperd.core.job import Failure, Job
+    from whisperd.settings.sections import NotificationOptions
 
 SENDER_SECONDS = 30.0  # for one webhook or mail, all in all
 AGAIN = os.EX_TEMPFAIL  # how a command says: not now, try again
@@ -39,7 +39,7 @@ class Channel:
         return status == AGAIN or (self.kind != "hook" and status != NEVER)
 
 
-def channels(settings: Notices) -> dict[str, Channel]:
+def channels(settings: NotificationOptions) -> dict[str, Channel]:
     """All that are configured, by name."""
     found = {}
     for event, command in ((Status.COMPLETED, settings.on_completed), (Status.FAILED, settings.on_failed)):

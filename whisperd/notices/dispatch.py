@@ -17,15 +17,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from whisperd import events
+from whisperd.core import events
 from whisperd.notices.channels import channels, kind_of, notice_of
 from whisperd.notices.delivery import Delivery
 from whisperd.notices.queue import Queue
 
 if TYPE_CHECKING:
-    from whisperd.job import Failure, Job, Result
+    from whisperd.core.job import Failure, Job, Result
     from whisperd.notices.queue import Notice
-    from whisperd.sections_service import Notices
+    from whisperd.settings.sections import NotificationOptions
     from whisperd.spool.layout import Layout
 
 RETRY_SECONDS_MAX = 3600.0
@@ -68,7 +68,7 @@ class Dispatcher:
     Raises nothing but what `announce` raises: whatever happens to a notice, the job has ended and stays as it is.
     """
 
-    def __init__(self, layout: Layout, settings: Notices, emitter: events.Emitter) -> None:
+    def __init__(self, layout: Layout, settings: NotificationOptions, emitter: events.Emitter) -> None:
         self._root = layout.root
         self._queue = Queue(layout)
         self._emit = emitter.emit
@@ -84,7 +84,7 @@ class Dispatcher:
         """How many notices have not arrived."""
         return sum(map(len, self._waiting.values())) + len(self._running)
 
-    def configure(self, settings: Notices) -> None:
+    def configure(self, settings: NotificationOptions) -> None:
         """Use these channels from now on; what waits for one that is gone is dropped when its time comes."""
         self._settings = settings
         self._channels = channels(settings)

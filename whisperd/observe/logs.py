@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from whisperd import events
-from whisperd.job import Failure, Job, printable
+from whisperd.core import events
+from whisperd.core.job import Failure, Job, printable
 
 _log = logging.getLogger("whisperd")
 

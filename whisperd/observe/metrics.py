@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import Collector
 
 import whisperd
-from whisperd import events
+from whisperd.core import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prometheus_client import Metric
 
-    from whisperd.job import Result
+    from whisperd.core.job import Result
 
 CODES_MAX = 50
 WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)

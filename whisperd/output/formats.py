@@ -27,13 +27,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from whisperd.transcript import Word
+from whisperd.core.transcript import Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from whisperd.options import OutputOptions
-    from whisperd.transcript import Segment, Transcript
+    from whisperd.core.options import OutputOptions
+    from whisperd.core.transcript import Segment, Transcript
 
 LONG_PAUSE_SECONDS = 3.0  # between the starts of two words; ends a cue where max_line_width and max_line_count shape it
 UNLIMITED = 1000  # characters in a line, words in a cue: whisper's stand-in for "no limit"

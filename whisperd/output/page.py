@@ -25,7 +25,7 @@ from whisperd.output import timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from whisperd.transcript import Segment, Transcript
+    from whisperd.core.transcript import Segment, Transcript
 
 FORMAT = "html"
 UNSURE_PROBABILITY = 0.5  # of a word

@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperd.errors import BootError, NoResources
+from whisperd.core.errors import BootError, NoResources
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SAMPLE = 2

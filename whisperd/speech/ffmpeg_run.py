@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
-from whisperd.errors import EngineError, InputError, JobTimeout, NoResources
-from whisperd.options import CHANNELS_MAX
+from whisperd.core.errors import EngineError, InputError, JobTimeout, NoResources
+from whisperd.core.options import CHANNELS_MAX
 from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, ENVIRONMENT, SAMPLE_RATE, Ffmpeg, confine, decode_command
 from whisperd.speech.ffmpeg_log import FfmpegLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whisperd.options import MediaOptions
+    from whisperd.core.options import MediaOptions
 
 STAGE = "decoding"
 CHUNK_BYTES = 1 << 18

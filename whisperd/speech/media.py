@@ -23,7 +23,7 @@ from whisperd.container import (
 from whisperd.container import (
     inspect as inspect_container,
 )
-from whisperd.errors import InputError, SpoolFull
+from whisperd.core.errors import InputError, SpoolFull
 from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, find_ffmpeg, inspect
 from whisperd.speech.ffmpeg_run import BYTES_PER_SECOND, STAGE, Heartbeat, Run, died, run
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from whisperd.options import MediaOptions
+    from whisperd.core.options import MediaOptions
     from whisperd.speech.ffmpeg_log import FfmpegLog
 
 __all__ = ["Decoded", "decode", "find_ffmpeg", "hash_file"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from whisperd.errors import BootError
+from whisperd.core.errors import BootError
 from whisperd.speech.ffmpeg import SAMPLE_RATE
 from whisperd.speech.windows import FRAME_SAMPLES, MAX_SECONDS, PIECE_FRAMES, Region, Stretch
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from whisperd.options import VadOptions
+    from whisperd.core.options import VadOptions
 
 CONTEXT_SAMPLES = 64  # the network sees these before each frame
 STATE = (1, 1, 128)

@@ -10,8 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from whisperd.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.job import Signature, printable
+from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.core.job import Signature, printable
 from whisperd.spool import names, pair, records
 from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
 from whisperd.spool.layout import LOCK
@@ -19,7 +19,7 @@ from whisperd.spool.layout import LOCK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.job import Failure, Job
+    from whisperd.core.job import Failure, Job
     from whisperd.spool.layout import Layout
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from whisperd.job import Result, Status, printable
+from whisperd.core.job import Result, Status, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.notes import sidecars

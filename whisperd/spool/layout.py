@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import whisperd
-from whisperd.errors import BootError, SpoolLocked
+from whisperd.core.errors import BootError, SpoolLocked
 from whisperd.spool.durable import Folder, make_directory
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from whisperd.job import Status, printable
+from whisperd.core.job import Status, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 

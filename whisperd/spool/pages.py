@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from whisperd.job import original_url
+from whisperd.core.job import original_url
 from whisperd.spool.durable import write
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import itertools
 import os
 from typing import TYPE_CHECKING
 
-from whisperd.job import Signature
+from whisperd.core.job import Signature
 from whisperd.spool import names
 from whisperd.spool.durable import is_half_moved, move
 
 if TYPE_CHECKING:
-    from whisperd.job import Job
+    from whisperd.core.job import Job
     from whisperd.spool.durable import Folder
 
 TICKET = "ticket"

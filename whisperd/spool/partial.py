@@ -11,13 +11,13 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from whisperd.job import printable
+from whisperd.core.job import printable
 from whisperd.spool import names
 from whisperd.spool.durable import NOT_THERE, Folder, extend, failpoint
 
 if TYPE_CHECKING:
-    from whisperd.job import Job
-    from whisperd.options import JobSpec
+    from whisperd.core.job import Job
+    from whisperd.core.options import JobSpec
     from whisperd.spool.layout import Layout
 
 FILE = "partial.txt"  # in the job's directory

@@ -7,7 +7,7 @@ import errno
 import itertools
 from typing import TYPE_CHECKING
 
-from whisperd.job import Status, printable
+from whisperd.core.job import Status, printable
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 

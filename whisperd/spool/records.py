@@ -9,8 +9,8 @@ import dataclasses
 import json
 from typing import Any, TypeVar
 
-from whisperd.job import Failure, Job, Result, Signature
-from whisperd.options import JobSpec, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
+from whisperd.core.job import Failure, Job, Result, Signature
+from whisperd.core.options import JobSpec, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
 from whisperd.spool.durable import Folder, write
 
 JOB = "job.json"

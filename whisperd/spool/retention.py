@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from whisperd.job import UNDER_WAY
+from whisperd.core.job import UNDER_WAY
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.notes import files

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from whisperd.job import Job, Phase, Progress, Status, printable
+from whisperd.core.job import Job, Phase, Progress, Status, printable
 from whisperd.spool import names
 
 if TYPE_CHECKING:
-    from whisperd.job import Failure, Result
+    from whisperd.core.job import Failure, Result
 
 SCHEMA = 1
 FIELDS = [

@@ -10,7 +10,7 @@ from whisperd.spool import names, sidecar
 from whisperd.spool.durable import NOT_THERE, Folder, write
 
 if TYPE_CHECKING:
-    from whisperd.job import Job
+    from whisperd.core.job import Job
     from whisperd.spool.layout import Layout
     from whisperd.spool.places import Places
 

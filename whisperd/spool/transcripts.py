@@ -10,7 +10,7 @@ from whisperd.spool import names, pages
 from whisperd.spool.durable import Folder, failpoint, move, share
 
 if TYPE_CHECKING:
-    from whisperd.job import Job, Result
+    from whisperd.core.job import Job, Result
     from whisperd.spool.layout import Layout
 
 OUTPUTS = "outputs"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from whisperd.transcript import Transcript
+    from whisperd.core.transcript import Transcript
 
 BLOCK = 1 << 20  # frames compared at once
 

@@ -13,9 +13,9 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.transcript import Segment, Word
 from whisperd.engine.api import DecodedWindow
 from whisperd.spool.durable import failpoint
-from whisperd.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from pathlib import Path

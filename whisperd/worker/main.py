@@ -13,17 +13,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
-from whisperd import journal
-from whisperd.errors import EXIT_BOOT, NoResources, WhisperdError
-from whisperd.job import Failure
+from whisperd.core import log_lines
+from whisperd.core.errors import EXIT_BOOT, NoResources, WhisperdError
+from whisperd.core.job import Failure
 from whisperd.messages import Boot, BootFailed, Ready
 from whisperd.speech.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from whisperd.core.options import EngineOptions
     from whisperd.engine.api import Engine, WindowEngine
-    from whisperd.options import EngineOptions
 
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"  # of 1000, proc(5): as if it had half of the machine's memory more than it has
@@ -50,7 +50,7 @@ def main(fd: int) -> int:
 
 def _settle_in() -> None:
     """What a fresh process must be told, since it inherits nothing."""
-    journal.setup()
+    log_lines.setup()
     faulthandler.enable()  # SIGABRT then says where it hangs
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the supervisor's to handle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is a stop by the service manager

@@ -8,9 +8,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from whisperd.core.transcript import Transcript
 from whisperd.output import formats
 from whisperd.spool.durable import Folder, extend
-from whisperd.transcript import Transcript
 
 if TYPE_CHECKING:
     from whisperd.messages import Work

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.job import Phase
+from whisperd.core.job import Phase
 from whisperd.speech.windows import everything, windows
 from whisperd.worker.channels import tracks
 from whisperd.worker.steps import load

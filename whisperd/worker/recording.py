@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.engine.api import SAMPLE_RATE, DecodedWindow
-from whisperd.transcript import Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from whisperd import heap
+from whisperd.core import heap
+from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
+from whisperd.core.job import Failure, Phase, Result
 from whisperd.engine.api import AudioWindow
-from whisperd.errors import OutOfMemory, SpoolFull, WhisperdError
-from whisperd.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers
 from whisperd.worker.journal import Journal

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whisperd.errors import SpoolFull
-from whisperd.job import Phase, utc_now
+from whisperd.core.errors import SpoolFull
+from whisperd.core.job import Phase, utc_now
 from whisperd.output import formats, page
 from whisperd.speech.media import Decoded, decode
 from whisperd.speech.peaks import peaks
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from whisperd.core.transcript import Transcript
     from whisperd.engine.api import EngineInfo
     from whisperd.messages import Work
-    from whisperd.transcript import Transcript
 
 SAMPLES = "audio.s16le"
 OUTPUTS = "outputs"

@@ -6,9 +6,9 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from whisperd import heap
-from whisperd.errors import WhisperdError
-from whisperd.job import Failure, Phase, Result
+from whisperd.core import heap
+from whisperd.core.errors import WhisperdError
+from whisperd.core.job import Failure, Phase, Result
 from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers, together, tracks
 from whisperd.worker.memory import device_bytes
@@ -17,8 +17,8 @@ from whisperd.worker.steps import load, render
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from whisperd.core.transcript import Transcript
     from whisperd.engine.api import Engine
-    from whisperd.transcript import Transcript
 
 HEARTBEAT_SECONDS = 0.25  # at most so often
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from whisperd.core.errors import BootError
+from whisperd.core.options import EngineOptions
 from whisperd.engine.create import create
 from whisperd.engine.scripted import Scripted
-from whisperd.errors import BootError
-from whisperd.options import EngineOptions
 
 
 def options(engine, model="base"):

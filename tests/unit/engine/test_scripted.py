@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from support.options import options
 
+from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.core.options import EngineOptions
 from whisperd.engine.api import SAMPLE_RATE
 from whisperd.engine.scripted import Scripted
-from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
-from whisperd.options import EngineOptions
 
 OPTIONS = options(language=None, condition_on_previous_text=True)
 AUDIO = np.arange(2 * SAMPLE_RATE + 4000, dtype=np.int16)
@@ -138,7 +138,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from whisperd.engine.create import create
-from whisperd.options import EngineOptions
+from whisperd.core.options import EngineOptions
 engine = create(EngineOptions("scripted", "base", Path("models"), "auto", 1, sys.argv[1]))
 print({name.partition(".")[0] for name in sys.modules} & {"torch", "whisper", "numba"}, flush=True)
 engine.transcribe(np.zeros(16000, dtype=np.int16), None, lambda seconds: print(seconds, flush=True))

@@ -12,14 +12,14 @@ from whisper.decoding import DecodingResult
 from whisper.model import ModelDimensions, MultiHeadAttention, Whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
 
-from whisperd import languages
+from whisperd.core import languages
+from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.core.options import EngineOptions
 from whisperd.engine import whisper_sequential
 from whisperd.engine.api import SAMPLE_RATE, EngineInfo
 from whisperd.engine.limits import find_device
 from whisperd.engine.weights.find import Weights
 from whisperd.engine.whisper_sequential import OpenAIWhisper, arguments_of
-from whisperd.errors import BootError, EngineError, InputError, OutOfMemory
-from whisperd.options import EngineOptions
 
 OPTIONS = options(logprob_threshold=-1.0, no_speech_threshold=0.6)
 MULTILINGUAL = 51865

@@ -23,23 +23,23 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 from whisper.utils import compression_ratio
 
+from whisperd.core.errors import EngineError, InputError, OutOfMemory
+from whisperd.core.transcript import Word
 from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
 from whisperd.engine.faster_whisper.load import load
 from whisperd.engine.limits import check_capabilities, is_out_of_memory, language_code, limit_threads
 from whisperd.engine.whisper_batched.quality import Quality
 from whisperd.engine.whisper_batched.segments import cut_segments, in_order
 from whisperd.engine.whisper_batched.window import FRAMES_PER_SECOND, BatchWindow, mel_of
-from whisperd.errors import EngineError, InputError, OutOfMemory
-from whisperd.transcript import Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
+    from whisperd.core.options import EngineOptions, TranscribeOptions
+    from whisperd.core.transcript import Segment
     from whisperd.engine.api import AudioWindow
-    from whisperd.options import EngineOptions, TranscribeOptions
-    from whisperd.transcript import Segment
 
 
 @dataclass(frozen=True, slots=True)

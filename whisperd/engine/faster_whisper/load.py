@@ -8,15 +8,15 @@ import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
+from whisperd.core.errors import BootError
 from whisperd.engine.api import EngineInfo
 from whisperd.engine.limits import is_out_of_memory
 from whisperd.engine.weights.find import find_ct2, read_package
-from whisperd.errors import BootError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from whisperd.options import EngineOptions
+    from whisperd.core.options import EngineOptions
 
 
 # CTranslate2's names for a compute type, the better one first; 8 bits need a type for what is not a weight.

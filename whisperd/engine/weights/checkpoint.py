@@ -15,7 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from whisper.model import ModelDimensions, Whisper
 
-from whisperd.errors import BootError
+from whisperd.core.errors import BootError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

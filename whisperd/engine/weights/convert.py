@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import files
 from whisperd.engine.weights.catalogue import canonical
 from whisperd.engine.weights.checkpoint import Checkpoint, assemble, bare_model, read_ct2
 from whisperd.engine.weights.find import Weights, find
-from whisperd.errors import BootError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

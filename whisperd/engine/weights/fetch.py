@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import catalogue, files
 from whisperd.engine.weights.find import Weights, find
-from whisperd.errors import BootError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.errors import BootError
+from whisperd.core.errors import BootError
 from whisperd.spool import durable
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import files
 from whisperd.engine.weights.catalogue import OFFICIAL, PACKAGES, canonical
-from whisperd.errors import BootError
 
 
 @dataclass(frozen=True, slots=True)

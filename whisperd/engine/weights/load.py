@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, cast
 import torch
 import whisper
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import files
 from whisperd.engine.weights.checkpoint import Checkpoint, bare_model, read_ct2
 from whisperd.engine.weights.find import remedy
-from whisperd.errors import BootError
 
 if TYPE_CHECKING:
     from whisper.model import Whisper

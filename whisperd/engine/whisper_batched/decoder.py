@@ -21,6 +21,7 @@ from whisper.audio import CHUNK_LENGTH
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisper.utils import compression_ratio
 
+from whisperd.core.errors import InputError
 from whisperd.engine.whisper_batched.batch import Admission, Batch, BatchEntry, Outcome, SearchKind
 from whisperd.engine.whisper_batched.precision import memory_errors, resolve_compute_type
 from whisperd.engine.whisper_batched.quality import Quality
@@ -28,12 +29,11 @@ from whisperd.engine.whisper_batched.search import Rules, best_of, suppressed_to
 from whisperd.engine.whisper_batched.segments import Aligner, cut_segments
 from whisperd.engine.whisper_batched.text_decoder import TextDecoder
 from whisperd.engine.whisper_batched.window import BatchResult, BatchWindow, is_audible, seconds_of
-from whisperd.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whisperd.options import TranscribeOptions
+    from whisperd.core.options import TranscribeOptions
 
 
 _PATIENCE_STEPS = 64  # a few windows of another kind wait so long for company

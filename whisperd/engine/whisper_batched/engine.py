@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whisperd.core.errors import BootError, EngineError, OutOfMemory
 from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
 from whisperd.engine.limits import check_capabilities, find_device, limit_threads
 from whisperd.engine.weights.find import find
 from whisperd.engine.weights.load import load
 from whisperd.engine.whisper_batched.decoder import BatchedDecoder
 from whisperd.engine.whisper_batched.window import BatchWindow
-from whisperd.errors import BootError, EngineError, OutOfMemory
 
 if TYPE_CHECKING:
-    from whisperd.options import EngineOptions, TranscribeOptions
+    from whisperd.core.options import EngineOptions, TranscribeOptions
 
 
 _KEPT = tuple(field.name for field in dataclasses.fields(DecodedWindow))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from whisperd.core.errors import BootError, OutOfMemory
 from whisperd.engine.limits import is_out_of_memory
-from whisperd.errors import BootError, OutOfMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from whisperd.options import TranscribeOptions
+    from whisperd.core.options import TranscribeOptions
 
 
 @dataclass(frozen=True, slots=True)

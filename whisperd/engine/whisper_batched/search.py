@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from whisper.audio import CHUNK_LENGTH
 
-from whisperd.errors import InputError
+from whisperd.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ import torch
 from whisper.audio import TOKENS_PER_SECOND
 from whisper.timing import WordTiming, dtw_cpu, median_filter, merge_punctuations
 
-from whisperd.transcript import Segment, Word
+from whisperd.core.transcript import Segment, Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

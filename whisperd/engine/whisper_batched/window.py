@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from whisperd.options import TranscribeOptions
-    from whisperd.transcript import Segment
+    from whisperd.core.options import TranscribeOptions
+    from whisperd.core.transcript import Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)

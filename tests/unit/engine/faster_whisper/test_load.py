@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from whisperd.core.errors import BootError
+from whisperd.core.options import EngineOptions
 from whisperd.engine.create import create
-from whisperd.errors import BootError
-from whisperd.options import EngineOptions
 
 CPU = {"float32", "int8", "int8_float32"}
 GPU = {"float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16"}

@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import catalogue, files
 from whisperd.engine.weights.fetch import fetch
 from whisperd.engine.weights.find import verify
-from whisperd.errors import BootError
 
 CONTENT = bytes(range(256)) * 12_000  # three chunks
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import catalogue, files
 from whisperd.engine.weights.find import find, installed, verify
-from whisperd.errors import BootError
 
 
 @pytest.fixture

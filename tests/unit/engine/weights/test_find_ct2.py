@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import find
 from whisperd.engine.weights.catalogue import PACKAGES, Package
 from whisperd.engine.weights.find import NEEDED, Ct2Weights, find_ct2, read_package
-from whisperd.errors import BootError
 
 
 def directory(path, names=NEEDED):

@@ -10,10 +10,10 @@ import torch
 import whisper
 from whisper.model import ModelDimensions, Whisper
 
+from whisperd.core.errors import BootError
 from whisperd.engine.weights import files
 from whisperd.engine.weights.find import Weights, find
 from whisperd.engine.weights.load import load
-from whisperd.errors import BootError
 
 DIMS = ModelDimensions(80, 1500, 16, 2, 2, 51865, 448, 16, 2, 2)
 BASE_SHAPED = ModelDimensions(80, 1500, 16, 8, 1, 51865, 448, 16, 8, 6)  # as many layers and heads as `base`

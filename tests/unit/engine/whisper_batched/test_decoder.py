@@ -7,9 +7,9 @@ from support.options import options
 from support.tiny_model import tiny_model
 from whisper.decoding import DecodingOptions
 
+from whisperd.core.errors import InputError, OutOfMemory
 from whisperd.engine.whisper_batched.decoder import BatchedDecoder
 from whisperd.engine.whisper_batched.window import BatchWindow
-from whisperd.errors import InputError, OutOfMemory
 
 # openai-whisper's own beam search, under a new numpy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from whisperd.core.errors import BootError
 from whisperd.engine.whisper_batched import precision as module
 from whisperd.engine.whisper_batched.precision import Precision, QuantisedAffine, can_quantise, resolve_compute_type
-from whisperd.errors import BootError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

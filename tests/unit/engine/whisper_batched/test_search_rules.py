@@ -8,8 +8,8 @@ from support.tiny_model import tiny_model
 from whisper.decoding import ApplyTimestampRules, DecodingOptions, DecodingTask, SuppressBlank, SuppressTokens
 from whisper.tokenizer import get_tokenizer
 
+from whisperd.core.errors import InputError
 from whisperd.engine.whisper_batched.search import Rules, suppressed_tokens
-from whisperd.errors import InputError
 
 CPU = torch.device("cpu")
 TOKENIZER = get_tokenizer(multilingual=True, num_languages=99, language="en", task="transcribe")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from whisperd.job import Failure, Job, Result
+    from whisperd.core.job import Failure, Job, Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The schema of whisperd.yaml (its sections: `whisperd.sections` and `sections_service`), and the only home of defaults.
+"""The schema of whisperd.yaml as a whole, and its loading.
 
 Unknown keys, wrong types and bad ranges are all reported at once, each with its dotted key.
 """
@@ -12,18 +12,20 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from whisperd import profiles
-from whisperd.errors import ConfigError
-from whisperd.options import EngineOptions, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
-from whisperd.sections import (
+from whisperd.core.errors import ConfigError
+from whisperd.core.options import EngineOptions, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
+from whisperd.settings import profiles
+from whisperd.settings.sections import (
     Absolute,
-    Intake,
-    Pages,
-    Pool,
-    Tickets,
+    IntakeOptions,
+    MetricsOptions,
+    NotificationOptions,
+    PageOptions,
+    PoolOptions,
+    RetentionOptions,
+    TicketOptions,
     default_models_directory,
 )
-from whisperd.sections_service import Metrics, Notices, Retention
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 
@@ -62,8 +64,8 @@ class Config(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     script: str = Field("ok", description="what the scripted engine does, for tests")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the journal gets")
-    intake: Intake = Intake()
-    pool: Pool = Pool()
+    intake: IntakeOptions = IntakeOptions()
+    pool: PoolOptions = PoolOptions()
     media: MediaOptions = MediaOptions()
     vad: VadOptions = VadOptions()
     transcription: TranscribeOptions = TranscribeOptions()
@@ -72,11 +74,11 @@ class Config(Section):
         {},
         description="options by glob of the path in the inbox, such as `french/**: {language: fr}`; of several that match, later ones win key by key",
     )
-    tickets: Tickets = Tickets()
-    notices: Notices = Notices()
-    metrics: Metrics = Metrics()
-    retention: Retention = Retention()
-    pages: Pages = Pages()
+    tickets: TicketOptions = TicketOptions()
+    notices: NotificationOptions = NotificationOptions()
+    metrics: MetricsOptions = MetricsOptions()
+    retention: RetentionOptions = RetentionOptions()
+    pages: PageOptions = PageOptions()
 
     @field_validator("transcription")
     @classmethod
@@ -107,6 +109,10 @@ class Config(Section):
         """How many jobs a worker can take at once."""
         shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
         return self.pool.jobs_per_worker if shared else 1
+
+    def pool_options(self) -> PoolOptions:
+        """The section `pool`, with as many jobs per worker as the engine can take."""
+        return self.pool.evolve(jobs_per_worker=self.jobs_per_worker())
 
 
 def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) -> Config:

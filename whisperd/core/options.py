@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from whisperd import languages
+from whisperd.core import languages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.job import Signature
+    from whisperd.core.job import Signature
 
 CHANNELS_MAX = 8  # of a recording whose channels are transcribed apart
 

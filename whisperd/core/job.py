@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from whisperd.errors import JobError, WhisperdError
+from whisperd.core.errors import JobError, WhisperdError
 
 if TYPE_CHECKING:
-    from whisperd.options import JobSpec
+    from whisperd.core.options import JobSpec
 
 
 class Status(StrEnum):

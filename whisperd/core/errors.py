@@ -18,7 +18,7 @@
         WorkerDied           exit status or signal
         NoResources          the machine starts no process now: again later, and no attempt is spent
 
-An error crosses from one process to another as a `whisperd.job.Failure`, never as a pickled exception.
+An error crosses from one process to another as a `whisperd.core.job.Failure`, never as a pickled exception.
 """
 
 from __future__ import annotations

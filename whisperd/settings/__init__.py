@@ -1,0 +1,1 @@
+"""whisperd.yaml: its schema, its loading, and what profiles change."""
