@@ -30,17 +30,16 @@ ARROWS = {
     # the supervisor's side
     "intake": SETTINGS | {"container", "spool.durable", "spool.layout", "spool.names"},
     "spool": SETTINGS,
-    "observe": SETTINGS,
-    "notices": SETTINGS | {"spool.durable", "spool.layout", "spool.names"},
-    "daemon": SETTINGS | {"intake", "spool", "messages", "observe", "notices"},
+    "listeners": SETTINGS | {"spool.durable", "spool.layout", "spool.names"},
+    "daemon": SETTINGS | {"intake", "spool", "messages", "listeners"},
     # the worker's side
     "engine": VALUES,
     "engine.weights": VALUES | {"engine", "spool.durable"},
     "output": VALUES,
-    "speech": VALUES | {"container"},
-    "worker": VALUES | {"speech", "engine", "output", "messages", "spool.durable"},
+    "media": VALUES | {"container"},
+    "worker": VALUES | {"media", "engine", "output", "messages", "spool.durable"},
     # the user's side
-    "bench": SETTINGS | {"engine", "spool", "speech"},
+    "bench": SETTINGS | {"engine", "spool", "media"},
     "cli": EVERYTHING,
     "__main__": {"cli"},
 }
@@ -205,7 +204,7 @@ RULES = {
             {
                 "spool.durable": "is the one place",
                 "spool.layout": "the lock file, whose content is only for show, and the probe for one filesystem",
-                "speech.media": "streams decoded audio into the job's directory",
+                "media.decode": "streams decoded audio into the job's directory",
                 "worker.main": "tells the kernel through /proc whom to kill when memory runs out",
                 "worker.journal": "appends, each line with its checksum; a torn end is cut off when it is read",
                 "engine.weights.files": "streams gigabytes under a temporary name, renamed by spool/durable.py",

@@ -19,7 +19,7 @@ from whisperd.core import errors
 from whisperd.daemon import cancel
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.ticket import parse
-from whisperd.observe import metrics
+from whisperd.listeners import metrics
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 from whisperd.spool import sidecar

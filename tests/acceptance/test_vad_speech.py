@@ -11,8 +11,8 @@ from pytest_audioeval.samples.registry import SampleRegistry
 
 import whisperd
 from whisperd.core.options import VadOptions
-from whisperd.speech.vad import Detector
-from whisperd.speech.windows import FRAME_SAMPLES, everything, seconds_outside, windows
+from whisperd.media.vad import Detector
+from whisperd.media.windows import FRAME_SAMPLES, everything, seconds_outside, windows
 
 pytestmark = pytest.mark.model
 
@@ -201,7 +201,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     program = f"""
 import re, sys, numpy
 from whisperd.core.options import VadOptions
-from whisperd.speech.vad import Detector
+from whisperd.media.vad import Detector
 
 def anonymous_megabytes(seconds=0):
     peak.append(int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024)

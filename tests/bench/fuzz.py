@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from support import fuzz
 from support.mutate import Hang
-from whisperd.speech.ffmpeg import find_ffmpeg
+from whisperd.media.ffmpeg import find_ffmpeg
 
 
 @dataclass

@@ -66,7 +66,7 @@ def transcribe(settings, paths):
     """All recordings, in this process."""
     started = time.monotonic()
     from whisperd.engine.create import create
-    from whisperd.speech.vad import Detector
+    from whisperd.media.vad import Detector
     from whisperd.worker.prepare import prepare
     from whisperd.worker.recording import Recording
 

@@ -60,7 +60,7 @@ def test_a_worker_killed_while_it_writes_its_journal_keeps_what_was_there(tmp_pa
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from unit.test_journal import MADE_FROM, entries
+from unit.worker.test_journal import MADE_FROM, entries
 from whisperd.worker.journal import Journal
 journal = Journal(Path({str(tmp_path)!r}), MADE_FROM)
 for entry in entries(2):

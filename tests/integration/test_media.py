@@ -7,7 +7,7 @@ from support import audio
 
 from whisperd.core.errors import InputError
 from whisperd.core.options import MediaOptions
-from whisperd.speech.media import decode, hash_file
+from whisperd.media.decode import decode, hash_file
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=8")
 VIDEO = ("-c:v", "mpeg4")

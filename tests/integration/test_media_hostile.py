@@ -13,8 +13,9 @@ from support import audio
 
 from whisperd.core.errors import InputError
 from whisperd.core.options import MediaOptions
-from whisperd.speech import ffmpeg, ffmpeg_run, media
-from whisperd.speech.media import decode, hash_file
+from whisperd.media import decode as media
+from whisperd.media import ffmpeg, ffmpeg_run
+from whisperd.media.decode import decode, hash_file
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from support import audio, odd_media
 
 from whisperd.core.errors import InputError
 from whisperd.core.options import MediaOptions
-from whisperd.speech.media import decode
+from whisperd.media.decode import decode
 
 
 @pytest.fixture

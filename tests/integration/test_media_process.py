@@ -14,8 +14,8 @@ from support import audio
 
 from whisperd.core.errors import EngineError, JobTimeout, SpoolFull
 from whisperd.core.options import MediaOptions
-from whisperd.speech import ffmpeg_run
-from whisperd.speech.media import decode
+from whisperd.media import ffmpeg_run
+from whisperd.media.decode import decode
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_memory_does_not_grow_with_length(options, samples, tmp_path):
 import json, resource, sys
 from pathlib import Path
 from whisperd.core.options import MediaOptions
-from whisperd.speech.media import decode
+from whisperd.media.decode import decode
 source, target, ffmpeg = map(Path, sys.argv[1:])
 decode(source, target, MediaOptions(ffmpeg=ffmpeg, max_duration_seconds=7200.0, stall_seconds=60.0), lambda seconds: None)
 print(json.dumps([resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]))

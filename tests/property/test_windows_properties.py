@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisperd.core.options import VadOptions
-from whisperd.speech.vad import find_speech
-from whisperd.speech.windows import FRAME_SAMPLES, Region, everything, seconds_outside, windows
+from whisperd.media.vad import find_speech
+from whisperd.media.windows import FRAME_SAMPLES, Region, everything, seconds_outside, windows
 
 RATE = 16_000
 

@@ -18,8 +18,8 @@ from support.mutate import Guided, Hang, mutant
 from whisperd.container import HEAD_BYTES, Complete, Damaged, Short, Source, Unknown, format_of, inspect, playlist_kind
 from whisperd.core.errors import JobError
 from whisperd.core.options import MediaOptions
-from whisperd.speech.ffmpeg_log import LONGEST_TEXT, FfmpegLog
-from whisperd.speech.media import decode
+from whisperd.media.decode import decode
+from whisperd.media.ffmpeg_log import LONGEST_TEXT, FfmpegLog
 from whisperd.spool import sidecar
 
 if TYPE_CHECKING:

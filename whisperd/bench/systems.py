@@ -17,8 +17,8 @@ from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
 from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.find import find, find_ct2
+from whisperd.media.ffmpeg import find_ffmpeg
 from whisperd.settings.profiles import resolve
-from whisperd.speech.ffmpeg import find_ffmpeg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from whisperd.bench import contest, corpus, machine, report
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.systems import Peer, System, missing
 from whisperd.core.errors import EXIT_OK
+from whisperd.media.ffmpeg import find_ffmpeg
 from whisperd.settings import config
-from whisperd.speech.ffmpeg import find_ffmpeg
 
 if TYPE_CHECKING:
     import argparse

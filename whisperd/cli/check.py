@@ -12,8 +12,8 @@ from whisperd.cli.check_models import models
 from whisperd.cli.check_spool import examine_spool
 from whisperd.cli.finding import Finding
 from whisperd.core.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
+from whisperd.media.decode import find_ffmpeg
 from whisperd.settings import config
-from whisperd.speech.media import find_ffmpeg
 
 if TYPE_CHECKING:
     import argparse

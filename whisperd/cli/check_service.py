@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from whisperd.cli.finding import Finding
-from whisperd.notices.channels import channels
-from whisperd.notices.webhook import SecretError, read_secret
+from whisperd.listeners.notifications.channels import channels
+from whisperd.listeners.notifications.webhook import SecretError, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

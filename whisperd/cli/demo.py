@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.core import events, log_lines
 from whisperd.daemon.supervisor import Supervisor
-from whisperd.observe import logs
+from whisperd.listeners import logs
 from whisperd.settings import config
 from whisperd.spool.layout import Layout
 

@@ -9,7 +9,7 @@ from whisperd.cli.check_models import models
 from whisperd.core import events, log_lines
 from whisperd.core.errors import BootError, ConfigError
 from whisperd.daemon.supervisor import Supervisor
-from whisperd.observe import logs
+from whisperd.listeners import logs
 from whisperd.settings import config
 
 if TYPE_CHECKING:

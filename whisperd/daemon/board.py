@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from whisperd.core import events
 from whisperd.core.job import Phase, Progress, printable, utc_now
-from whisperd.observe.index import MARK, SHOWN, Overview, Part, Row, render
+from whisperd.listeners.index import MARK, SHOWN, Overview, Part, Row, render
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.notes import sidecars

@@ -8,14 +8,14 @@ from whisperd.core import heap
 from whisperd.daemon.board import Board
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.reporter import Reporter, vitals
-from whisperd.notices.dispatch import Dispatcher
+from whisperd.listeners.notifications.dispatch import Dispatcher
 
 if TYPE_CHECKING:
     from whisperd.core import events
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
-    from whisperd.observe.metrics import Vitals
+    from whisperd.listeners.metrics import Vitals
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
-    from whisperd.observe.metrics import Metrics, Vitals
+    from whisperd.listeners.metrics import Metrics, Vitals
     from whisperd.settings.sections import MetricsOptions
     from whisperd.spool.layout import Layout
 
@@ -58,7 +58,7 @@ class Reporter:
             self._next_at = float("inf")
             return
         try:
-            from whisperd.observe.metrics import Metrics  # noqa: PLC0415  # an extra, and memory for who wants it
+            from whisperd.listeners.metrics import Metrics  # noqa: PLC0415  # an extra, and memory for who wants it
         except ImportError as error:
             raise BootError(
                 "the metrics need the package prometheus-client", hint="run `pip install 'whisperd[metrics]'`"
@@ -111,7 +111,7 @@ class Reporter:
 
 def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:
     """What there is now; cheap enough for every few seconds."""
-    from whisperd.observe.metrics import Vitals, WorkerVitals  # noqa: PLC0415  # see Reporter
+    from whisperd.listeners.metrics import Vitals, WorkerVitals  # noqa: PLC0415  # see Reporter
 
     disk = shutil.disk_usage(layout.root)
     age = None if inbox.scanned_at is None else time.monotonic() - inbox.scanned_at

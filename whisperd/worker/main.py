@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 from whisperd.core import log_lines
 from whisperd.core.errors import EXIT_BOOT, NoResources, WhisperdError
 from whisperd.core.job import Failure
+from whisperd.media.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
 from whisperd.messages import Boot, BootFailed, Ready
-from whisperd.speech.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def _server(connection: Connection, engine: Engine | WindowEngine) -> Callable[[
     if _takes_windows(engine):
         import numpy as np  # noqa: PLC0415
 
-        from whisperd.speech.vad import Detector  # noqa: PLC0415
+        from whisperd.media.vad import Detector  # noqa: PLC0415
         from whisperd.worker.scheduler import Scheduler  # noqa: PLC0415
 
         detector = Detector()

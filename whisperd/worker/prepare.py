@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Phase
-from whisperd.speech.windows import everything, windows
+from whisperd.media.windows import everything, windows
 from whisperd.worker.channels import tracks
 from whisperd.worker.steps import load
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from whisperd.media.decode import Decoded
+    from whisperd.media.vad import Detector
     from whisperd.messages import Work
-    from whisperd.speech.media import Decoded
-    from whisperd.speech.vad import Detector
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from whisperd.engine.api import DecodedWindow, WindowEngine
+    from whisperd.media.vad import Detector
     from whisperd.messages import FromWorker
-    from whisperd.speech.vad import Detector
 
 HEARTBEAT_SECONDS = 0.25
 PREPARING_NICE = 10  # more than the daemon; not 19: where others keep the machine busy, ffmpeg must not starve

@@ -14,9 +14,9 @@ import numpy as np
 
 from whisperd.core.errors import SpoolFull
 from whisperd.core.job import Phase, utc_now
+from whisperd.media.decode import Decoded, decode
+from whisperd.media.peaks import peaks
 from whisperd.output import formats, page
-from whisperd.speech.media import Decoded, decode
-from whisperd.speech.peaks import peaks
 from whisperd.spool.durable import Folder, failpoint, is_transient, remedy, remove_tree, write
 from whisperd.worker.channels import apart
 

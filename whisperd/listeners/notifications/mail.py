@@ -1,4 +1,4 @@
-"""`python -m whisperd.notices.mail SENDMAIL FROM TO...`: one mail about the end that comes on standard input.
+"""`python -m whisperd.listeners.notifications.mail SENDMAIL FROM TO...`: one mail about the end that comes on standard input.
 
 Recipients come from the configuration alone. A file name with a line break cannot add a header: names are shown escaped,
 and `email.message` refuses line breaks in headers (RFC 5322, section 2.2).

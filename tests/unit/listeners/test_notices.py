@@ -13,9 +13,9 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.errors import ConfigError
-from whisperd.notices import mail, webhook
-from whisperd.notices.channels import channels
-from whisperd.notices.dispatch import RESTORE_SECONDS, RETRY_SECONDS_MAX, Dispatcher
+from whisperd.listeners.notifications import mail, webhook
+from whisperd.listeners.notifications.channels import channels
+from whisperd.listeners.notifications.dispatch import RESTORE_SECONDS, RETRY_SECONDS_MAX, Dispatcher
 from whisperd.settings import config
 from whisperd.spool.durable import Folder
 
@@ -147,7 +147,7 @@ def test_pauses_double_up_to_a_bound_and_end_in_giving_up(root, wait_until, monk
         told.now = told.dispatcher.next_at(told.now)
     pauses = [event.delay_seconds for event in told.events if isinstance(event, events.NoticeDelayed)]
     later = time.time() + 101.0
-    monkeypatch.setattr("whisperd.notices.dispatch.time.time", lambda: later)
+    monkeypatch.setattr("whisperd.listeners.notifications.dispatch.time.time", lambda: later)
     told.settle(wait_until)
 
     for number, pause in enumerate(pauses):

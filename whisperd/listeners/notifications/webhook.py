@@ -1,4 +1,4 @@
-"""`python -m whisperd.notices.webhook URL SECRET`: one signed HTTP request with what comes on standard input.
+"""`python -m whisperd.listeners.notifications.webhook URL SECRET`: one signed HTTP request with what comes on standard input.
 
 A process of its own, so that slow names, hosts and certificates keep nobody else waiting. Signature and headers are those
 of the Standard Webhooks specification 1.0.0 (https://github.com/standard-webhooks/standard-webhooks); redirects are not

@@ -9,9 +9,9 @@ import pytest
 from whisperd.core.errors import BootError
 from whisperd.engine import create
 from whisperd.engine.api import EngineInfo
+from whisperd.media import vad
 from whisperd.messages import BootFailed, Ready
 from whisperd.settings import config
-from whisperd.speech import vad
 from whisperd.worker.main import _boot
 
 

@@ -24,15 +24,15 @@ from whisperd.container import (
     inspect as inspect_container,
 )
 from whisperd.core.errors import InputError, SpoolFull
-from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, find_ffmpeg, inspect
-from whisperd.speech.ffmpeg_run import BYTES_PER_SECOND, STAGE, Heartbeat, Run, died, run
+from whisperd.media.ffmpeg import BYTES_PER_SAMPLE, find_ffmpeg, inspect
+from whisperd.media.ffmpeg_run import BYTES_PER_SECOND, STAGE, Heartbeat, Run, died, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from whisperd.core.options import MediaOptions
-    from whisperd.speech.ffmpeg_log import FfmpegLog
+    from whisperd.media.ffmpeg_log import FfmpegLog
 
 __all__ = ["Decoded", "decode", "find_ffmpeg", "hash_file"]
 

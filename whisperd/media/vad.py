@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime
 
 from whisperd.core.errors import BootError
-from whisperd.speech.ffmpeg import SAMPLE_RATE
-from whisperd.speech.windows import FRAME_SAMPLES, MAX_SECONDS, PIECE_FRAMES, Region, Stretch
+from whisperd.media.ffmpeg import SAMPLE_RATE
+from whisperd.media.windows import FRAME_SAMPLES, MAX_SECONDS, PIECE_FRAMES, Region, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from whisperd.speech.windows import Region, Window, everything, quietest, seconds_outside, windows
+from whisperd.media.windows import Region, Window, everything, quietest, seconds_outside, windows
 
 RATE = 16_000
 

@@ -13,8 +13,8 @@ import pytest
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.core.options import MediaOptions
-from whisperd.speech.ffmpeg import Ffmpeg, decode_command, find_ffmpeg, inspect
-from whisperd.speech.ffmpeg_run import run
+from whisperd.media.ffmpeg import Ffmpeg, decode_command, find_ffmpeg, inspect
+from whisperd.media.ffmpeg_run import run
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_dangerous_formats_are_not_opened(fake):
 def test_asking_for_ffmpeg_needs_no_numpy():
     """`whisperd check` finds ffmpeg without loading what only a worker needs."""
     program = (
-        "import sys; from whisperd.speech.ffmpeg import find_ffmpeg; find_ffmpeg(None); import whisperd.speech.media; "
+        "import sys; from whisperd.media.ffmpeg import find_ffmpeg; find_ffmpeg(None); import whisperd.media.decode; "
         "print({'numpy', 'torch'} & {*sys.modules})"
     )
 

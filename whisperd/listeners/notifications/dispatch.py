@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
-from whisperd.notices.channels import channels, kind_of, notice_of
-from whisperd.notices.delivery import Delivery
-from whisperd.notices.queue import Queue
+from whisperd.listeners.notifications.channels import channels, kind_of, notice_of
+from whisperd.listeners.notifications.delivery import Delivery
+from whisperd.listeners.notifications.queue import Queue
 
 if TYPE_CHECKING:
     from whisperd.core.job import Failure, Job, Result
-    from whisperd.notices.queue import Notice
+    from whisperd.listeners.notifications.queue import Notice
     from whisperd.settings.sections import NotificationOptions
     from whisperd.spool.layout import Layout
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisperd.speech.ffmpeg_log import LONGEST_LINE, LONGEST_TEXT, FfmpegLog
+from whisperd.media.ffmpeg_log import LONGEST_LINE, LONGEST_TEXT, FfmpegLog
 
 NEW = b"""\
 [info] Input #0, matroska,webm, from 'fd:':

@@ -13,9 +13,9 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.job import Failure
-from whisperd.observe.metrics import CODES_MAX, Metrics, Vitals, WorkerVitals
+from whisperd.listeners.metrics import CODES_MAX, Metrics, Vitals, WorkerVitals
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 ALERTS = REPOSITORY / "config/alerts.yaml"
 DASHBOARD = REPOSITORY / "config/grafana-dashboard.json"
 SPOOL = "/var/spool/whisperd"

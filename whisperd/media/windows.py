@@ -2,7 +2,7 @@
 
 ::
 
-    regions = detector.detect(audio, options, report)   # voice detection on, see `whisperd.speech.vad`
+    regions = detector.detect(audio, options, report)   # voice detection on, see `whisperd.media.vad`
     regions = everything(audio, report)                 # voice detection off
     for window in windows(regions):
         decode(audio[window.start_sample : window.end_sample])
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whisperd.speech.ffmpeg import SAMPLE_RATE
+from whisperd.media.ffmpeg import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

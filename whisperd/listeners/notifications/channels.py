@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Result, Status
-from whisperd.notices.queue import Notice
+from whisperd.listeners.notifications.queue import Notice
 from whisperd.spool import names
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ def notice_of(job: Job, document: dict[str, Any], outcome: Result | Failure, *, 
 
 def _sender(module: str, *arguments: str) -> tuple[str, ...]:
     # -P: a file called ssl.py in the current directory must not be what `import ssl` finds
-    return (sys.executable, "-P", "-m", f"whisperd.notices.{module}", *arguments)
+    return (sys.executable, "-P", "-m", f"whisperd.listeners.notifications.{module}", *arguments)

@@ -176,4 +176,4 @@ def _policy() -> str:
 
 @functools.cache
 def _style() -> str:
-    return (resources.files("whisperd.observe") / "index.css").read_text("utf-8")
+    return (resources.files("whisperd.listeners") / "index.css").read_text("utf-8")

@@ -13,8 +13,8 @@ import pytest
 import whisperd
 from whisperd.core.errors import BootError
 from whisperd.core.options import VadOptions
-from whisperd.speech.vad import Detector, find_speech
-from whisperd.speech.windows import FRAME_SAMPLES, windows
+from whisperd.media.vad import Detector, find_speech
+from whisperd.media.windows import FRAME_SAMPLES, windows
 
 RATE = 16_000
 ROOT = Path(whisperd.__file__).parents[1]
@@ -124,7 +124,7 @@ def test_the_package_is_not_imported():
     """Importing silero_vad sets torch to one thread for the whole process: finding speech loads neither."""
     program = (
         "import sys, numpy\n"
-        "from whisperd.speech.vad import Detector\n"
+        "from whisperd.media.vad import Detector\n"
         "[*Detector().probabilities(numpy.zeros(16000, dtype=numpy.int16), print)]\n"
         "print({'torch', 'silero_vad'} & {*sys.modules})\n"
     )
@@ -147,7 +147,7 @@ def test_pieces_change_nothing(detector, hum, monkeypatch):
     """How much is read at once cannot be seen in the result."""
     at_once = np.concatenate(list(detector.probabilities(hum, ignore)))
 
-    monkeypatch.setattr("whisperd.speech.vad.PIECE_FRAMES", 37)
+    monkeypatch.setattr("whisperd.media.vad.PIECE_FRAMES", 37)
     in_pieces = list(detector.probabilities(hum, ignore))
 
     assert len(in_pieces) > 50

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from whisperd.core.errors import ConfigError
 from whisperd.settings import config
 
-SAMPLE = Path(__file__).parents[2] / "config/whisperd.yaml"
+SAMPLE = Path(__file__).parents[3] / "config/whisperd.yaml"
 
 
 def problems(tmp_path, text):

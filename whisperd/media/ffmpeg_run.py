@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from whisperd.core.errors import EngineError, InputError, JobTimeout, NoResources
 from whisperd.core.options import CHANNELS_MAX
-from whisperd.speech.ffmpeg import BYTES_PER_SAMPLE, ENVIRONMENT, SAMPLE_RATE, Ffmpeg, confine, decode_command
-from whisperd.speech.ffmpeg_log import FfmpegLog
+from whisperd.media.ffmpeg import BYTES_PER_SAMPLE, ENVIRONMENT, SAMPLE_RATE, Ffmpeg, confine, decode_command
+from whisperd.media.ffmpeg_log import FfmpegLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

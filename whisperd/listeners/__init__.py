@@ -1,0 +1,1 @@
+"""Whoever is told what happens: log lines, the overview, metrics, notifications. The core knows none of them."""

@@ -1,1 +1,0 @@
-"""What people see of a running daemon: log lines and reports."""
