@@ -11,7 +11,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from whisperd.core.job import UNDER_WAY, Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import UNDER_WAY, Status
 from whisperd.intake.scan import scan
 from whisperd.intake.ticket import is_ticket
 from whisperd.spool import names, records, sidecar

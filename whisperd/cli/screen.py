@@ -10,6 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from whisperd.core.display import clock, readable_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,9 +58,9 @@ def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iter
         f"{len(report['inbox'])} in the inbox, {report['done']} done, {len(report['failed'])} failed",
     )
     disk = report["disk"]
-    room = f"{_size(disk['free_bytes'])} of {_size(disk['total_bytes'])} free"
+    room = f"{readable_size(disk['free_bytes'])} of {readable_size(disk['total_bytes'])} free"
     if disk["free_bytes"] < disk["wanted_bytes"]:
-        yield Text(f"{room}, {_size(disk['wanted_bytes'])} wanted: nothing is taken", style="bold red")
+        yield Text(f"{room}, {readable_size(disk['wanted_bytes'])} wanted: nothing is taken", style="bold red")
     else:
         yield Text(room, style="dim")
 
@@ -68,7 +70,7 @@ def _running(job: dict[str, Any], report: dict[str, Any]) -> Row:
     percent = min(100.0, max(0.0, job["progress"] or 0.0))
     bar.add_row(ProgressBar(total=100.0, completed=percent, width=BAR), f"{percent:3.0f} %")
     speed = f"x{job['speed']:.1f}" if job["speed"] else ""
-    left = clock(job["eta_seconds"]) if job["eta_seconds"] is not None else ""
+    left = clock(round(max(0.0, job["eta_seconds"]))) if job["eta_seconds"] is not None else ""
     note = job["reason"] or ("" if report["daemon_running"] is not False else "it goes on at the next start")
     return Row(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
 
@@ -120,18 +122,3 @@ def _list(rows: list[Row]) -> Iterator[RenderableType]:
         left = f"{row.left} left" if row.left else ""
         facts = Text(" ").join(filter(None, (row.state, Text(row.speed), Text(left))))
         yield from (Padding(each, (0, 0, 0, 2)) for each in (row.bar, facts, row.note) if each)
-
-
-def clock(seconds: float) -> str:
-    """`1:02:03`, `2:03`."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _size(size: float) -> str:
-    for unit in ("MB", "GB"):
-        size /= 1000 if unit != "MB" else 1_000_000
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}"
-    return f"{size / 1000:.1f} TB"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from whisperd.core.display import printable
 from whisperd.core.errors import InputError
-from whisperd.core.job import printable
 from whisperd.core.options import JobSpec, MediaOptions, OutputOptions, TranscribeOptions, VadOptions
 from whisperd.settings.sections import SETTABLE
 
