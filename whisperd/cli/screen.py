@@ -20,7 +20,7 @@ BAR = 16
 SHOWN = {"in_progress": 50, "queued": 20, "inbox": 20, "failed": 10}
 
 
-class Row(NamedTuple):
+class Line(NamedTuple):
     """One entry."""
 
     name: str
@@ -65,30 +65,30 @@ def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iter
         yield Text(room, style="dim")
 
 
-def _running(job: dict[str, Any], report: dict[str, Any]) -> Row:
+def _running(job: dict[str, Any], report: dict[str, Any]) -> Line:
     bar = Table.grid(padding=(0, 1))
     percent = min(100.0, max(0.0, job["progress"] or 0.0))
     bar.add_row(ProgressBar(total=100.0, completed=percent, width=BAR), f"{percent:3.0f} %")
     speed = f"x{job['speed']:.1f}" if job["speed"] else ""
     left = clock(round(max(0.0, job["eta_seconds"]))) if job["eta_seconds"] is not None else ""
     note = job["reason"] or ("" if report["daemon_running"] is not False else "it goes on at the next start")
-    return Row(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
+    return Line(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
 
 
-def _queued(job: dict[str, Any], _: dict[str, Any]) -> Row:
+def _queued(job: dict[str, Any], _: dict[str, Any]) -> Line:
     position = f"{job['queue_position']:.0f}. in the queue" if job["queue_position"] else ""
-    return Row(_name(job), Text(job["phase"] or ""), Text(job["reason"] or position))
+    return Line(_name(job), Text(job["phase"] or ""), Text(job["reason"] or position))
 
 
-def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Row:
-    return Row(upload["name"], Text("in the inbox", style="yellow"), Text(upload["reason"] or ""))
+def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Line:
+    return Line(upload["name"], Text("in the inbox", style="yellow"), Text(upload["reason"] or ""))
 
 
-def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Row:
+def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Line:
     note = Text(failure["message"] or "its status file is gone")
     if failure["hint"]:
         note.append(f"\n-> {failure['hint']}", style="dim")
-    return Row(failure["name"], Text("failed", style="red"), note)
+    return Line(failure["name"], Text("failed", style="red"), note)
 
 
 ROWS = {"in_progress": _running, "queued": _queued, "inbox": _upload, "failed": _failed}
@@ -105,7 +105,7 @@ def _name(job: dict[str, Any]) -> str:
     return str(job["status_file"]).removeprefix("outbox/").removesuffix(".status.json")
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Line]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("NAME", overflow="fold", ratio=2)
     for title in ("STATE", "PROGRESS", "SPEED", "LEFT"):
@@ -116,7 +116,7 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _list(rows: list[Row]) -> Iterator[RenderableType]:
+def _list(rows: list[Line]) -> Iterator[RenderableType]:
     for row in rows:
         yield Text(row.name, style="bold", overflow="fold")
         left = f"{row.left} left" if row.left else ""

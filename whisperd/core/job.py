@@ -78,6 +78,18 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket:
+    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
+
+    name: str  # relative to the inbox
+    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
+    problems: tuple[str, ...] = ()  # why it could not be read
+    signature: Signature | None = None  # of the file as it was read
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An error as a value: what crosses processes and what the sidecar shows."""
 

@@ -21,8 +21,9 @@ from whisperd.settings.sections import SETTABLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from whisperd.core.options import Section, Ticket
-    from whisperd.settings.config import Config
+    from whisperd.core.job import Ticket
+    from whisperd.core.options import Section
+    from whisperd.settings.sections import Config
 
 PROBLEMS_SHOWN = 10
 _WILD = re.compile(r"\*\*/|\*\*|\*|\?")

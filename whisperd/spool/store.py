@@ -27,7 +27,8 @@ from whisperd.spool.sidecars import Sidecars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.core.options import JobSpec, Ticket
+    from whisperd.core.job import Ticket
+    from whisperd.core.options import JobSpec
     from whisperd.spool.layout import Layout
 
 # Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
