@@ -24,6 +24,7 @@ from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
 from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
+from whisperd.intake.lease import keep_privilege
 from whisperd.intake.options import IntakeOptions
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
@@ -82,6 +83,7 @@ class Supervisor:
             BootError: spool, model or device cannot be used.
             SpoolLocked: another daemon owns the root.
         """
+        keep_privilege()  # before any process or thread is started
         self._notifier = Notifier()
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
