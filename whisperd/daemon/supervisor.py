@@ -12,9 +12,10 @@ import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
 from whisperd.core.events import LoopTurned
-from whisperd.core.job import original_url, printable
+from whisperd.core.job import original_url
 from whisperd.core.slices import SLICE_SECONDS, Slice, StepTimes
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
