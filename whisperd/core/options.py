@@ -208,7 +208,8 @@ class Ticket:
     suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
-    problems: tuple[str, ...] = ()  # why it could not be read
+    problems: tuple[str, ...] = ()  # why it cannot be followed
+    hint: str = ""  # what to do about them, if not what is done about any bad ticket
     signature: Signature | None = None  # of the file as it was read
 
 

@@ -6,8 +6,6 @@ import fnmatch
 import re
 from typing import TYPE_CHECKING
 
-from whisperd.intake.ticket import OF_FOLDER
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,7 +44,6 @@ DEFAULT_PATTERNS = (
     "#snapshot",
     "@Recycle",  # QNAP
     "lost+found",
-    *OF_FOLDER,  # options for the recordings of its folder
 )
 
 

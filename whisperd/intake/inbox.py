@@ -19,7 +19,7 @@ from whisperd.intake.requests import Requests
 from whisperd.intake.scan import Found, is_gone, look, remove
 from whisperd.intake.settle import NEVER, TRACKED_MAX, Settle, Settling
 from whisperd.intake.sight import Sight
-from whisperd.intake.ticket import is_ticket, reason, unsettled
+from whisperd.intake.ticket import Tickets, is_folder_ticket, is_ticket, reason
 from whisperd.intake.upload import Upload
 from whisperd.intake.waiting import Notes, Waiting
 from whisperd.intake.walk import Walker
@@ -56,6 +56,7 @@ class Inbox:
         self._sight = Sight(path, emitter)
         self._refused: dict[str, str] = {}
         self.requests = Requests(path)
+        self.tickets = Tickets(path)
         self._unread: set[str] = set()  # mostly folders: what could not be read
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
@@ -120,6 +121,7 @@ class Inbox:
         for name in list(self._hints)[:HINTS_PER_TURN]:
             del self._hints[name]
             self._settle.touch(name, now)
+            self.tickets.touch(name, now)
             self._look_again(name, now)
         for name in self._settle.due(now, DUE_PER_TURN):
             self._quiet.push(name, top_folder(name), name)
@@ -241,8 +243,9 @@ class Inbox:
         for name, known in self._settle.items():
             if known.generation != self._generation:
                 self._look_again(name, now)  # readdir(3) may miss what is renamed meanwhile
-        for name in [name for name in self._refused if name not in self._settle and name not in self._met]:
-            self._look_again(name, now)
+        for name in {*self._refused, *self.tickets} - self._met:
+            if name not in self._settle:
+                self._look_again(name, now)
 
     def _see(self, seen: Found, now: float) -> None:
         if (found := self.requests.sift(seen, now)) is None:
@@ -251,6 +254,11 @@ class Inbox:
         if found.is_unread and (known := self._settle.get(name)) is not None:
             known.generation = self._generation  # it is still there, and its clocks must not start again
             return
+        if is_ticket(name) and not found.is_unread:
+            self.tickets.observe(name, found.signature, now)
+            self._met.add(name)
+            if is_folder_ticket(name):
+                return
         if found.signature is None or is_ticket(name):
             if name in self._settle:
                 self._forget(name)
@@ -300,7 +308,7 @@ class Inbox:
                 verdict = judge(
                     folder, file, known.signature, quiet_seconds=quiet, options=options, leases=self._leases
                 )
-            if isinstance(verdict, Take) and (why := unsettled(self._path, name, options, self._leases)):
+            if isinstance(verdict, Take) and (why := self.tickets.unsettled(name, now, options, self._leases)):
                 verdict = Wait(why, LOOK_AGAIN_SECONDS[0])
         except OSError as error:
             verdict = Changed() if is_gone(error) else Wait(f"cannot be read: {error.strerror}", LOOK_AGAIN_SECONDS[-1])
@@ -346,6 +354,7 @@ class Inbox:
         self._quiet.remove(name)
         self._refused.pop(name, None)
         self.requests.forget(name)
+        self.tickets.forget(name)
         self._waiting.over(name)
         if name in self._unread:
             self._unread.remove(name)

@@ -101,6 +101,24 @@ def test_a_note_follows_after_two_seconds_and_goes_with_the_file(play):
     assert play.notes.now == {}
 
 
+def test_a_ticket_is_known_while_it_is_there(play):
+    """In whatever case: by an event and by the scan, and forgotten by either."""
+    (play.path / "_Whisperd.YML").write_text("language: fr\n")
+    (play.path / "a.wav.YAML").write_text("language: fr\n")
+    play.pass_time(3.0)
+    assert set(play.inbox.tickets) == {"_Whisperd.YML", "a.wav.YAML"}
+    assert set(play.notes.now) == {"a.wav.YAML"}
+
+    (play.path / "a.wav.YAML").unlink()
+    play.pass_time(0.25)
+    assert set(play.inbox.tickets) == {"_Whisperd.YML"}
+
+    play.inbox.stop()  # from here on nothing but the scan tells of anything
+    (play.path / "_Whisperd.YML").rename(play.path / "_whisperd.YML")
+    play.pass_time(31.0)
+    assert set(play.inbox.tickets) == {"_whisperd.YML"}
+
+
 def test_a_note_that_stays_true_is_not_written_again(play):
     """A storm of files must not become a storm of notes."""
     with tone(play.path / "a.wav").open("r+b"):
