@@ -110,9 +110,13 @@ def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptio
         if quiet_seconds < max(options.truncated_seconds, options.settle_seconds):
             return Wait(_what_is_missing(promise), min(again, max(0.05, options.truncated_seconds - quiet_seconds)))
         return Take(_truncated(promise))
-    written = _written_bytes(fd, size)
-    if written < size and quiet_seconds < options.truncated_seconds:
-        return Wait(f"{readable(written)} of {readable(size)} written so far", again)
+    hole = _first_hole(fd, size)
+    if hole < size and _ends_in_hole(fd, size) and quiet_seconds < options.truncated_seconds:
+        return Wait(f"{readable(hole)} of {readable(size)} written so far", again)
+    if hole < size:
+        # a downloader that writes in pieces, or a recording of silence whose copy left the zeros out: time must tell
+        what = f"nothing is written in it at {readable(hole)} of {readable(size)}"
+        return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), what)
     proven = is_known and isinstance(promise, Complete)
     return _quiet(quiet_seconds, options.settle_seconds_proven if proven else options.settle_seconds)
 
@@ -127,23 +131,21 @@ def _quiet(quiet_seconds: float, needed_seconds: float, also: str = "") -> Verdi
     return Wait(f"changed {quiet_seconds:.0f} s ago" + (f", {also}" if also else ""), needed_seconds - quiet_seconds)
 
 
-def _written_bytes(fd: int, size: int) -> int:
-    """Where the room begins that was reserved and never written, which reads as zeros; `size` if there is none.
-
-    Only a hole that reaches the end counts: a client that writes from front to back leaves no other.
-    """
+def _first_hole(fd: int, size: int) -> int:
+    """Where the first part begins that was never written, and reads as zeros; `size` if there is none."""
     try:
-        hole = os.lseek(fd, 0, os.SEEK_HOLE)
-        while hole < size:
-            try:
-                hole = os.lseek(fd, os.lseek(fd, hole, os.SEEK_DATA), os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return hole
-                raise
+        return os.lseek(fd, 0, os.SEEK_HOLE)
     except OSError:
         return size  # this filesystem keeps no holes
-    return size
+
+
+def _ends_in_hole(fd: int, size: int) -> bool:
+    """Whether the last byte was never written: a client that writes from front to back has not come to it yet."""
+    try:
+        os.lseek(fd, size - 1, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    return False
 
 
 def _what_is_missing(short: Short) -> str:

@@ -59,7 +59,8 @@ class IntakeOptions(Section):
         0.25, description="the same, where the kernel says nobody writes and the container is all there"
     )
     empty_seconds: Seconds = Field(
-        60.0, description="an empty file is taken, and fails, after this long; browsers make placeholders"
+        60.0,
+        description="an empty file is taken, and fails, after this long; browsers make placeholders; one with a hole inside is taken",
     )
     truncated_seconds: Seconds = Field(
         3600.0, description="an upload shorter than its header promises fails after this long without a change"

@@ -98,6 +98,24 @@ def test_room_that_was_reserved_and_not_written_is_waited_for(tmp_path, verdict)
     assert verdict("a.wav", 3600.0) == Take()  # a recording of silence may well be stored like this
 
 
+@pytest.mark.parametrize("written", [(0, 2), (0, 1, 3), (0, 2, 3)], ids=["of three", "of four", "of five"])
+def test_a_hole_inside_is_waited_for(tmp_path, verdict, written):
+    """Pieces come out of order, and each is closed: size and header are right at once, and sound is missing."""
+    whole = tone(tmp_path / "whole.wav", seconds=40.0).read_bytes()
+    piece = 65_536 * 4
+    assert len(whole) > piece * written[-1]
+    with (tmp_path / "a.wav").open("wb") as file:
+        for number in written:
+            file.seek(number * piece)
+            file.write(whole[number * piece :][: len(whole) if number == written[-1] else piece])
+
+    assert verdict("a.wav", 0.25).reason.startswith("changed 0 s ago, nothing is written in it at ")
+    assert isinstance(verdict("a.wav", 59.0), Wait)
+    assert verdict("a.wav", 60.0) == Take()  # silence that was copied without its zeros looks the same
+    (tmp_path / "a.wav").write_bytes(whole)
+    assert verdict("a.wav", 0.25) == Take()
+
+
 @pytest.mark.parametrize("companion", ["a.wav.part", "a.wav.filepart", "a.wav.aria2", "a.wav.crdownload"])
 def test_a_companion_holds_a_file_back(tmp_path, verdict, companion):
     """Download programs keep their state beside the file that they fill."""
