@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.container import Complete, Short, Source, inspect
 from whisperd.core.job import Failure, Signature, printable
-from whisperd.intake.companions import companion, missing_marker
+from whisperd.intake.ignore import UNFINISHED
 
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases
@@ -65,7 +65,7 @@ def judge(
         leases: knows in which folders the kernel can be asked for writers.
     """
     again = _again(quiet_seconds)
-    if other := companion(folder, file) or missing_marker(folder, file, options.done_marker):
+    if other := _awaited(folder, file, options.done_marker):
         return Wait(f"waiting for {printable(other)}", again, held_back=True)
     try:
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
@@ -87,6 +87,14 @@ def judge(
         return Wait(_io(error), again)
     finally:
         os.close(fd)
+
+
+def _awaited(folder: Folder, file: str, marker: str) -> str | None:
+    """The file that this one waits for: one beside it that has to go, or its done marker, which has to come."""
+    for suffix in UNFINISHED:
+        if folder.exists(file + suffix):
+            return file + suffix
+    return file + marker if marker and not folder.exists(file + marker) else None
 
 
 def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:

@@ -76,7 +76,9 @@ class IntakeOptions(Section):
         "process",
         description="skip: content that was transcribed before is not again, its status file points to the earlier transcripts",
     )
-    ignore: tuple[str, ...] = Field((), description="globs of names that are never uploads, besides the built-in list")
+    ignore: tuple[str, ...] = Field(
+        (), description="globs of names that are never uploads, besides the built-in list in the README"
+    )
     min_free: Bytes = Field(500 << 20, description="below this much free room nothing is claimed: bytes, or 500M, 2G")
 
 

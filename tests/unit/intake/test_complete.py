@@ -10,6 +10,7 @@ from support.options import INTAKE as OPTIONS
 
 from whisperd.core.job import Signature
 from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
+from whisperd.intake.ignore import UNFINISHED
 from whisperd.intake.lease import Leases
 from whisperd.spool.durable import Folder
 
@@ -116,7 +117,7 @@ def test_a_hole_inside_is_waited_for(tmp_path, verdict, written):
     assert verdict("a.wav", 0.25) == Take()
 
 
-@pytest.mark.parametrize("companion", ["a.wav.part", "a.wav.filepart", "a.wav.aria2", "a.wav.crdownload"])
+@pytest.mark.parametrize("companion", [f"a.wav{suffix}" for suffix in UNFINISHED])
 def test_a_companion_holds_a_file_back(tmp_path, verdict, companion):
     """Download programs keep their state beside the file that they fill."""
     tone(tmp_path / "a.wav")
