@@ -13,7 +13,14 @@ from support.daemon import Daemon, originals, tone
 
 from whisperd.cli import main
 
-UNHURRIED = {"intake": {"settle_seconds": 2.0, "truncated_seconds": 600.0, "rescan_seconds": 600.0}}
+UNHURRIED = {
+    "intake": {
+        "settle_seconds": 2.0,
+        "empty_seconds": 600.0,
+        "truncated_seconds": 600.0,
+        "rescan_seconds": 600.0,
+    }
+}
 EVENTS_QUEUED = Path("/proc/sys/fs/inotify/max_queued_events")
 WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 

@@ -15,8 +15,10 @@ from whisperd.intake.ignore import UNFINISHED
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases
     from whisperd.intake.options import IntakeOptions
+    from whisperd.intake.sessions import Sessions
     from whisperd.spool.durable import Folder
 
+CLIENT_CONNECTED = "complete; its owner is still connected, and the client may come back to it"
 LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a file changes
 
 
@@ -52,7 +54,14 @@ Verdict = Wait | Take | Refuse | Changed
 
 
 def judge(
-    folder: Folder, file: str, seen: Signature, *, quiet_seconds: float, options: IntakeOptions, leases: Leases
+    folder: Folder,
+    file: str,
+    seen: Signature,
+    *,
+    quiet_seconds: float,
+    options: IntakeOptions,
+    leases: Leases,
+    sessions: Sessions,
 ) -> Verdict:
     """Look at one file.
 
@@ -63,6 +72,7 @@ def judge(
         quiet_seconds: for how long nothing about it has changed.
         options: how much quiet is needed.
         leases: knows in which folders the kernel can be asked for writers.
+        sessions: knows who may come back to a file after its last byte.
     """
     again = _again(quiet_seconds)
     if other := _awaited(folder, file, options.done_marker):
@@ -82,7 +92,11 @@ def judge(
         writer = leases.has_writer(folder, fd)
         if writer:
             return Wait("still open for writing", again, held_back=True)
-        return _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
+        verdict = _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
+        is_early = isinstance(verdict, Take) and quiet_seconds < options.settle_seconds
+        if is_early and sessions.is_connected(status.st_uid):
+            return Wait(CLIENT_CONNECTED, min(again, options.settle_seconds - quiet_seconds))
+        return verdict
     except OSError as error:
         return Wait(_io(error), again)
     finally:

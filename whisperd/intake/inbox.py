@@ -17,6 +17,7 @@ from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.requests import Requests
 from whisperd.intake.scan import Found, is_gone, look, remove
+from whisperd.intake.sessions import Sessions
 from whisperd.intake.settle import NEVER, TRACKED_MAX, Settle, Settling
 from whisperd.intake.sight import Sight
 from whisperd.intake.ticket import Tickets, is_folder_ticket, is_ticket, reason
@@ -52,6 +53,7 @@ class Inbox:
         self._path = path
         self._emit = emitter.emit
         self._leases = Leases()
+        self._sessions = Sessions()
         self._waiting = Waiting(notes, self._describe)
         self._sight = Sight(path, emitter)
         self._refused: dict[str, str] = {}
@@ -306,7 +308,13 @@ class Inbox:
             with Folder(self._path, folders) as folder:
                 options = self._sight.slowed(self._options)
                 verdict = judge(
-                    folder, file, known.signature, quiet_seconds=quiet, options=options, leases=self._leases
+                    folder,
+                    file,
+                    known.signature,
+                    quiet_seconds=quiet,
+                    options=options,
+                    leases=self._leases,
+                    sessions=self._sessions,
                 )
             if isinstance(verdict, Take) and (why := self.tickets.unsettled(name, now, options, self._leases)):
                 verdict = Wait(why, LOOK_AGAIN_SECONDS[0])

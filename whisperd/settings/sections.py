@@ -56,7 +56,8 @@ class IntakeOptions(Section):
         5.0, description="an upload is complete when nothing about it changed for this long"
     )
     settle_seconds_proven: Positive = Field(
-        0.25, description="the same, where the kernel says nobody writes and the container is all there"
+        0.25,
+        description="the same, where the kernel says nobody writes and the container is all there, and its owner is not connected over SSH or FTP",
     )
     empty_seconds: Seconds = Field(
         60.0,

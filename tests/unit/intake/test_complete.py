@@ -22,12 +22,27 @@ class Blind(Leases):
         return False
 
 
+class Connected:
+    """Answers for everybody alike."""
+
+    def __init__(self, answer):
+        self.is_connected = lambda uid: answer
+
+
 @pytest.fixture
 def verdict(tmp_path):
-    def judged(name, quiet_seconds, *, options=OPTIONS, leases=None, seen=None):
+    def judged(name, quiet_seconds, *, options=OPTIONS, leases=None, seen=None, connected=False):
         seen = seen or Signature.of(os.lstat(tmp_path / name))
         with Folder(tmp_path) as folder:
-            return judge(folder, name, seen, quiet_seconds=quiet_seconds, options=options, leases=leases or Leases())
+            return judge(
+                folder,
+                name,
+                seen,
+                quiet_seconds=quiet_seconds,
+                options=options,
+                leases=leases or Leases(),
+                sessions=Connected(connected),
+            )
 
     return judged
 
@@ -38,6 +53,17 @@ def test_with_all_three_a_moment_of_quiet_is_enough(tmp_path, verdict):
 
     assert verdict("a.wav", 0.25) == Take()
     assert verdict("a.wav", 0.1) == Wait("changed 0 s ago", 0.15)
+
+
+def test_a_client_that_is_still_connected_may_come_back(tmp_path, verdict):
+    """To check, date or rename what it has closed: it has the long quiet time for that, and no longer."""
+    tone(tmp_path / "a.wav")
+
+    waiting = verdict("a.wav", 0.25, connected=True)
+    assert waiting.reason == "complete; its owner is still connected, and the client may come back to it"
+    assert waiting.seconds == 0.5  # soon, for the connection may end at any moment
+    assert verdict("a.wav", 4.75, connected=True).seconds == 0.25
+    assert verdict("a.wav", 5.0, connected=True) == Take()
 
 
 @pytest.mark.parametrize("quiet", [0.3, 5.0, 1e6])
@@ -173,7 +199,15 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
     with Folder(tmp_path) as folder:
         monkeypatch.setattr(os, "open", denied)
-        found = judge(folder, "a.wav", seen, quiet_seconds=9.0, options=OPTIONS, leases=Leases())
+        found = judge(
+            folder,
+            "a.wav",
+            seen,
+            quiet_seconds=9.0,
+            options=OPTIONS,
+            leases=Leases(),
+            sessions=Connected(answer=False),
+        )
         monkeypatch.undo()
 
     assert found == Refuse("permission denied: whisperd cannot read it; the file needs g+r")
