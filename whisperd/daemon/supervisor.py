@@ -78,7 +78,9 @@ class Supervisor:
         self._room = Room(self._layout, emitter)
         self._stop_at: float | None = None  # when running jobs are released
         self._kill_at: float | None = None
-        self._said: collections.deque[FromWorker | Interrupted] = collections.deque()  # by workers, and not acted on yet
+        self._said: collections.deque[FromWorker | Interrupted] = (
+            collections.deque()
+        )  # by workers, and not acted on yet
 
     def run(self) -> int:
         """Work until told to stop; returns the exit status.

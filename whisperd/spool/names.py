@@ -59,7 +59,7 @@ def original(file: str) -> str:
 
 
 def ticket(file: str, suffix: str) -> str:
-    """What the own ticket of `file` is called beside it; `suffix` is `.yaml` or `.yml`."""
+    """What the own ticket of `file` is called beside it; `suffix` is `.yaml` or `.yml`, in any case."""
     return fit(file, suffix)
 
 
