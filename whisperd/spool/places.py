@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Status
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 
