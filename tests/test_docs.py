@@ -17,7 +17,7 @@ from whisperd import cli
 from whisperd.cli import report
 from whisperd.core import errors
 from whisperd.daemon import cancel
-from whisperd.intake.ignore import Ignore
+from whisperd.intake.ignore import DEFAULT_PATTERNS, UNFINISHED, Ignore
 from whisperd.intake.ticket import parse
 from whisperd.listeners import metrics
 from whisperd.settings import config
@@ -147,6 +147,12 @@ def keys(model, prefix=""):
 def test_every_configuration_key_is_described(key, description):
     """With the very words of the schema."""
     assert re.search(rf"^\| `{re.escape(key)}` \| `[^`]*` \| {re.escape(description)} \|$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("pattern", [*UNFINISHED, *set(DEFAULT_PATTERNS[len(UNFINISHED) :]) - {"Icon\r"}])
+def test_every_name_that_is_never_an_upload_is_named(pattern):
+    """Whoever wonders why a file is not taken finds its name."""
+    assert f"`{pattern}`" in README
 
 
 @pytest.mark.parametrize("field", sidecar.FIELDS)
