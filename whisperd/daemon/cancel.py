@@ -90,7 +90,7 @@ class Cancels:
 
     def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, config: Config, now: float) -> Job:
         try:
-            job = claim(self._store, upload, ask(config, upload.name), now)
+            job = claim(self._store, upload, ask(config, upload.name, inbox.tickets), now)
         except SpoolError:
             inbox.see_again(upload.name, now)
             raise

@@ -53,7 +53,7 @@ class Claiming:
     def _claim(self, upload: Upload, config: Config, now: float) -> bool:
         """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""
         try:
-            asked = ask(config, upload.name)
+            asked = ask(config, upload.name, self._inbox.tickets)
             failure = upload.failure or asked.failure
             job = claim(self._store, upload, asked, now, failure)
         except ClaimLost:

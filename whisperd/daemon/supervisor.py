@@ -21,12 +21,13 @@ from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.pool import Pool
+from whisperd.daemon.pool import Interrupted, Pool
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
 from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
+from whisperd.intake.lease import keep_privilege
 from whisperd.intake.options import IntakeOptions
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
@@ -77,7 +78,9 @@ class Supervisor:
         self._room = Room(self._layout, emitter)
         self._stop_at: float | None = None  # when running jobs are released
         self._kill_at: float | None = None
-        self._said: collections.deque[FromWorker] = collections.deque()  # by workers, and not acted on yet
+        self._said: collections.deque[FromWorker | Interrupted] = (
+            collections.deque()
+        )  # by workers, and not acted on yet
 
     def run(self) -> int:
         """Work until told to stop; returns the exit status.
@@ -86,6 +89,7 @@ class Supervisor:
             BootError: spool, model or device cannot be used.
             SpoolLocked: another daemon owns the root.
         """
+        keep_privilege()  # before any process or thread is started
         self._notifier = Notifier()
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
@@ -254,7 +258,7 @@ class Supervisor:
                 break
         return bool(self._said)
 
-    def _handle(self, message: FromWorker, now: float) -> None:
+    def _handle(self, message: FromWorker | Interrupted, now: float) -> None:
         match message:
             case Ready():
                 if not self._ready:
@@ -265,11 +269,12 @@ class Supervisor:
                 self._jobs.heard(message, now)
             case Finished(job_id, result):
                 self._jobs.finished(job_id, result, now)
-            case Failed(job_id, failure, shared):
-                if self._kill_at is not None:
-                    self._jobs.released(job_id, now)  # it died because it was told to
-                else:
-                    self._jobs.attempt_failed(job_id, failure, now, shared=shared)
+            case Failed(job_id) | Interrupted(job_id) if self._kill_at is not None:
+                self._jobs.released(job_id, now)  # it died because it was told to
+            case Failed(job_id, failure):
+                self._jobs.attempt_failed(job_id, failure, now)
+            case Interrupted(job_id, failure, blame):
+                self._jobs.interrupted(job_id, failure, blame, now)
             case Released(job_id):
                 self._jobs.released(job_id, now)
 

@@ -130,6 +130,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 f"holds {mebibytes(held)} after a job, more than pool.max_memory, {mebibytes(most)}: it is replaced"
             )
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
+        case events.WorkerRetired(worker, pid, failure, jobs):
+            message = f"is replaced, because its engine failed: {_reason(failure)}; jobs that go back: {jobs}"
+            return logging.WARNING, "worker_retired", f"worker {worker} (pid {pid}) {message}"
         case events.WorkersFail(failure, delay):
             return (
                 logging.ERROR,
