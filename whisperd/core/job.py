@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -79,6 +78,19 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket:
+    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
+
+    name: str  # relative to the inbox
+    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
+    problems: tuple[str, ...] = ()  # why it cannot be followed
+    hint: str = ""  # what to do about them, if not what is done about any bad ticket
+    signature: Signature | None = None  # of the file as it was read
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An error as a value: what crosses processes and what the sidecar shows."""
 
@@ -125,7 +137,6 @@ class Job:
     suspect: bool = False  # was running when the daemon died: runs alone next time
     spec: JobSpec | None = None  # what is to be done with it; None: claimed by a release that did not record it
     ticket: str = ""  # suffix of its own ticket, which it has wherever the two go; empty: it has none
-    ticket_name: str = ""  # file name of that ticket in the inbox; empty: that of the upload with this suffix
     ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
 
     def evolve(self, **changes: Any) -> Job:
@@ -201,23 +212,3 @@ def utc_now(ago_seconds: float = 0.0) -> str:
 def original_url(place: str) -> str:
     """The original in done/ as seen from its transcripts in the outbox: a relative URL (RFC 3986, section 4.2)."""
     return "../" * (place.count("/") + 1) + "done/" + quote(os.fsencode(place))
-
-
-def printable(name: str) -> str:
-    """A file name as it may be shown: bytes that are not UTF-8, control characters and bidi marks become escapes.
-
-    A backslash is doubled, so that no two names are shown alike.
-    """
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in name)
-
-
-def _is_harmless(char: str) -> bool:
-    return char != "\\" and (char.isprintable() or unicodedata.category(char) == "Zs")
-
-
-def _escaped(char: str) -> str:
-    if unicodedata.category(char) == "Cs":  # a byte that is not UTF-8, as PEP 383 smuggles it through
-        return f"\\x{ord(char) & 0xFF:02x}"
-    if "\x80" <= char <= "\xff":  # `\xNN` is for bytes
-        return f"\\u{ord(char):04x}"
-    return char.encode("unicode_escape").decode("ascii")
