@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support.daemon import QUICK, Daemon, tone
 
-from whisperd.cli.check_spool import examine_spool
+from whisperd.cli.doctor.spool import examine_spool
 from whisperd.settings import config
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -113,7 +113,7 @@ def test_check_sees_the_limit_of_watches(spool, monkeypatch):
     """Before it is reached, with a command that raises it far enough."""
     limit = spool.parent / "max_user_watches"
     limit.write_text("8\n")
-    monkeypatch.setattr("whisperd.cli.check_spool.WATCHES", limit)
+    monkeypatch.setattr("whisperd.cli.doctor.spool.WATCHES", limit)
     for name in "abcd":
         (spool / "inbox" / name).mkdir()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -16,12 +17,38 @@ from whisperd.media.ffmpeg import find_ffmpeg
 from whisperd.settings import config
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable
 
     from rich.table import Table
 
     from whisperd.settings.config import Config
+
+
+PEERS = ("openai-whisper", "faster-whisper", "whisper.cpp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `bench`."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration to measure (root stays untouched)")
+    parser.add_argument(
+        "--audio", type=Path, metavar="DIR", help="recordings, each x.ogg with its words in x.txt (default: a sample)"
+    )
+    parser.add_argument(
+        "--against", type=_peers, default=(), metavar="LIST", help="of openai-whisper,faster-whisper,whisper.cpp"
+    )
+    parser.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", help="(default: 3, alone 1)")
+    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--language", metavar="CODE", help="of all recordings (default: detected)")
+    parser.add_argument("--beam-size", type=int, metavar="N", help="(default: as configured)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    """Programs to compare with, each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if unknown := [name for name in names if name not in PEERS]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    return names
 
 
 def main(arguments: argparse.Namespace) -> int:

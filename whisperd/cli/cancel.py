@@ -6,6 +6,7 @@ import contextlib
 import errno
 from typing import TYPE_CHECKING
 
+from whisperd.cli import add_spool_arguments
 from whisperd.cli.each import each
 from whisperd.core.display import printable
 from whisperd.core.job import UNDER_WAY
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     import argparse
 
     from whisperd.spool.layout import Layout
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cancel`."""
+    add_spool_arguments(parser)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="as under inbox/, such as alice/interview.mp3")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from whisperd.cli import check_service
-from whisperd.cli.check_models import models
-from whisperd.cli.check_spool import examine_spool
-from whisperd.cli.finding import Finding
+from whisperd.cli import add_spool_arguments
+from whisperd.cli.doctor import Finding
+from whisperd.cli.doctor.models import examine_models
+from whisperd.cli.doctor.service import examine_service
+from whisperd.cli.doctor.spool import examine_spool
 from whisperd.core.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
 from whisperd.media.decode import find_ffmpeg
 from whisperd.settings import config
@@ -35,13 +36,18 @@ except BootError as error:
 """
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `check`."""
+    add_spool_arguments(parser)
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Print the findings; exit 3 if the daemon would not start, 1 if there is something else to mend."""
     settings = config.load(arguments.config, root=arguments.root)
     findings = [
         Finding("ok", "configuration is valid"),
         *examine(settings),
-        *check_service.examine(settings, arguments.config),
+        *examine_service(settings, arguments.config),
     ]
     for finding in findings:
         hint = f"\n         -> {finding.hint}" if finding.hint else ""
@@ -55,7 +61,7 @@ def examine(settings: Config) -> Iterator[Finding]:
     yield from examine_spool(settings)
     yield _ffmpeg(settings)
     if settings.engine != "scripted":
-        yield from models(settings)
+        yield from examine_models(settings)
         yield _device(settings)
     cores, wanted = len(os.sched_getaffinity(0)), settings.pool.workers * settings.engine_options().threads
     if wanted > cores:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 FILES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "DIRECTORY": shtab.DIRECTORY}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the name of the shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"))
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Print the script."""
     top = cli.parser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperd.core import events, log_lines
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import argparse
 
 SAMPLE = "jfk.ogg"  # the inaugural address of John F. Kennedy, 20 January 1961: public domain
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `demo`."""
+    parser.add_argument("--directory", type=Path, default=Path("whisperd-demo"), metavar="DIR")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whisperd.cli import add_spool_arguments
 from whisperd.core.errors import EXIT_OK
 from whisperd.engine.weights import catalogue
 from whisperd.engine.weights.find import installed
@@ -11,7 +13,25 @@ from whisperd.settings import config
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs of `models` and their options."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add_spool_arguments(verbs.add_parser("list", help="what is here and what can be fetched"))
+
+    fetch = verbs.add_parser("fetch", help="download a model from OpenAI")
+    add_spool_arguments(fetch)
+    fetch.add_argument("name", metavar="NAME")
+
+    bring = verbs.add_parser("import", help="convert a CTranslate2 or Hugging Face safetensors directory")
+    add_spool_arguments(bring)
+    bring.add_argument("directory", type=Path, metavar="DIRECTORY")
+    bring.add_argument("name", metavar="NAME", help="what to call it here")
+
+    verify = verbs.add_parser("verify", help="check weights by their SHA-256")
+    add_spool_arguments(verify)
+    verify.add_argument("name", metavar="NAME")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from whisperd.cli import add_spool_arguments
 from whisperd.cli.each import each
 from whisperd.intake.requests import SUFFIX
 from whisperd.intake.ticket import SUFFIXES
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     import argparse
 
     from whisperd.spool.layout import Layout
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `retry`."""
+    add_spool_arguments(parser)
+    parser.add_argument("names", nargs="+", metavar="NAME", help="as under failed/, such as alice/interview.mp3")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import faulthandler
 from typing import TYPE_CHECKING
 
-from whisperd.cli.check_models import models
+from whisperd.cli import add_spool_arguments
+from whisperd.cli.doctor.models import examine_models
 from whisperd.core import events, log_lines
 from whisperd.core.errors import BootError, ConfigError
 from whisperd.daemon.supervisor import Supervisor
@@ -15,12 +16,20 @@ from whisperd.settings import config
 if TYPE_CHECKING:
     import argparse
 
-    from whisperd.cli.finding import Finding
+    from whisperd.cli.doctor import Finding
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `run`."""
+    add_spool_arguments(parser)
+    parser.add_argument(
+        "--once", action="store_true", help="end when the inbox is empty and all jobs have ended; exit 1 if one failed"
+    )
 
 
 def _lacking(settings: config.Config) -> list[Finding]:
     """Models that a job may ask for and whose weights are not here: better said now than when one does."""
-    findings = models(settings) if settings.engine != "scripted" else ()
+    findings = examine_models(settings) if settings.engine != "scripted" else ()
     return [finding for finding in findings if finding.level == "error"]
 
 

@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from whisperd.cli import add_spool_arguments
 from whisperd.cli.report import gather
 from whisperd.core.errors import EXIT_OK, SpoolError
 from whisperd.intake.ignore import Ignore
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 1.0
 GATHER_SHARE = 0.2  # of the time is spent on reading the disk, at most: a spool may hold a hundred thousand files
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `status`."""
+    add_spool_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
 
 
 def main(arguments: argparse.Namespace) -> int:

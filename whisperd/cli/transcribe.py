@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from whisperd.cli import add_spool_arguments
 from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
@@ -29,6 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.settings.config import Config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `transcribe`."""
+    add_spool_arguments(parser)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path(), metavar="DIR", help="where the transcripts go (default: here)"
+    )
+    parser.add_argument("--profile", metavar="GLOB", help="options of this profile of the configuration")
+    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--language", metavar="CODE")
+    parser.add_argument("--task", choices=("transcribe", "translate"))
+    parser.add_argument("--formats", metavar="LIST", help="such as txt,srt")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import whisperd
-from whisperd.cli.finding import Finding
+from whisperd.cli.doctor import Finding
 from whisperd.core.display import mebibytes
 from whisperd.core.errors import BootError
 from whisperd.intake.ignore import Ignore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from whisperd.cli.finding import Finding
+from whisperd.cli.doctor import Finding
 from whisperd.core.errors import BootError
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.find import find, find_ct2
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
 
 
-def models(settings: Config) -> Iterator[Finding]:
+def examine_models(settings: Config) -> Iterator[Finding]:
     """The weights of every model that a job may ask for."""
     for model in profiles.models(settings):
         yield _model(settings.model_copy(update={"model": model}))

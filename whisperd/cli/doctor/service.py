@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from whisperd.cli.finding import Finding
+from whisperd.cli.doctor import Finding
 from whisperd.listeners.notifications.channels import channels
 from whisperd.listeners.notifications.webhook import SecretError, read_secret
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
 
 
-def examine(settings: Config, config: Path | None) -> Iterator[Finding]:
+def examine_service(settings: Config, config: Path | None) -> Iterator[Finding]:
     """Look at commands, secrets, the network and the extra, where the configuration asks for them."""
     for name, channel in channels(settings.notices).items():
         if channel.kind == "hook":
