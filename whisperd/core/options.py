@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -17,6 +17,8 @@ from whisperd.core import languages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Format = Literal["txt", "srt", "vtt", "tsv", "json", "html"]  # each is a module of whisperd.output
+FORMATS: tuple[Format, ...] = get_args(Format)
 CHANNELS_MAX = 8  # of a recording whose channels are transcribed apart
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -118,10 +120,10 @@ class TranscribeOptions(Section):
 class OutputOptions(Section):
     """Which files are written, and how subtitles are shaped; meaning as in openai-whisper's writers."""
 
-    formats: tuple[Literal["txt", "srt", "vtt", "tsv", "json", "html"], ...] = Field(
+    formats: tuple[Format, ...] = Field(
         ("txt", "srt", "vtt", "json", "html"),
         min_length=1,
-        description="files written per recording: txt, srt, vtt, tsv, json, html",
+        description=f"files written per recording: {', '.join(FORMATS)}",
     )
     max_line_width: Annotated[int, Field(ge=1)] | None = Field(
         None, description="characters per subtitle line; turns word_timestamps on"
