@@ -1,4 +1,4 @@
-"""`whisperd bench`: this machine, or whisperd beside other programs on your recordings."""
+"""`whisperd bench`: measures this machine, or compares whisperd with other programs on your recordings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisperd.bench import contest, corpus, machine, report
+from whisperd.bench import machine, report
+from whisperd.bench.comparison import compare_systems, figures_of
 from whisperd.bench.daemon import Daemon
+from whisperd.bench.recordings import find_recordings, make_sample
 from whisperd.bench.systems import Peer, System, missing
 from whisperd.core.errors import EXIT_OK
 from whisperd.media.ffmpeg import find_ffmpeg
@@ -52,15 +54,15 @@ def _peers(text: str) -> tuple[str, ...]:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measure, then print a table or a document; what goes on meanwhile is on stderr."""
+    """Measure, and print a table, or with `--json` a document; progress goes to stderr."""
     settings = _settings(arguments)
     _show("measuring; leave the machine alone meanwhile")
     found = machine.look_at_machine(settings)
     with tempfile.TemporaryDirectory(prefix="whisperd-bench-") as scratch:
         sample = None
         if not arguments.audio:
-            sample = corpus.sample(Path(scratch), find_ffmpeg(settings.media.ffmpeg))
-            # It is said again and again, which the threshold takes for a loop.
+            sample = make_sample(Path(scratch), find_ffmpeg(settings.media.ffmpeg))
+            # The sample repeats one sentence, which this threshold would take for a model that loops.
             plain = settings.transcription.model_copy(update={"compression_ratio_threshold": None})
             settings = settings.model_copy(update={"transcription": plain})
         if sample and not arguments.against:
@@ -68,20 +70,20 @@ def main(arguments: argparse.Namespace) -> int:
             lines = ["estimate: from the measured model of the nearest size, by the operations that both need"]
             _give(arguments, found, settings, report.models_table(models), lines, models=models)
             return EXIT_OK
-        recordings = [sample] if sample else corpus.find_recordings(arguments.audio)
+        recordings = [sample] if sample else find_recordings(arguments.audio)
         absent = {name: why for name in arguments.against if (why := missing(name, settings))}
         systems: list[System] = [
             Daemon(settings),
             *(Peer(name, settings) for name in arguments.against if name not in absent),
         ]
         rounds = arguments.rounds or 3
-        runs = contest.compete(systems, recordings, rounds, _show)
-    figures = contest.figures(runs, recordings, settings.transcription.language)
+        runs = compare_systems(systems, recordings, rounds, _show)
+    figures = figures_of(runs, recordings, settings.transcription.language)
     seconds = sum(runs.runs["whisperd"][0].durations)
     absent |= runs.broken
     about = {"recordings": len(recordings), "audio_seconds": round(seconds, 2), "rounds": rounds}
-    lines = report.contest_lines(figures, absent, **about)
-    _give(arguments, found, settings, report.contest_table(figures), lines, figures=figures, absent=absent, **about)
+    lines = report.comparison_lines(figures, absent, **about)
+    _give(arguments, found, settings, report.comparison_table(figures), lines, figures=figures, absent=absent, **about)
     return EXIT_OK
 
 
