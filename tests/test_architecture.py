@@ -193,7 +193,6 @@ LARGE_CLASSES = {
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
     "intake.inbox.Inbox": "",
-    "media.ffmpeg_log.FfmpegLog": "",
 }
 
 SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "IntakeOptions", "Waiting", "Heartbeat"}  # to be renamed
@@ -205,7 +204,7 @@ RETIRED = {
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
     "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.index", "media.decode",
-    "media.ffmpeg_log", "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
+    "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store", "worker.journal",
 }  # fmt: skip
 
