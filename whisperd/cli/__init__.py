@@ -20,24 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMANDS = {  # the name of the command, which is that of its module, and one line of help
-    "run": "the daemon",
-    "check": "validate configuration and environment; start nothing",
-    "status": "what runs, what waits, what failed",
+    "run": "run the daemon",
+    "check": "check configuration and environment, and say how to fix what is wrong; start nothing",
+    "status": "show what runs, waits and has failed",
     "retry": "move files from failed/ back into the inbox",
-    "cancel": "end jobs, or take uploads out of the inbox; the originals go to failed/",
-    "models": "the weights on this machine",
-    "completion": "print what makes a shell complete commands and options",
-    "transcribe": "transcribe files here and now, without the daemon",
-    "demo": "try it: a fresh spool in ./whisperd-demo, one short recording through all of it",
-    "bench": "how fast is this machine, or whisperd beside other programs?",
+    "cancel": "end jobs, or remove uploads from the inbox; the originals go to failed/",
+    "models": "list, fetch, import and verify model weights",
+    "completion": "print a script that makes a shell complete commands and options",
+    "transcribe": "transcribe files directly, without the daemon",
+    "demo": "try whisperd: transcribe a short recording in a new spool in ./whisperd-demo",
+    "bench": "measure the speed of this machine, or compare whisperd with other programs",
 }
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser with all commands; with `only`, just that one has its options, and no other module is imported."""
-    top = argparse.ArgumentParser(
-        prog="whisperd", description="Watch a folder and turn the recordings dropped into it into text."
-    )
+    top = argparse.ArgumentParser(prog="whisperd", description="Transcribe the recordings that arrive in a folder.")
     top.add_argument("--version", action="version", version=f"whisperd {whisperd.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_ in COMMANDS.items():
@@ -53,18 +51,18 @@ def add_spool_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="configuration (default: /etc/whisperd/whisperd.yaml if it is there)",
+        help="configuration file (default: /etc/whisperd/whisperd.yaml if it exists)",
     )
     parser.add_argument(
         "--root",
         type=Path,
         metavar="DIR",
-        help="the spool, in place of what the configuration says; alone: no configuration is read",
+        help="the spool, instead of that of the configuration; without --config no configuration is read",
     )
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser and those of all its commands, each with its help as description."""
+    """Yield a parser and those of all its commands, each with its help as description."""
     yield parser
     for action in parser._actions:  # noqa: SLF001  # argparse has no other way to list them
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001

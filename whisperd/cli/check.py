@@ -1,4 +1,4 @@
-"""`whisperd check`: a doctor; one line a finding, each with what mends it, and nothing is started."""
+"""`whisperd check`: prints what is wrong with an installation and how to fix it; starts nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from whisperd.engine.limits import find_device
 from whisperd.core.errors import BootError
 try:
     device = find_device(sys.argv[1])
-    is_batched = sys.argv[2] == "batched"  # others choose for themselves
+    is_batched = sys.argv[2] == "batched"  # other engines choose the type themselves
     print(device, f"in {resolve_compute_type(device, sys.argv[3]).name}" if is_batched else "")
 except BootError as error:
     sys.exit(str(error))
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the findings; exit 3 if the daemon would not start, 1 if there is something else to mend."""
+    """Print the findings; exit 3 if the daemon would not start, 1 if something else is wrong."""
     settings = config.load(arguments.config, root=arguments.root)
     findings = [
         Finding("ok", "configuration is valid"),
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Config) -> Iterator[Finding]:
-    """Look at everything that the daemon will need."""
+    """Examine everything that the daemon needs."""
     yield from examine_spool(settings)
     yield _ffmpeg(settings)
     if settings.engine != "scripted":
@@ -65,7 +65,7 @@ def examine(settings: Config) -> Iterator[Finding]:
         yield _device(settings)
     cores, wanted = len(os.sched_getaffinity(0)), settings.pool.workers * settings.engine_options().threads
     if wanted > cores:
-        yield Finding("warning", f"{wanted} threads in all on {cores} cores", "lower pool.workers or pool.threads")
+        yield Finding("warning", f"workers use {wanted} threads on {cores} cores", "lower pool.workers or pool.threads")
 
 
 def _ffmpeg(settings: Config) -> Finding:
@@ -76,7 +76,7 @@ def _ffmpeg(settings: Config) -> Finding:
 
 
 def _device(settings: Config) -> Finding:
-    # in a process of its own: torch takes seconds to load, and a broken driver can take the process with it
+    # a separate process, since a broken driver can kill it
     command = [sys.executable, "-P", "-c", DEVICE, settings.device, settings.decoding, settings.compute_type]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout.strip().splitlines()

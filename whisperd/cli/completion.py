@@ -1,4 +1,4 @@
-"""`whisperd completion SHELL`: what makes the shell complete whisperd's commands and options; costs nothing at start."""
+"""`whisperd completion SHELL`: prints a script by which the shell completes commands and options of whisperd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`whisperd demo`: a fresh spool, a recording dropped into its inbox, and what comes out of it."""
+"""`whisperd demo`: makes a new spool, transcribes the sample recording in it and prints the transcript."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the daemon once over a spool of its own and show the transcript."""
+    """Run the daemon once over the new spool and print the transcript."""
     root = arguments.directory.absolute()
     settings = config.load(root=root, intake={"settle_seconds": 1.0})
     layout = Layout(root)
@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     sample = resources.files("whisperd") / "samples" / SAMPLE
     with resources.as_file(sample) as path:
         shutil.copy(path, layout.inbox / SAMPLE)
-    print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, takes it and ends", flush=True)
+    print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, transcribes it and ends", flush=True)
     log_lines.setup(settings.log_level)
     finished: list[events.JobFinished] = []
     emitter = events.Emitter()

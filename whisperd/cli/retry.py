@@ -1,4 +1,4 @@
-"""`whisperd retry NAME`: move files from failed/ back into the inbox; the daemon, when it runs, sees them there."""
+"""`whisperd retry NAME`: moves files from failed/ back into the inbox, where a running daemon finds them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Move each; exit 1 if one could not be."""
+    """Move each file; exit 1 if one could not be moved."""
     return each(arguments, "failed", _retry)
 
 
@@ -35,8 +35,10 @@ def _retry(layout: Layout, name: str) -> str:
     folders, file = names.split(name)
     try:
         with Folder(layout.failed, folders) as failed, Folder(layout.inbox, folders, create=True) as inbox:
-            os.stat(file, dir_fd=failed.fd, follow_symlinks=False)  # if it is not there, nothing is touched
-            with contextlib.suppress(FileNotFoundError):  # a request of yesterday must not end it again
+            os.stat(
+                file, dir_fd=failed.fd, follow_symlinks=False
+            )  # raises before anything is changed if it is not there
+            with contextlib.suppress(FileNotFoundError):  # an old request to cancel must not end it again
                 os.unlink(file + SUFFIX, dir_fd=inbox.fd)
             _move_back(failed, inbox, file)
     except FileNotFoundError as error:
@@ -47,7 +49,7 @@ def _retry(layout: Layout, name: str) -> str:
 
 
 def _move_back(failed: Folder, inbox: Folder, file: str) -> None:
-    """The ticket first, for the upload is taken as soon as it is there; one that it cannot follow would be another's."""
+    """Move the ticket first, since the upload is claimed as soon as it is there; move it back if the upload cannot follow."""
     tickets = [file + suffix for suffix in SUFFIXES if failed.exists(file + suffix)]
     for ticket in tickets:
         move(failed, ticket, inbox, ticket)

@@ -1,4 +1,7 @@
-"""Whether the weights are there; the daemon asks at its start too, so nothing is imported here that it does not need."""
+"""Examines whether the weights of all models are on this machine.
+
+The daemon uses it too when it starts, so that this module must not import anything large.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def examine_models(settings: Config) -> Iterator[Finding]:
-    """The weights of every model that a job may ask for."""
+    """Look for the weights of every model that a job may ask for."""
     for model in profiles.models(settings):
         yield _model(settings.model_copy(update={"model": model}))
 
