@@ -85,7 +85,8 @@ class Ticket:
     suffix: str = ""  # what its name adds to that of the upload; empty: the ticket of a folder
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)  # the line number of each key
-    problems: tuple[str, ...] = ()  # why it could not be read
+    problems: tuple[str, ...] = ()  # why it cannot be followed
+    hint: str = ""  # what to do about the problems; empty: correct the ticket
     signature: Signature | None = None  # of the file when it was read
 
 
@@ -135,7 +136,8 @@ class Job:
     formats: tuple[str, ...] = ()
     suspect: bool = False  # it was running when the daemon or a worker died, and runs alone next time
     spec: JobSpec | None = None  # None: claimed by a release that did not record it
-    ticket: str = ""  # what the name of its own ticket adds to that of the upload; empty: no ticket
+    ticket: str = ""  # the suffix of its own ticket in done/ and failed/; empty: no ticket
+    ticket_name: str = ""  # the file name of that ticket in the inbox; empty: the name of the upload with this suffix
     ticket_signature: Signature | None = (
         None  # of that ticket when it was read; a ticket that differs belongs to the next upload
     )

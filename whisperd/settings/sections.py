@@ -65,10 +65,12 @@ class IntakeOptions(Section):
         5.0, description="an upload is complete when nothing about it changed for this long"
     )
     settle_seconds_proven: Positive = Field(
-        0.25, description="the same, where the kernel can say that nobody writes and the container is complete"
+        0.25,
+        description="the same, where the kernel can say that nobody writes, the container is complete and its owner is not connected over SSH or FTP",
     )
     empty_seconds: Seconds = Field(
-        60.0, description="an empty file fails after this long; browsers create empty placeholders"
+        60.0,
+        description="an empty file fails, and a file with a hole inside is claimed, after this long; browsers create empty placeholders",
     )
     truncated_seconds: Seconds = Field(
         3600.0, description="an upload shorter than its header promises fails after this long without a change"
@@ -86,7 +88,9 @@ class IntakeOptions(Section):
         "process",
         description="skip: content that was transcribed before is not transcribed again, its status file points to the earlier transcripts",
     )
-    ignore: tuple[str, ...] = Field((), description="globs of names that are ignored, in addition to the built-in list")
+    ignore: tuple[str, ...] = Field(
+        (), description="globs of names that are ignored, in addition to the built-in list in the README"
+    )
     min_free: Bytes = Field(
         500 << 20, description="below this much free disk space nothing is claimed: bytes, or 500M, 2G"
     )
@@ -356,8 +360,12 @@ class Config(Section):
 
     def jobs_per_worker(self) -> int:
         """How many jobs a worker can take at once, which depends on the engine."""
-        shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
-        return self.pool.jobs_per_worker if shared else 1
+        takes_windows = {
+            "faster-whisper": True,
+            "openai-whisper": self.decoding == "batched",
+            "scripted": self.script.startswith("windows,"),
+        }
+        return self.pool.jobs_per_worker if takes_windows[self.engine] else 1
 
     def pool_options(self) -> PoolOptions:
         """The section `pool`, with as many jobs per worker as the engine can take."""
