@@ -181,7 +181,7 @@ def retired_words(modules):
             yield from (f"{module.name}: {name} has {word!r}" for word in sorted(words & RETIRED))
 
 
-MODULES_MAX = 165  # at the end of the rebuilding: 130
+MODULES_MAX = 170  # at the end of the rebuilding: 130
 ATTRIBUTES_MAX = 14
 
 LARGE_CLASSES = {

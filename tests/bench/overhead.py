@@ -25,10 +25,12 @@ from pathlib import Path
 from rich.console import Console
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
-from whisperd.bench import contest, corpus, report
+from whisperd.bench import report
+from whisperd.bench.comparison import compare_systems, figures_of
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory
-from whisperd.bench.peer import Heard
+from whisperd.bench.programs import Heard
+from whisperd.bench.recordings import find_recordings
 from whisperd.bench.systems import SystemRun
 from whisperd.messages import Work
 from whisperd.settings import config
@@ -42,9 +44,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     settings = config.load(arguments.config)
-    recordings = corpus.find_recordings(arguments.audio)
-    runs = contest.compete([Daemon(settings), EngineAlone(settings)], recordings, arguments.rounds, print)
-    Console().print(report.contest_table(contest.figures(runs, recordings, settings.transcription.language)))
+    recordings = find_recordings(arguments.audio)
+    runs = compare_systems([Daemon(settings), EngineAlone(settings)], recordings, arguments.rounds, print)
+    Console().print(report.comparison_table(figures_of(runs, recordings, settings.transcription.language)))
 
 
 class EngineAlone:

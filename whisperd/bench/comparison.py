@@ -1,4 +1,4 @@
-"""Several systems over the same recordings, in turn, and what came of it."""
+"""Compares systems: runs each over the same recordings, round after round, and computes speed, errors and memory."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from whisperd.bench import wer
+from whisperd.bench import word_errors
 from whisperd.core.errors import WhisperdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from whisperd.bench.corpus import ReferenceRecording
+    from whisperd.bench.recordings import ReferenceRecording
     from whisperd.bench.systems import System, SystemRun
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The middle of several figures, and how far they lie apart."""
+    """The median of several figures, with the least and the most."""
 
     least: float
     median: float
@@ -27,13 +27,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """Compute it from one value or more."""
         return cls(min(values), statistics.median(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a table says of one system.
+    """The results of one system over all rounds.
 
     Attributes:
         speed: audio seconds per second, of each round.
@@ -47,70 +47,70 @@ class Figures:
     about: str
     speed: Spread
     ahead: Spread | None
-    errors: wer.Errors
+    errors: word_errors.Errors
     peak_bytes: int
     load_seconds: float
 
 
 @dataclass(slots=True)
-class Contest:
+class Comparison:
     """The runs so far: name of the system -> one run a round.
 
     Attributes:
-        broken: who could not go on, and why; their runs do not count.
+        broken: the systems that failed, and why; their runs do not count.
     """
 
     runs: dict[str, list[SystemRun]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def compete(
+def compare_systems(
     systems: Sequence[System], recordings: Sequence[ReferenceRecording], rounds: int, show: Callable[[str], None]
-) -> Contest:
-    """Each round takes every system once, the first of them last in the next: what slows the machine down meets all.
+) -> Comparison:
+    """Run every system once in each round; the order rotates, so that a slow phase of the machine does not always hit the same one.
 
     Raises:
         WhisperdError: the first system, which the others are compared with, failed.
     """
-    contest = Contest({system.name: [] for system in systems})
+    comparison = Comparison({system.name: [] for system in systems})
     for number in range(rounds):
         turn = number % len(systems)
         for system in (*systems[turn:], *systems[:turn]):
-            if system.name in contest.broken:
+            if system.name in comparison.broken:
                 continue
             try:
                 run = system.run(recordings)
             except WhisperdError as error:
                 if system is systems[0]:
                     raise
-                contest.broken[system.name] = str(error)
-                del contest.runs[system.name]
+                comparison.broken[system.name] = str(error)
+                del comparison.runs[system.name]
                 show(str(error))
                 continue
-            contest.runs[system.name].append(run)
+            comparison.runs[system.name].append(run)
             show(f"round {number + 1} of {rounds}: {system.name} took {run.seconds:.1f} s")
-    return contest
+    return comparison
 
 
-def figures(contest: Contest, recordings: Sequence[ReferenceRecording], language: str | None) -> list[Figures]:
-    """What came of it, in the order of the systems; the first one, whisperd, knows how long the recordings are.
+def figures_of(comparison: Comparison, recordings: Sequence[ReferenceRecording], language: str | None) -> list[Figures]:
+    """Compute the figures in the order of the systems; the first one, whisperd, reports how long the recordings are.
 
     Args:
-        contest: with at least one round.
-        recordings: that all systems were given.
+        comparison: at least one round.
+        recordings: the recordings that all systems were given.
         language: of all recordings; None: see `language_of`.
     """
-    first, *_ = contest.runs.values()
+    first, *_ = comparison.runs.values()
     audio_seconds = sum(first[0].durations)
-    rivals = [runs[0] for runs in contest.runs.values()]
+    rivals = [runs[0] for runs in comparison.runs.values()]
     languages = [
         language or recording.language or language_of([run.heard[number].language for run in rivals])
         for number, recording in enumerate(recordings)
     ]
     found = []
-    for name, runs in contest.runs.items():
-        errors = wer.total(
-            wer.compare(recording.reference, heard.text, spoken)
+    for name, runs in comparison.runs.items():
+        errors = word_errors.total(
+            word_errors.compare(recording.reference, heard.text, spoken)
             for run in runs
             for recording, heard, spoken in zip(recordings, run.heard, languages, strict=True)
         )
@@ -130,6 +130,6 @@ def figures(contest: Contest, recordings: Sequence[ReferenceRecording], language
 
 
 def language_of(heard: Sequence[str]) -> str:
-    """What most systems took it for; the first of them decides a tie."""
+    """The language that most systems detected; the first of them decides a tie."""
     counted = collections.Counter(language for language in heard if language)
     return counted.most_common(1)[0][0] if counted else ""

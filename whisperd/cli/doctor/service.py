@@ -1,4 +1,8 @@
+<<<<<<< HEAD:whisperd/cli/doctor/service.py
+"""Examines what notifications and metrics need: commands, secrets, the network and packages."""
+=======
 """What `whisperd check` says about notifications and metrics."""
+>>>>>>> main:whisperd/cli/check_service.py
 
 from __future__ import annotations
 
@@ -11,8 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+<<<<<<< HEAD:whisperd/cli/doctor/service.py
+from whisperd.cli.doctor import Finding
+from whisperd.listeners.notifications.channels import channels
+=======
 from whisperd.cli.finding import Finding
 from whisperd.listeners.notifications.kinds import channels
+>>>>>>> main:whisperd/cli/check_service.py
 from whisperd.listeners.notifications.webhook import SecretError, read_secret
 
 if TYPE_CHECKING:
@@ -21,8 +30,8 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
 
 
-def examine(settings: Config, config: Path | None) -> Iterator[Finding]:
-    """Look at commands, secrets, the network and the extra, where the configuration asks for them."""
+def examine_service(settings: Config, config: Path | None) -> Iterator[Finding]:
+    """Examine commands, secrets, network and packages where the configuration needs them."""
     for name, channel in channels(settings.notices).items():
         if channel.kind == "hook":
             yield _command(f"notices.{name}", Path(channel.command[0]))
@@ -40,7 +49,9 @@ def examine(settings: Config, config: Path | None) -> Iterator[Finding]:
         yield Finding("warning", text, "see systemd/network.conf, a drop-in for the unit")
     if settings.metrics.textfile or settings.metrics.port:
         if importlib.util.find_spec("prometheus_client") is None:
-            yield Finding("error", "the metrics need prometheus-client", "run `pip install 'whisperd[metrics]'`")
+            yield Finding(
+                "error", "the metrics need the package prometheus-client", "run `pip install 'whisperd[metrics]'`"
+            )
         else:
             yield Finding("ok", "metrics: prometheus-client is installed", "")
 
@@ -49,14 +60,16 @@ def _command(key: str, path: Path) -> Finding:
     if shutil.which(path):
         return Finding("ok", f"{key}: {path}", "")
     return Finding(
-        "warning", f"{key}: {path} is not there, or may not be run", "put it there; until then nobody is told by it"
+        "warning",
+        f"{key}: {path} does not exist or is not executable",
+        "install it; until then its notifications are not sent",
     )
 
 
 def _webhook(name: str, url: str, secret: Path) -> Iterator[Finding]:
     key = f"notices.webhooks.{name}"
     if urlsplit(url).scheme == "http" and not _is_loopback(urlsplit(url).hostname or ""):
-        yield Finding("warning", f"{key}: everybody on the way can read what goes to {url}", "use https")
+        yield Finding("warning", f"{key}: everybody on the network path can read what is sent to {url}", "use https")
     if not secret.is_absolute():
         yield Finding("ok", f"{key}: its secret is the systemd credential {secret}", "")
         return
@@ -64,7 +77,7 @@ def _webhook(name: str, url: str, secret: Path) -> Iterator[Finding]:
         read_secret(secret)
         is_open = secret.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
     except (SecretError, OSError) as error:
-        yield Finding("warning", f"{key}: {error}", 'make one: echo "whsec_$(head -c 32 /dev/urandom | base64)"')
+        yield Finding("warning", f"{key}: {error}", 'make a secret: echo "whsec_$(head -c 32 /dev/urandom | base64)"')
         return
     if is_open:
         yield Finding("warning", f"{key}: everybody on this machine can read {secret}", f"chmod o= {secret}")
@@ -74,10 +87,10 @@ def _webhook(name: str, url: str, secret: Path) -> Iterator[Finding]:
 
 def _sendmail(path: Path) -> Finding:
     if not shutil.which(path):
-        return Finding("warning", f"notices.mail_to: there is no {path}", "install a sendmail, such as msmtp-mta")
+        return Finding("warning", f"notices.mail_to: {path} does not exist", "install a sendmail, such as msmtp-mta")
     if os.stat(path).st_mode & (stat.S_ISUID | stat.S_ISGID):
         text = f"notices.mail_to: {path} is setuid or setgid, which the sandbox of the service forbids"
-        return Finding("warning", text, "use one that is not, such as msmtp-mta")
+        return Finding("warning", text, "use another one, such as msmtp-mta")
     return Finding("ok", f"notices.mail_to: {path}", "")
 
 
@@ -86,7 +99,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _has_no_network(config: Path | None) -> bool:
-    """Whether systemd knows the service of this configuration, and shuts it off."""
+    """Whether systemd runs the service of this configuration without network."""
     name = config.stem if config is not None else "whisperd"
     unit = "whisperd.service" if name == "whisperd" else f"whisperd@{name}.service"
     command = ["systemctl", "show", "--property=PrivateNetwork", "--value", unit]

@@ -1,4 +1,4 @@
-"""Word error rate, after the normalisation of the Whisper paper (arXiv:2212.04356, appendix C)."""
+"""Computes word error rates, after the normalisation of the Whisper paper (arXiv:2212.04356, appendix C)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ UNSPACED = frozenset({"ja", "lo", "my", "th", "yue", "zh"})  # written without s
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Words that are wrong, missing or too many, of so many that were said."""
+    """How many words of a transcript are wrong, missing or too many, and how many were spoken."""
 
     wrong: int
     words: int
 
     @property
     def rate(self) -> float | None:
-        """In percent; None where nothing was said."""
+        """The error rate in percent; None where nothing was spoken."""
         return 100 * self.wrong / self.words if self.words else None
 
 
 def total(parts: Iterable[Errors]) -> Errors:
-    """Over several recordings, long ones counting for more."""
+    """Add up the errors of several recordings, so that long ones count for more."""
     parts = list(parts)
     return Errors(sum(part.wrong for part in parts), sum(part.words for part in parts))
 
 
 def compare(reference: str, text: str, language: str) -> Errors:
-    """The errors of a transcript. The first call loads openai-whisper, which takes seconds."""
+    """Count the errors of a transcript. The first call loads openai-whisper, which takes seconds."""
     said, heard = normalise(reference, language), normalise(text, language)
     return Errors(distance(said, heard), len(said))
 
 
 def normalise(text: str, language: str) -> list[str]:
-    """Words in lower case, without punctuation; in English, numbers and spellings made alike too."""
+    """Split a text into words in lower case, without punctuation; in English, numbers and spellings become alike too."""
     from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer  # noqa: PLC0415  # it loads torch
 
     if language == "en":
@@ -49,7 +49,7 @@ def normalise(text: str, language: str) -> list[str]:
 
 
 def distance(said: Sequence[str], heard: Sequence[str]) -> int:
-    """The fewest insertions, deletions and substitutions that turn one into the other (Levenshtein)."""
+    """Count the fewest insertions, deletions and substitutions that turn one into the other (Levenshtein)."""
     costs = list(range(len(heard) + 1))
     for row, word in enumerate(said, 1):
         diagonal, costs[0] = costs[0], row

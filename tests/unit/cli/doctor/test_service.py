@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from whisperd.cli import check_service
+from whisperd.cli.doctor.service import examine_service
 from whisperd.settings import config
 
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
@@ -26,7 +26,7 @@ def systemctl(tmp_path, monkeypatch):
 
 
 def findings(path=None, **sections):
-    found = check_service.examine(config.validate(sections, source="test"), path)
+    found = examine_service(config.validate(sections, source="test"), path)
     return [(finding.level, finding.text, finding.hint) for finding in found]
 
 

@@ -1,4 +1,4 @@
-"""Recordings whose words are known."""
+"""Finds recordings with reference texts to measure with, and makes one from the sample of the package."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ TEXTS = frozenset({"", ".txt", ".json", ".srt", ".vtt", ".tsv", ".md"})  # what 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRecording:
-    """A recording and what is said in it."""
+    """A recording and the words that are spoken in it."""
 
     path: Path
     reference: str
-    language: str | None  # by the folder it lies in; None: nobody says
+    language: str | None  # by the folder it lies in; None: not known
 
 
 def find_recordings(directory: Path) -> list[ReferenceRecording]:
-    """Every `x.ogg` (or any other suffix) that has an `x.txt` beside it, at any depth, in the order of their names.
+    """Find every `x.ogg` (or any other suffix) that has an `x.txt` beside it, at any depth, in the order of their names.
 
     A folder named by a language code, such as `fr/`, says in which language its texts are to be compared.
 
@@ -52,8 +52,8 @@ def find_recordings(directory: Path) -> list[ReferenceRecording]:
     return found
 
 
-def sample(directory: Path, ffmpeg: Path) -> ReferenceRecording:
-    """The recording that ships with whisperd, again and again, as one file in `directory`: 121 s.
+def make_sample(directory: Path, ffmpeg: Path) -> ReferenceRecording:
+    """Repeat the recording that ships with whisperd in one file in `directory`, 121 s long.
 
     Raises:
         WhisperdError: ffmpeg could not write it.

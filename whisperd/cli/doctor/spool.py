@@ -1,4 +1,4 @@
-"""What `whisperd check` finds in the spool: can the daemon work there, can people, and does anything wait for somebody?"""
+"""Examines the spool: folders, permissions, disk space, unfinished jobs and the limit of inotify."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import whisperd
-from whisperd.cli.finding import Finding
+from whisperd.cli.doctor import Finding
 from whisperd.core.display import mebibytes
 from whisperd.core.errors import BootError
 from whisperd.intake.ignore import Ignore
@@ -31,7 +31,7 @@ WATCHES_USUAL = 524_288
 
 
 def examine_spool(settings: Config) -> Iterator[Finding]:
-    """All findings; where the root is missing there is only that one."""
+    """Examine everything in the spool; if the root is missing that is the only finding."""
     layout = Layout(settings.root)
     if not layout.root.is_dir():
         yield _missing_root(layout)
@@ -43,14 +43,14 @@ def examine_spool(settings: Config) -> Iterator[Finding]:
     except PermissionError:
         owner = pwd.getpwuid(layout.work.stat().st_uid).pw_name
         hint = f"sudo -u {owner} whisperd check"
-        yield Finding("warning", f"root {layout.root}: belongs to {owner}, as whom this should be looked at", hint)
+        yield Finding("warning", f"root {layout.root}: belongs to {owner}, and only that user can check it", hint)
         return
     if is_locked:
         yield _daemon(layout)
     elif missing:
         can = os.access(layout.root, os.W_OK | os.X_OK)
         hint = "" if can else f"chown {os.geteuid()} {_quoted(layout.root)}"
-        yield Finding("ok" if can else "error", f"root {layout.root}: {', '.join(missing)} will be made", hint)
+        yield Finding("ok" if can else "error", f"root {layout.root}: {', '.join(missing)} will be created", hint)
     else:
         yield _folders(layout)
     yield _room(layout, settings)
@@ -63,20 +63,20 @@ def examine_spool(settings: Config) -> Iterator[Finding]:
 
 def _missing_root(layout: Layout) -> Finding:
     parent = next(parent for parent in layout.root.parents if parent.is_dir())
-    try:  # tried, since access(2) calls even /proc writable for root
+    try:  # access(2) would report even /proc as writable for root
         with tempfile.TemporaryDirectory(prefix=".whisperd-", dir=parent):
-            return Finding("ok", f"root {layout.root} does not exist yet, it will be made")
+            return Finding("ok", f"root {layout.root} does not exist yet, it will be created")
     except OSError:
         hint = f"create it, writable for uid {os.geteuid()}: install -d -o {os.geteuid()} {_quoted(layout.root)}"
-        return Finding("error", f"root {layout.root} does not exist and cannot be made", hint)
+        return Finding("error", f"root {layout.root} does not exist and cannot be created", hint)
 
 
 def _daemon(layout: Layout) -> Finding:
     version = layout.owner_version()
     if version not in {None, whisperd.__version__}:
-        text = f"root {layout.root}: the whisperd at work there is {version}, this one is {whisperd.__version__}"
+        text = f"root {layout.root}: the running whisperd is version {version}, this one is {whisperd.__version__}"
         return Finding("warning", text, "systemctl restart whisperd")
-    return Finding("ok", f"root {layout.root}: a whisperd is at work there")
+    return Finding("ok", f"root {layout.root}: a whisperd is running")
 
 
 def _folders(layout: Layout) -> Finding:
@@ -92,7 +92,9 @@ def _room(layout: Layout, settings: Config) -> Finding:
     text = f"{mebibytes(free)} free, {mebibytes(wanted)} wanted"
     if free >= wanted:
         return Finding("ok", text)
-    hint = f"make room, or lower intake.min_free; until then nothing is taken: du -xh -d1 {_quoted(layout.root)}"
+    hint = (
+        f"free disk space, or lower intake.min_free; until then nothing is claimed: du -xh -d1 {_quoted(layout.root)}"
+    )
     return Finding("warning", text, hint)
 
 
@@ -101,17 +103,17 @@ def _unfinished(layout: Layout, *, is_locked: bool) -> Iterator[Finding]:
     if jobs and not is_locked:
         yield Finding(
             "warning",
-            f"{len(jobs)} jobs are unfinished, and no whisperd is at work",
-            "they go on with the next start: systemctl start whisperd",
+            f"{len(jobs)} jobs are unfinished, and no whisperd is running",
+            "the next start continues them: systemctl start whisperd",
         )
 
 
 def _people(layout: Layout) -> Iterator[Finding]:
-    """Whether the members of the inbox's group can use it; a group of nobody but its owner needs nothing."""
+    """Examine whether the members of the inbox's group can use it, if it has members besides the owner."""
     status = layout.inbox.stat()
     try:
         group, owner = grp.getgrgid(status.st_gid), pwd.getpwuid(status.st_uid)
-    except KeyError:  # a number without a name has no members
+    except KeyError:  # a group id without a name has no members
         return
     if not set(group.gr_mem) - {owner.pw_name}:
         return
@@ -119,19 +121,23 @@ def _people(layout: Layout) -> Iterator[Finding]:
     if status.st_mode & wanted == wanted:
         yield Finding("ok", f"the group {group.gr_name} may upload into the inbox")
     else:
-        text = f"the group {group.gr_name} has members who cannot use the inbox, or whose uploads will not be its own"
+        text = f"the group {group.gr_name} has members who cannot use the inbox, or whose uploads will belong to another group"
         yield Finding("warning", text, f"chmod g+rwxs {_quoted(layout.inbox)}")
 
 
 def _refused(layout: Layout, settings: Config) -> Iterator[Finding]:
-    """Uploads that the daemon will not be able to take, as far as this user is the daemon's."""
+    """Look for uploads that the user who runs this, usually that of the daemon, may not read or move."""
     for found in filter(None, scan(layout.inbox, Ignore(settings.intake.ignore))):
         folder = layout.inbox / Path(found.name).parent
         if found.signature is not None and not (
             os.access(layout.inbox / found.name, os.R_OK) and os.access(folder, os.W_OK | os.X_OK)
         ):
             hint = f"chmod -R g+rwX {_quoted(layout.inbox)}"
-            yield Finding("warning", "uploads in the inbox cannot be read, or not be moved out of their folder", hint)
+            yield Finding(
+                "warning",
+                "the daemon may not read some uploads in the inbox, or not move them out of their folder",
+                hint,
+            )
             return
 
 
@@ -139,17 +145,17 @@ def _watches(layout: Layout) -> Finding:
     try:
         Watch(layout.inbox).close()
     except BindingError as error:
-        return Finding("warning", f"the inbox cannot be watched, it will be polled: {error.strerror}", REMEDY)
+        return Finding("warning", f"the inbox cannot be watched and will be polled: {error.strerror}", REMEDY)
     except OSError as error:
-        text = f"the inbox cannot be watched, it will be polled: {error.strerror}"
+        text = f"the inbox cannot be watched and will be polled: {error.strerror}"
         return Finding("warning", text, "sysctl -w fs.inotify.max_user_instances=1024")
     folders = sum(found is None for found in files(layout.inbox))
     limit = int(WATCHES.read_bytes())
     if 2 * folders > limit:
-        text = f"{folders} folders in the inbox, and no more than {limit} can be watched by all programs of a user"
+        text = f"{folders} folders in the inbox, but all programs of a user can watch only {limit}"
         wanted = max(WATCHES_USUAL, 4 * folders)
         return Finding("warning", text, f"sysctl -w fs.inotify.max_user_watches={wanted}")
-    return Finding("ok", f"{folders} folders in the inbox to watch, {limit} can be")
+    return Finding("ok", f"{folders} folders in the inbox to watch, {limit} are possible")
 
 
 def _quoted(path: Path) -> str:

@@ -1,18 +1,19 @@
-"""The other programs, each in a process of its own: `python -m whisperd.bench FD`, of no use by hand.
+"""Runs another program for `whisperd bench`, in a separate process started as `python -m whisperd.bench FD`.
 
-It hears `Settings`, loads, says `Loaded`, then answers each path with a `Heard`; or says `Broken`, and ends.
+The process receives `Settings`, loads the program, answers `Loaded`, then answers each path with a `Heard`; if the program
+fails it answers `Broken` and ends.
 """
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperd.bench.floor import gemm_rates
 from whisperd.core.errors import WhisperdError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ FASTER_WHISPER_BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The same for all, so that only the programs differ."""
+    """What to run; the options are the same for all programs, so that only the programs differ."""
 
     name: str
     engine: EngineOptions
@@ -35,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is ready."""
+    """The answer when the model is loaded."""
 
     about: str  # for people: version, compute type
     rates: dict[str, float]  # of `gemm` only
@@ -43,7 +44,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One recording."""
+    """The answer to one recording: its text."""
 
     text: str
     language: str  # a code; empty if it does not say
@@ -51,7 +52,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """It cannot go on."""
+    """The answer when the program failed; the process ends."""
 
     reason: str
 
@@ -60,7 +61,7 @@ Transcriber = Callable[[Path], Heard]
 
 
 def openai_whisper(settings: Settings) -> tuple[Loaded, Transcriber]:
-    """Its own `transcribe`, with those of its options that the configuration sets."""
+    """Load openai-whisper: its own `transcribe`, with those of its options that the configuration sets."""
     import numpy as np  # noqa: PLC0415  # each program loads its own libraries and no other's
     import torch  # noqa: PLC0415
     import whisper  # noqa: PLC0415
@@ -88,7 +89,7 @@ def openai_whisper(settings: Settings) -> tuple[Loaded, Transcriber]:
 
 
 def faster_whisper(settings: Settings) -> tuple[Loaded, Transcriber]:
-    """Its batched pipeline with its own voice detection, and timestamps, since the others write them too."""
+    """Load faster-whisper: its batched pipeline with its own voice detection, and with timestamps, as the others have them."""
     import faster_whisper as package  # noqa: PLC0415
 
     from whisperd.engine.faster_whisper.load import load  # noqa: PLC0415
@@ -117,7 +118,7 @@ def faster_whisper(settings: Settings) -> tuple[Loaded, Transcriber]:
 
 
 def whisper_cpp(settings: Settings) -> tuple[Loaded, Transcriber]:
-    """Its command, which loads its model anew for each recording."""
+    """Prepare whisper.cpp: its command, which loads its model again for each recording."""
     wanted = settings.transcribe
     command = ["whisper-cli", "-m", str(ggml_model(settings.engine)), "-t", str(settings.engine.threads)]
     command += ["-bs", str(wanted.beam_size or 1), "-l", wanted.language or "auto", "-nt", "-np"]
@@ -137,18 +138,41 @@ def whisper_cpp(settings: Settings) -> tuple[Loaded, Transcriber]:
 
 
 def gemm(settings: Settings) -> tuple[Loaded, Transcriber]:
-    """No program: how fast this machine multiplies matrices."""
+    """Measure how fast this machine multiplies matrices, instead of a program."""
     from whisperd.engine.limits import find_device  # noqa: PLC0415
 
-    return Loaded("", gemm_rates(str(find_device(settings.engine.device)), settings.engine.threads)), _deaf
+    return Loaded("", gemm_rates(str(find_device(settings.engine.device)), settings.engine.threads)), _no_text
 
 
-def _deaf(_: Path) -> Heard:
+def gemm_rates(device: str, threads: int) -> dict[str, float]:
+    """Measure the operations per second of a large matrix product in each type, the best of six. Loads torch."""
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    on_gpu = device.startswith("cuda")
+    size = 8192 if on_gpu else 1536
+    rates = {}
+    for name, kind in {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.items():
+        if name == "fp16" and not on_gpu:
+            continue
+        a, b = (torch.randn(size, size).to(device, kind) for _ in range(2))
+        best = 0.0
+        for _ in range(6):
+            start = time.perf_counter()
+            a @ b
+            if on_gpu:
+                torch.cuda.synchronize()
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+        rates[name] = best
+    return rates
+
+
+def _no_text(_: Path) -> Heard:
     return Heard("", "")
 
 
 def ggml_model(options: EngineOptions) -> Path:
-    """Where the weights of whisper.cpp are looked for."""
+    """The path at which the weights of whisper.cpp must be."""
     return options.models_directory / f"ggml-{options.model}.bin"
 
 
@@ -161,7 +185,7 @@ PROGRAMS: dict[str, Callable[[Settings], tuple[Loaded, Transcriber]]] = {
 
 
 def serve(connection: Connection) -> None:
-    """Load, then transcribe what is asked for until the other side has gone."""
+    """Load the program, then transcribe each recording until the parent closes the connection."""
     settings = connection.recv()
     try:
         loaded, transcribe = PROGRAMS[settings.name](settings)
@@ -172,5 +196,5 @@ def serve(connection: Connection) -> None:
         return
     except WhisperdError as error:
         connection.send(Broken(str(error)))
-    except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
+    except Exception as error:  # noqa: BLE001  # whatever it is, the other programs are still measured
         connection.send(Broken(f"{type(error).__name__}: {' '.join(str(error).split())}"))

@@ -1,11 +1,14 @@
-"""Whether the weights are there; the daemon asks at its start too, so nothing is imported here that it does not need."""
+"""Examines whether the weights of all models are on this machine.
+
+The daemon uses it too when it starts, so that this module must not import anything large.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from typing import TYPE_CHECKING
 
-from whisperd.cli.finding import Finding
+from whisperd.cli.doctor import Finding
 from whisperd.core.errors import BootError
 from whisperd.engine.weights.catalogue import OFFICIAL, canonical
 from whisperd.engine.weights.find import find, find_ct2
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
 
 
-def models(settings: Config) -> Iterator[Finding]:
-    """The weights of every model that a job may ask for."""
+def examine_models(settings: Config) -> Iterator[Finding]:
+    """Look for the weights of every model that a job may ask for."""
     for model in profiles.models(settings):
         yield _model(settings.model_copy(update={"model": model}))
 
