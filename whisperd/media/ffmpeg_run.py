@@ -18,7 +18,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO
 
 from whisperd.core.errors import EngineError, InputError, JobTimeout, NoResources
-from whisperd.core.job import printable
+from whisperd.core.display import printable
 from whisperd.core.options import CHANNELS_MAX
 from whisperd.media.ffmpeg import BYTES_PER_SAMPLE, ENVIRONMENT, SAMPLE_RATE, Ffmpeg, confine, decode_command
 
