@@ -203,7 +203,7 @@ RETIRED = {
 }  # fmt: skip
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.index",
+    "intake.sight", "intake.waiting", "listeners.index",
     "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store", "worker.journal",
 }  # fmt: skip
