@@ -251,24 +251,24 @@ class FfmpegLog:
         if level in {"error", "fatal", "panic"}:
             self._read_error(text)
         if level in {"error", "warning"}:
-            self._add_if(Fault.CUT_OFF, _CUT_OFF.search(text))
+            self._notice_fault(Fault.CUT_OFF, _CUT_OFF.search(text))
             self._is_guess |= text.startswith("Estimating duration")
         if level == "info":
             self._read_info(text)
 
-    def _add_if(self, fault: Fault, found: object) -> None:
+    def _notice_fault(self, fault: Fault, found: object) -> None:
         if found:
             self.faults.add(fault)
 
     def _read_error(self, text: str) -> None:
         self.errors += 1
-        self._add_if(Fault.REFUSED, text.startswith("Format not on whitelist"))
-        self._add_if(Fault.INDEX_MISSING, text.startswith("moov atom not found"))
-        self._add_if(Fault.NO_DECODER, _NO_DECODER.search(text))
-        self._add_if(Fault.UNFILLABLE, text.startswith("Failed to compensate for timestamp delta"))
+        self._notice_fault(Fault.REFUSED, text.startswith("Format not on whitelist"))
+        self._notice_fault(Fault.INDEX_MISSING, text.startswith("moov atom not found"))
+        self._notice_fault(Fault.NO_DECODER, _NO_DECODER.search(text))
+        self._notice_fault(Fault.UNFILLABLE, text.startswith("Failed to compensate for timestamp delta"))
         said = _SELF.sub("", text).strip()
         if not self.cause and not _SAYS_NOTHING.match(said):
-            self.cause = _excerpt(said)
+            self.cause = _clean(said)
 
     def _read_info(self, text: str) -> None:
         if self._section == "input":
@@ -279,7 +279,7 @@ class FfmpegLog:
             self.channels = int(found[1]) // KBITS_PER_CHANNEL
             self._section = ""
         elif found := _INPUT.match(text):
-            self.container = _excerpt(found[1])
+            self.container = _clean(found[1])
             self._section = "input"
         elif text.startswith("Exiting normally, received signal"):
             self.faults.add(Fault.INTERRUPTED)
@@ -298,11 +298,11 @@ class FfmpegLog:
             kind, about = found.groups()
             if kind == "Audio":
                 self.audio_tracks += 1
-                self.audio = self.audio or _excerpt(about)
+                self.audio = self.audio or _clean(about)
             elif not about.endswith("(attached pic)"):
                 self.video_tracks += 1
 
 
-def _excerpt(text: str) -> str:
+def _clean(text: str) -> str:
     """Text from a recording, shortened and made safe for terminals and status files."""
     return printable(text[:LONGEST_TEXT])[:LONGEST_TEXT]
