@@ -189,6 +189,7 @@ LARGE_CLASSES = {
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
     # to be split in the rebuilding
+    "core.job.Job": "",
     "daemon.child.Child": "",
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
