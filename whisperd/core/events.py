@@ -180,13 +180,8 @@ class WorkerStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-<<<<<<< HEAD
-class NoticeDelivered(Event):
-    """A notification about the end of a job was delivered; `said` is the output of a command."""
-=======
 class NotificationDelivered(Event):
     """A notification of a job's end has been delivered; `output` is what the command printed."""
->>>>>>> main
 
     kind: str
     channel: str
@@ -197,13 +192,8 @@ class NotificationDelivered(Event):
 
 
 @dataclass(frozen=True, slots=True)
-<<<<<<< HEAD
-class NoticeDelayed(Event):
-    """A notification about the end of a job could not be delivered and is tried again."""
-=======
 class NotificationDelayed(Event):
     """A notification of a job's end could not be delivered; it is tried again."""
->>>>>>> main
 
     kind: str
     channel: str
@@ -214,13 +204,8 @@ class NotificationDelayed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-<<<<<<< HEAD
-class NoticeDropped(Event):
-    """A notification about the end of a job was given up."""
-=======
 class NotificationDropped(Event):
     """A notification of a job's end was not delivered, and will not be."""
->>>>>>> main
 
     kind: str
     channel: str
@@ -230,13 +215,8 @@ class NotificationDropped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-<<<<<<< HEAD
-class NoticesUnreadable(Event):
-    """The folder of waiting notifications cannot be read, so that those of an earlier daemon wait."""
-=======
 class NotificationsUnreadable(Event):
     """The folder of notifications cannot be read; what an earlier daemon left there waits until it can be."""
->>>>>>> main
 
     path: str
     reason: str

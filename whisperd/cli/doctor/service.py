@@ -1,8 +1,4 @@
-<<<<<<< HEAD:whisperd/cli/doctor/service.py
 """Examines what notifications and metrics need: commands, secrets, the network and packages."""
-=======
-"""What `whisperd check` says about notifications and metrics."""
->>>>>>> main:whisperd/cli/check_service.py
 
 from __future__ import annotations
 
@@ -15,13 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-<<<<<<< HEAD:whisperd/cli/doctor/service.py
 from whisperd.cli.doctor import Finding
-from whisperd.listeners.notifications.channels import channels
-=======
-from whisperd.cli.finding import Finding
 from whisperd.listeners.notifications.kinds import channels
->>>>>>> main:whisperd/cli/check_service.py
 from whisperd.listeners.notifications.webhook import SecretError, read_secret
 
 if TYPE_CHECKING:
