@@ -188,8 +188,8 @@ LARGE_CLASSES = {
     "core.options.TranscribeOptions": "a list of options, each a key of whisperd.yaml",
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
-    "core.job.Job": "a record, each attribute a field of job.json",
     # to be split in the rebuilding
+    "core.job.Job": "",
     "daemon.child.Child": "",
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",

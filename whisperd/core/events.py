@@ -180,19 +180,19 @@ class WorkerStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDelivered(Event):
-    """A notification about the end of a job was delivered; `said` is the output of a command."""
+class NotificationDelivered(Event):
+    """A notification about the end of a job was delivered; `output` is what a command printed."""
 
     kind: str
     channel: str
     job_id: str
     name: str
     seconds: float
-    said: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDelayed(Event):
+class NotificationDelayed(Event):
     """A notification about the end of a job could not be delivered and is tried again."""
 
     kind: str
@@ -204,7 +204,7 @@ class NoticeDelayed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDropped(Event):
+class NotificationDropped(Event):
     """A notification about the end of a job was given up."""
 
     kind: str
@@ -215,7 +215,7 @@ class NoticeDropped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticesUnreadable(Event):
+class NotificationsUnreadable(Event):
     """The folder of waiting notifications cannot be read, so that those of an earlier daemon wait."""
 
     path: str

@@ -136,11 +136,8 @@ class Job:
     formats: tuple[str, ...] = ()
     suspect: bool = False  # it was running when the daemon or a worker died, and runs alone next time
     spec: JobSpec | None = None  # None: claimed by a release that did not record it
-    ticket: str = ""  # the suffix of its own ticket in done/ and failed/; empty: no ticket
-    ticket_name: str = ""  # the file name of that ticket in the inbox; empty: the name of the upload with this suffix
-    ticket_signature: Signature | None = (
-        None  # of that ticket when it was read; a ticket that differs belongs to the next upload
-    )
+    ticket: str = ""  # the suffix of its own ticket; empty: no ticket
+    ticket_signature: Signature | None = None  # of that ticket when read; one that differs belongs to the next upload
 
     def evolve(self, **changes: Any) -> Job:
         """A copy with some fields changed."""

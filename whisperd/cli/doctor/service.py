@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from whisperd.cli.doctor import Finding
-from whisperd.listeners.notifications.channels import channels
+from whisperd.listeners.notifications.kinds import channels
 from whisperd.listeners.notifications.webhook import SecretError, read_secret
 
 if TYPE_CHECKING:
