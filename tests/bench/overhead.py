@@ -69,8 +69,8 @@ def transcribe(settings, paths):
     started = time.monotonic()
     from whisperd.engine.create import create
     from whisperd.media.vad import Detector
+    from whisperd.worker.assembly import Assembly
     from whisperd.worker.prepare import prepare
-    from whisperd.worker.recording import Recording
 
     spec = resolve(settings, "")
     engine, detector = create(settings.engine_options()), Detector()
@@ -81,7 +81,7 @@ def transcribe(settings, paths):
             directory = Path(scratch, str(number))
             directory.mkdir()
             prepared.append(prepare(Work(str(number), directory, path, spec), detector, lambda _: None))
-        recordings = [Recording(one.windows, one.samples.size, spec.transcribe.language) for one in prepared]
+        recordings = [Assembly(one.windows, one.samples.size, spec.transcribe.language) for one in prepared]
         decode(engine, spec.transcribe, prepared, recordings)
         heard = tuple(Heard((one := recording.transcript()).text, one.language) for recording in recordings)
     ended = time.monotonic()
@@ -90,7 +90,7 @@ def transcribe(settings, paths):
 
 
 def decode(engine, options, prepared, recordings):
-    """Take the recordings in turn, as the scheduler of a worker does."""
+    """Take the recordings in turn, as the pipeline of a worker does."""
     from whisperd.engine.api import AudioWindow
 
     turns, handles = collections.deque(range(len(recordings))), {}
@@ -104,9 +104,9 @@ def decode(engine, options, prepared, recordings):
                 idle += 1
                 continue
             idle = 0
-            audio = prepared[number].cut(span.start, span.end).copy()
+            audio = prepared[number].cut(span.start, span.end)
             handles[engine.submit(AudioWindow(audio, options, span.language))] = number, span
-        for handle, decoded in engine.step():
+        for handle, decoded in engine.step(lambda handle, seconds: None):
             number, span = handles.pop(handle)
             recordings[number].take(span, decoded)
 

@@ -1,4 +1,4 @@
-"""The scheduler of a worker, over a real pipe, with real recordings and a model that a test can read."""
+"""The pipeline of a worker, over a real pipe, with real recordings and an engine that a test can read."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ import pytest
 from support.daemon import tone
 
 from whisperd.core.errors import EngineError, InputError, OutOfMemory
-from whisperd.core.transcript import Segment
-from whisperd.engine.api import DecodedWindow, EngineInfo
+from whisperd.core.job import Phase
+from whisperd.core.transcript import Segment, Transcript
+from whisperd.engine.api import DecodedWindow, EngineInfo, RecordingEngine
 from whisperd.messages import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
-from whisperd.worker import partial, scheduler
-from whisperd.worker.journal import Journal
-from whisperd.worker.scheduler import Scheduler
+from whisperd.worker import partial, pipeline
+from whisperd.worker.pipeline import Pipeline
+from whisperd.worker.resume_log import ResumeLog
 
 
 class LoudEngine:
     """Says how long each window is and how loud; `capacity` windows at once, one step for each."""
 
     info = EngineInfo("loud", "none", "cpu", "fp32")
+    takes_recordings = False
 
     def __init__(self, capacity=4):
         self.capacity = capacity
@@ -39,7 +41,7 @@ class LoudEngine:
         self.reached = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
-        self._tickets = itertools.count(1)
+        self._handles = itertools.count(1)
         self._open = {}
 
     @property
@@ -50,23 +52,23 @@ class LoudEngine:
         pass
 
     def submit(self, window):
-        ticket = next(self._tickets)
-        self._open[ticket] = window
-        return ticket
+        handle = next(self._handles)
+        self._open[handle] = window
+        return handle
 
-    def withdraw(self, ticket):
-        self._open.pop(ticket, None)
+    def withdraw(self, handle):
+        self._open.pop(handle, None)
 
-    def step(self):
+    def step(self, report):
         if self.pause_at is None or len(self.heard) == self.pause_at:
             self.reached.set()
             assert self.gate.wait(30)
         if self.trouble:
             raise self.trouble.pop(0)
         batch = list(self._open.items())[: self.capacity]
-        for ticket, _ in batch[:1]:
-            del self._open[ticket]
-        return [(ticket, self._decode(window)) for ticket, window in batch[:1]]
+        for handle, _ in batch[:1]:
+            del self._open[handle]
+        return [(handle, self._decode(window)) for handle, window in batch[:1]]
 
     def shrink(self):
         if self.capacity == 1:
@@ -95,15 +97,15 @@ class LoudEngine:
 
 
 class Worker:
-    """A scheduler on a thread, and the supervisor's end of its pipe."""
+    """A pipeline on a thread, and the supervisor's end of its pipe."""
 
     def __init__(self, tmp_path, engine, **output):
         self.tmp_path, self.engine = tmp_path, engine
         self.ours, theirs = Pipe()
         settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"], **output}}, source="test")
         self.spec = resolve(settings, "")
-        self.scheduler = Scheduler(theirs, engine, None)
-        self.thread = threading.Thread(target=self.scheduler.serve)
+        self.pipeline = Pipeline(theirs, engine, None)
+        self.thread = threading.Thread(target=self.pipeline.serve)
         self.thread.start()
 
     def give(self, job_id, source, directory=None):
@@ -169,7 +171,7 @@ def test_a_short_memo_does_not_wait_behind_a_long_meeting(worker, tmp_path):
 
 
 def test_a_job_that_is_wanted_back_is_released_and_goes_on_where_it_was(worker, tmp_path):
-    """What was finished is in the journal: the second time only the rest is decoded, and the text is the same."""
+    """What was finished is in the resume log: the second time only the rest is decoded, and the text is the same."""
     source = tone(tmp_path / "a.wav", seconds=200.0)
     worker.give("plain", source)
     worker.until(Finished)
@@ -282,7 +284,7 @@ def test_no_room_for_the_journal_costs_no_attempt(worker, tmp_path, monkeypatch,
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Journal, where, full)
+    monkeypatch.setattr(ResumeLog, where, full)
     worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
 
     assert worker.until(Failed)[-1].failure.code == "spool_full"
@@ -305,7 +307,7 @@ def test_released_when_it_had_just_been_prepared(worker, tmp_path, wait_until):
     worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))  # heard of after the first step
     worker.engine.gate = second
     first.set()
-    wait_until(lambda: worker.scheduler._prepared, what="the end of the preparation")
+    wait_until(lambda: worker.pipeline._prepared, what="the end of the preparation")
     worker.ours.send(Release("a"))
     second.set()
     said = worker.until(Finished, Released, count=2)
@@ -346,7 +348,9 @@ def partial_worker(tmp_path, monkeypatch):
     worker.close()
 
 
-def test_the_text_so_far_grows_with_the_windows_and_comes_back_from_the_journal(partial_worker, tmp_path, wait_until):
+def test_the_text_so_far_grows_with_the_windows_and_comes_back_from_the_resume_log(
+    partial_worker, tmp_path, wait_until
+):
     """It is always the beginning of the transcript, and nothing that is on record is missing from it."""
     worker, text = partial_worker, tmp_path / "a/partial.txt"
     source = tone(tmp_path / "a.wav", seconds=300.0)
@@ -431,12 +435,12 @@ PREPARE = f"""
 import os, sys, threading
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from integration import test_scheduler as tests
-from whisperd.worker import scheduler
+from integration import test_pipeline as tests
+from whisperd.worker import pipeline
 
-prepare = scheduler.prepare
+prepare = pipeline.prepare
 nice = []
-scheduler.prepare = lambda *arguments: (nice.append(os.nice(0)), prepare(*arguments))[1]
+pipeline.prepare = lambda *arguments, **named: (nice.append(os.nice(0)), prepare(*arguments, **named))[1]
 ground = Path(sys.argv[1])
 worker = tests.Worker(ground, tests.LoudEngine())
 worker.give("a", tests.tone(ground / "a.wav", seconds=5.0))
@@ -461,10 +465,10 @@ def test_a_worker_started_with_a_high_nice_value_prepares(tmp_path):
 def test_a_preparing_thread_that_dies_is_heard_at_once(worker, tmp_path, monkeypatch, error):
     """With the true reason: it is not found ten minutes later by its silence."""
 
-    def die(*arguments):
+    def die(*arguments, **named):
         raise error
 
-    monkeypatch.setattr(scheduler, "prepare", die)
+    monkeypatch.setattr(pipeline, "prepare", die)
     worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
     failure = worker.until(Failed)[-1].failure
 
@@ -484,3 +488,133 @@ def test_a_preparing_thread_that_cannot_start_is_heard_at_once(worker, tmp_path,
         assert "can't start new thread" in worker.until(Failed)[-1].failure.message
     worker.give("b", tone(tmp_path / "b.wav", seconds=5.0))
     assert isinstance(worker.until(Finished, Failed)[-1], Finished)
+
+
+class PatientEngine(RecordingEngine):
+    """Takes whole recordings; says the length of each, after a report for each second of it."""
+
+    info = EngineInfo("patient", "none", "cpu", "fp32")
+
+    def __init__(self):
+        super().__init__()
+        self.trouble = []  # errors to raise, one for each recording
+        self.heard = []
+        self.reached = threading.Event()
+        self.pause_at = None  # seconds after which it waits for the gate
+        self.gate = threading.Event()
+
+    def check(self, options):
+        pass
+
+    def transcribe(self, audio, options, report):
+        seconds = len(audio) / 16_000
+        self.heard.append(seconds)
+        if self.trouble:
+            raise self.trouble.pop(0)
+        for done in range(int(seconds)):
+            report(float(done))
+            if done == self.pause_at:
+                self.reached.set()
+                assert self.gate.wait(30)
+        report(seconds)
+        text = f" {seconds:.2f} s at {np.abs(audio.astype(int)).mean():.0f}"
+        return Transcript(text, (Segment(1.0, seconds, text, seek=100),), options.language or "en", 0.75)
+
+
+@pytest.fixture
+def patient_worker(tmp_path):
+    worker = Worker(tmp_path, PatientEngine())
+    yield worker
+    worker.engine.gate.set()
+    worker.close()
+
+
+def test_an_engine_of_whole_recordings_is_driven_alike(patient_worker, tmp_path, monkeypatch):
+    """It gets the recording at once, uncopied; the same phases and heartbeats are heard, and the same result comes."""
+    monkeypatch.setattr(pipeline, "HEARTBEAT_SECONDS", 0.0)
+    patient_worker.give("a", tone(tmp_path / "a.wav", seconds=75.0))
+    said = patient_worker.until(Finished, Failed)
+    result = said[-1].result
+    beats = [message for message in said if isinstance(message, Heartbeat)]
+
+    assert patient_worker.engine.heard == [75.0]
+    assert float(patient_worker.text("a").split()[0]) == 75.0
+    assert list(dict.fromkeys(beat.phase for beat in beats)) == [Phase.DECODING, Phase.TRANSCRIBING, Phase.PUBLISHING]
+    progress = [beat.processed_seconds for beat in beats if beat.phase is Phase.TRANSCRIBING]
+    assert progress == sorted(progress)
+    assert {30.0, 75.0} <= set(progress)
+    assert (result.duration_seconds, result.language, result.language_probability) == (75.0, "en", 0.75)
+
+
+def test_a_recording_is_wanted_back_while_it_is_transcribed(patient_worker, tmp_path):
+    """The engine is interrupted at its next report, and the worker takes the next job."""
+    engine = patient_worker.engine
+    engine.pause_at = 3
+    patient_worker.give("a", tone(tmp_path / "a.wav", seconds=75.0))
+    assert engine.reached.wait(30)
+    patient_worker.ours.send(Release("a"))
+    engine.gate.set()
+
+    assert isinstance(patient_worker.until(Released, Finished)[-1], Released)
+    patient_worker.give("b", tone(tmp_path / "b.wav", seconds=5.0))
+    assert isinstance(patient_worker.until(Finished, Failed)[-1], Finished)
+    assert engine.heard == [75.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InputError("no speech", code="unsupported"), "unsupported"), (OutOfMemory("no memory"), "out_of_memory")],
+)
+def test_a_recording_that_the_engine_cannot_take_fails_alone(patient_worker, tmp_path, error, code):
+    """Memory that one recording lacks may do for the next."""
+    patient_worker.engine.trouble = [error]
+    patient_worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+    assert patient_worker.until(Finished, Failed, EngineFailed)[-1].failure.code == code
+    patient_worker.give("b", tone(tmp_path / "b.wav", seconds=6.0))
+
+    assert isinstance(patient_worker.until(Finished, Failed)[-1], Finished)
+
+
+def test_an_engine_of_whole_recordings_that_fails_ends_the_worker(patient_worker, tmp_path):
+    """As one that takes windows does."""
+    patient_worker.engine.trouble = [RuntimeError("CUDA error: device-side assert triggered")]
+    patient_worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+
+    assert patient_worker.until(EngineFailed)[-1].job_ids == ("a",)
+
+
+def test_a_transcript_that_could_not_be_rendered_is_not_decoded_again(patient_worker, tmp_path, monkeypatch):
+    """Hours of work are in the resume log, whichever engine did it."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = tone(tmp_path / "a.wav", seconds=5.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "render", full)
+        patient_worker.give("a", source)
+        assert isinstance(patient_worker.until(Failed)[-1], Failed)
+    patient_worker.give("a", source)
+
+    assert patient_worker.until(Finished, Failed)[-1].result.quality == {"resumed_windows": 1}
+    assert patient_worker.engine.heard == [5.0]
+
+
+def test_the_supervisor_goes_while_a_recording_is_transcribed(tmp_path):
+    """The worker ends; nobody would hear it."""
+    engine = PatientEngine()
+    engine.pause_at = 3
+    worker = Worker(tmp_path, engine)
+    ended = []
+    worker.give("a", tone(tmp_path / "a.wav", seconds=75.0))
+    assert engine.reached.wait(30)
+    threading.excepthook, before = (lambda arguments: ended.append(arguments.exc_type)), threading.excepthook
+    try:
+        worker.ours.close()
+        engine.gate.set()
+        worker.thread.join(30)
+    finally:
+        threading.excepthook = before
+
+    assert not worker.thread.is_alive()
+    assert issubclass(ended[0], EOFError | ConnectionError)

@@ -1,7 +1,7 @@
-"""Finished windows of a job, appended to its directory as they come, from which a restarted job goes on.
+"""The resume log: finished windows of a job, appended to a file in its directory, from which a restarted job continues.
 
-One JSON line a window, each with its own checksum, behind a line that says what it was made from: a journal of another
-recording, model or setting is started anew, and a torn end is cut off.
+The file has a JSON line for each window, each with its own checksum. Its first line identifies recording, model and
+settings: a log of anything else is discarded. An incomplete last line is cut off.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-NAME = "journal.jsonl"
+NAME = "resume.jsonl"
 
 Key = tuple[int, int, str | None]  # first sample, end sample, the language asked for
 
 
-class Journal:
-    """The journal of one job.
+class ResumeLog:
+    """The resume log of one job.
 
     Args:
-        directory: the job's own.
-        made_from: everything that a result depends on; any change starts the journal anew.
+        directory: of the job.
+        made_from: everything that a result depends on; if any of it has changed, the log is discarded.
     """
 
     def __init__(self, directory: Path, made_from: dict[str, Any]) -> None:
@@ -45,9 +45,7 @@ class Journal:
             os.lseek(self._fd, end, os.SEEK_SET)
             if end == 0:
                 self._append([json.dumps({"made_from": self._head})])
-        except (
-            BaseException
-        ):  # nobody gets an object to close: on a full disk every attempt would leave a descriptor open
+        except BaseException:  # nobody gets an object to close: on a full disk every attempt would leak a descriptor
             self.close()
             raise
 
@@ -58,21 +56,21 @@ class Journal:
         self.close()
 
     def __len__(self) -> int:
-        """Windows on record."""
+        """Number of windows in the log."""
         return len(self._done)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def find(self, key: Key) -> DecodedWindow | None:
-        """The result of a window that was finished before."""
+        """Look up the result of a window; None if it was not finished before."""
         return self._done.get(key)
 
     def add(self, finished: list[tuple[Key, DecodedWindow]]) -> None:
-        """Put finished windows on record, durably.
+        """Append finished windows, durably.
 
         Raises:
             OSError: the disk is full, for one.
@@ -87,21 +85,21 @@ class Journal:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
-                failpoint("worker.after_journal_write")
+                failpoint("worker.after_resume_log_write")
             os.fdatasync(self._fd)
-            failpoint("worker.after_journal_sync")
+            failpoint("worker.after_resume_log_sync")
         except OSError:
-            os.ftruncate(self._fd, start)  # half a line would hide all that is written behind it
+            os.ftruncate(self._fd, start)  # half a line would hide every line after it
             os.lseek(self._fd, start, os.SEEK_SET)
             raise
 
     def _load(self) -> int:
-        """Read what is good; returns where it ends."""
+        """Read the valid lines; return the offset of their end."""
         end = 0
         with os.fdopen(os.dup(self._fd), "rb") as file:
             file.seek(0)
             for number, line in enumerate(file):
-                record = _opened(line)
+                record = _checked(line)
                 if record is None:
                     break
                 if number == 0:
@@ -119,7 +117,7 @@ def _sealed(line: str) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
 
-def _opened(line: bytes) -> dict[str, Any] | None:
+def _checked(line: bytes) -> dict[str, Any] | None:
     checksum, space, data = line.partition(b" ")
     if not space or not data.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(data[:-1]):
         return None

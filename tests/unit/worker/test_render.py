@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from whisperd.media.peaks import BARS, peaks
+from whisperd.worker.render import BARS, peaks
 
 
 def test_the_loudest_part_is_full_and_silence_is_nothing():

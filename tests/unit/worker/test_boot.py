@@ -12,37 +12,35 @@ from whisperd.engine.api import EngineInfo
 from whisperd.media import vad
 from whisperd.messages import BootFailed, Ready
 from whisperd.settings import config
-from whisperd.worker.main import _boot
+from whisperd.worker.boot import _boot
 
 
 class WindowEngine:
     """Takes windows, as far as a boot can tell."""
 
     info = EngineInfo("windows", "none", "cpu", "fp32")
-
-    def submit(self, window):
-        raise NotImplementedError
+    takes_recordings = False
 
 
 def boot(tmp_path, **changes):
-    """What a worker says first, and whether it can serve."""
+    """What a worker says first, and its pipeline."""
     settings = config.validate({"root": str(tmp_path), "engine": "scripted", **changes}, source="test")
     ours, theirs = Pipe()
     with ours, theirs:
-        serve = _boot(theirs, settings.engine_options())
+        pipeline = _boot(theirs, settings.engine_options())
         said = ours.recv()
         assert not ours.poll()
-    return said, serve
+    return said, pipeline
 
 
 def test_ready_when_everything_loads(tmp_path, monkeypatch):
-    """Both kinds of engine."""
+    """Engines that take windows and engines that take whole recordings."""
     assert isinstance(boot(tmp_path)[0], Ready)
     monkeypatch.setattr(create, "create", lambda options: WindowEngine())
-    said, serve = boot(tmp_path)
+    said, pipeline = boot(tmp_path)
 
     assert isinstance(said, Ready)
-    assert serve is not None
+    assert pipeline is not None
 
 
 def broken_load(self):
@@ -62,17 +60,17 @@ def test_voice_detection_that_fails_is_a_failed_boot(tmp_path, monkeypatch, meth
     """READY used to be said first; then the worker died, and each job lost an attempt."""
     monkeypatch.setattr(create, "create", lambda options: WindowEngine())
     monkeypatch.setattr(vad.Detector, method, replacement)
-    said, serve = boot(tmp_path)
+    said, pipeline = boot(tmp_path)
 
     assert isinstance(said, BootFailed)
     assert reason in said.failure.message
-    assert serve is None
+    assert pipeline is None
 
 
 def test_a_missing_ffmpeg_is_a_failed_boot(tmp_path):
     """Without it every job would fail."""
-    said, serve = boot(tmp_path, media={"ffmpeg": str(tmp_path / "no-ffmpeg")})
+    said, pipeline = boot(tmp_path, media={"ffmpeg": str(tmp_path / "no-ffmpeg")})
 
     assert isinstance(said, BootFailed)
     assert "no-ffmpeg does not run" in said.failure.message
-    assert serve is None
+    assert pipeline is None
