@@ -205,8 +205,7 @@ RETIRED = {
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
     "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.index", "media.decode",
-    "media.ffmpeg_log", "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
-    "spool.places", "spool.sidecar", "spool.sidecars", "spool.store", "worker.journal",
+    "media.ffmpeg_log", "media.windows", "worker.journal",
 }  # fmt: skip
 
 # What no module may do, and the few that may.

@@ -22,7 +22,7 @@ from whisperd.intake.ticket import parse
 from whisperd.listeners import metrics
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -138,7 +138,7 @@ def test_every_configuration_key_is_described(key, description):
     assert re.search(rf"^\| `{re.escape(key)}` \| `[^`]*` \| {re.escape(description)} \|$", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("field", sidecar.FIELDS)
+@pytest.mark.parametrize("field", status_file.FIELDS)
 def test_every_field_of_the_sidecar_is_described(field):
     """The schema of the status file is the README's table."""
     section = README.split("## The status file")[1].split("\n## ")[0]

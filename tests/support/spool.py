@@ -89,7 +89,7 @@ class Spool:
     def sidecar(self, place: str) -> dict:
         """The status of the job at a place."""
         folders, file = names.split(place)
-        return json.loads((self.layout.outbox / names.join(folders, names.sidecar(file))).read_bytes())
+        return json.loads((self.layout.outbox / names.join(folders, names.status_file(file))).read_bytes())
 
     def files(self, room: str) -> dict[str, bytes]:
         """Every file in a room, sidecars aside: path in the room -> content; a symlink counts as what it says."""
@@ -98,7 +98,7 @@ class Spool:
             for entry in entries:
                 path = Path(folder, entry)
                 content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
-                if not entry.endswith(names.SIDECAR_SUFFIX):
+                if not entry.endswith(names.STATUS_SUFFIX):
                     found[str(path.relative_to(self.layout.root / room))] = content
         return found
 

@@ -18,14 +18,14 @@ ODD_NAMES = ["a.wav", "alice/a.wav", "b\udcff\udcfe.wav", "new\nline.wav", "back
 
 
 def stale(spool):
-    return [place for place in spool.store.stale_notes() if place is not None]
+    return [place for place in spool.store.status_files.stale_explanations() if place is not None]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
 def test_a_note_is_written_and_removed(spool, name):
     """Whatever the name is."""
     spool.upload(name)
-    place = spool.store.explain(name, 7, "still open for writing")
+    place = spool.store.status_files.explain(name, 7, "still open for writing")
 
     document = spool.sidecar(name)
     assert (document["status"], document["phase"], document["reason"]) == (
@@ -34,7 +34,7 @@ def test_a_note_is_written_and_removed(spool, name):
         "still open for writing",
     )
     assert (document["id"], document["size_bytes"]) == (None, 7)
-    spool.store.unexplain(place)
+    spool.store.status_files.unexplain(place)
     with pytest.raises(FileNotFoundError):
         spool.sidecar(name)
 
@@ -42,7 +42,7 @@ def test_a_note_is_written_and_removed(spool, name):
 def test_the_note_on_a_file_that_waits_for_weeks_is_written_anew_every_day(spool):
     """Or systemd-tmpfiles would take it for an old one."""
     spool.upload("a.wav")
-    waiting = Waiting(spool.store, lambda name, now: (7, "still open for writing"))
+    waiting = Waiting(spool.store.status_files, lambda name, now: (7, "still open for writing"))
     waiting.watch("a.wav", 0.0)
     waiting.tick(10.0)
     path = spool.layout.outbox / "a.wav.status.json"
@@ -60,7 +60,7 @@ def test_a_note_beside_an_earlier_upload_of_that_name_gets_a_number(spool):
     job = spool.finish(spool.take("a.wav"))
     spool.upload("a.wav", b"another")
 
-    assert spool.store.explain("a.wav", 7, "empty") == "a-2.wav"
+    assert spool.store.status_files.explain("a.wav", 7, "empty") == "a-2.wav"
     assert spool.sidecar("a.wav")["id"] == job.id
     assert spool.claim("a.wav").place == "a-2.wav"
 
@@ -68,8 +68,8 @@ def test_a_note_beside_an_earlier_upload_of_that_name_gets_a_number(spool):
 def test_two_files_never_share_a_note(spool):
     """`a-2.wav` is the name of an upload, too."""
     spool.finish(spool.take("a.wav"))
-    first = spool.store.explain("a.wav", 1, "one")
-    second = spool.store.explain("a-2.wav", 2, "two")
+    first = spool.store.status_files.explain("a.wav", 1, "one")
+    second = spool.store.status_files.explain("a-2.wav", 2, "two")
 
     assert (first, second) == ("a-2.wav", "a-2-2.wav")
     assert spool.sidecar("a-2.wav")["reason"] == "one"
@@ -78,11 +78,11 @@ def test_two_files_never_share_a_note(spool):
 def test_a_note_is_not_resurrected_after_the_claim(spool):
     """Neither by writing one late, nor by removing one late."""
     spool.upload("a.wav")
-    place = spool.store.explain("a.wav", 7, "empty")
+    place = spool.store.status_files.explain("a.wav", 7, "empty")
     job = spool.claim("a.wav")
     spool.store.show(job)
-    spool.store.unexplain(place)
-    spool.store.explain("a.wav", 7, "empty")
+    spool.store.status_files.unexplain(place)
+    spool.store.status_files.explain("a.wav", 7, "empty")
 
     assert spool.sidecar("a.wav")["id"] == job.id
 
@@ -91,12 +91,12 @@ def test_a_note_is_not_resurrected_after_the_claim(spool):
 def test_a_note_is_stale_once_its_file_is_gone(spool, name):
     """As a daemon that died leaves it; as long as the file is there the note stays."""
     path = spool.upload(name)
-    spool.store.explain(name, 7, "empty")
+    spool.store.status_files.explain(name, 7, "empty")
     assert stale(spool) == []
 
     path.unlink()
     (place,) = stale(spool)
-    spool.store.unexplain(place)
+    spool.store.status_files.unexplain(place)
     assert stale(spool) == []
 
 
@@ -104,9 +104,9 @@ def test_a_note_that_an_earlier_daemon_left_goes_with_its_file(spool):
     """Even where this one had no reason to write it anew, and wherever it stands."""
     spool.finish(spool.take("a.wav"))
     spool.upload("a.wav")
-    spool.store.explain("a.wav", 7, "empty")
+    spool.store.status_files.explain("a.wav", 7, "empty")
     spool.restart()
-    waiting = Waiting(spool.store, lambda name, now: None)
+    waiting = Waiting(spool.store.status_files, lambda name, now: None)
     waiting.watch("a.wav", 0.0)
     assert spool.sidecar("a-2.wav")["status"] == "pending"
 
@@ -130,7 +130,7 @@ def test_a_job_is_given_back_to_the_inbox(spool):
     spool.render(job)
     os.rmdir(spool.layout.inbox / "alice")
 
-    assert spool.store.give_back(job) == "alice/a.wav"
+    assert spool.store.release(job) == "alice/a.wav"
     assert spool.files("inbox") == {"alice/a.wav": b"changed meanwhile"}
     assert spool.jobs() == set()
     with pytest.raises(FileNotFoundError):
@@ -143,7 +143,7 @@ def test_a_job_given_back_overwrites_nothing(spool):
     job = spool.take("a.wav", b"first")
     spool.upload("a.wav", b"second")
 
-    assert spool.store.give_back(job) == "a-2.wav"
+    assert spool.store.release(job) == "a-2.wav"
     assert spool.files("inbox") == {"a.wav": b"second", "a-2.wav": b"first"}
 
 

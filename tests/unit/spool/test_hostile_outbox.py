@@ -8,8 +8,7 @@ from support.spool import Spool
 from whisperd.cli import status
 from whisperd.cli.report import gather
 from whisperd.intake.ignore import Ignore
-from whisperd.spool import sidecar
-from whisperd.spool.earlier import completed
+from whisperd.spool import completed, status_file
 
 ESCAPES = "\x1b]0;owned\x07\x9b2J\u202e\ud800<script>"
 
@@ -20,7 +19,7 @@ def spool(tmp_path):
 
 
 def forged(**changes):
-    document = dict.fromkeys(sidecar.FIELDS) | {"schema": 1, "name": "a", "status": "failed", "phase": "ended"}
+    document = dict.fromkeys(status_file.FIELDS) | {"schema": 1, "name": "a", "status": "failed", "phase": "ended"}
     return json.dumps(document | changes).encode()
 
 
@@ -66,4 +65,4 @@ def test_a_forged_sidecar_with_an_odd_size_is_no_earlier_job(spool, size):
     document = json.loads(path.read_bytes())
     path.write_text(json.dumps(document | {"size_bytes": 0}).replace('"size_bytes": 0', f'"size_bytes": {size}'))
 
-    assert [earlier for earlier in completed(spool.layout) if earlier] == []
+    assert [job for job in completed.find_all(spool.layout) if job] == []

@@ -18,9 +18,9 @@ from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import Leases
 from whisperd.intake.scan import scan
-from whisperd.spool import names, notes
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder
-from whisperd.spool.layout import Layout
+from whisperd.spool.layout import DEPTH_MAX, Layout
 
 
 @pytest.fixture
@@ -50,15 +50,15 @@ def test_folders_nested_beyond_the_bound_are_refused_with_the_reason(tmp_path, n
     nested(tmp_path, 1500, file="unreached.wav")
 
     (found,) = filter(None, scan(tmp_path, Ignore()))
-    assert found.name == "/".join("d" * (names.DEPTH_MAX + 1))
+    assert found.name == "/".join("d" * (DEPTH_MAX + 1))
     assert found.refusal is not None
     assert "nested" in found.refusal
 
 
 def test_folders_nested_up_to_the_bound_are_read(tmp_path, nested):
     """The bound itself is allowed, also for a folder that is walked by itself because it just arrived."""
-    nested(tmp_path, names.DEPTH_MAX, file="a.wav")
-    parts = ("d",) * names.DEPTH_MAX
+    nested(tmp_path, DEPTH_MAX, file="a.wav")
+    parts = ("d",) * DEPTH_MAX
 
     assert [found.name for found in scan(tmp_path, Ignore()) if found] == [names.join(parts, "a.wav")]
     assert [found.name for found in scan(tmp_path, Ignore(), parts) if found] == [names.join(parts, "a.wav")]
@@ -81,7 +81,7 @@ def test_an_outbox_nested_beyond_all_measure_is_walked(tmp_path, nested):
     (layout.outbox / "a.wav.status.json").write_text("{}")
     (layout.outbox / "folder").symlink_to(layout.inbox)
 
-    assert [found for found in notes.sidecars(layout) if found] == [((), "a.wav.status.json")]
+    assert [found for found in status_file.all_of(layout) if found] == [((), "a.wav.status.json")]
 
 
 @pytest.mark.parametrize(
@@ -210,5 +210,5 @@ class Notes:
     def unexplain(self, place):
         pass
 
-    def stale_notes(self):
+    def stale_explanations(self):
         return iter(())

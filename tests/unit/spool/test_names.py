@@ -65,14 +65,14 @@ def test_the_second_of_a_name_gets_its_number_before_the_extension(file, second)
 def test_an_output_has_the_stem_and_a_sidecar_the_whole_name():
     """So the sidecars of `a.mp3` and `a.wav` differ, and a transcript is found by its recording's name."""
     assert names.output("a.mp3", "txt") == "a.txt"
-    assert names.sidecar("a.mp3") == "a.mp3.status.json"
+    assert names.status_file("a.mp3") == "a.mp3.status.json"
 
 
 @long_names
 def test_no_name_that_is_made_is_too_long_for_a_directory(file):
     """255 bytes is the limit, and names of that length are uploaded."""
     assert size(file) == names.NAME_MAX
-    made = [names.numbered(file, 2), names.numbered(file, 1000), names.output(file, "json"), names.sidecar(file)]
+    made = [names.numbered(file, 2), names.numbered(file, 1000), names.output(file, "json"), names.status_file(file)]
 
     assert all(size(name) <= names.NAME_MAX for name in made)
     assert len(set(made)) == len(made)
@@ -91,7 +91,7 @@ def test_a_numbered_name_keeps_its_extension(file):
 @pytest.mark.parametrize("kind", ["ascii", "two_byte_characters", "four_byte_characters"])
 def test_a_shortened_name_is_utf8_if_the_long_one_is(kind):
     """A cut within a character would make a name that SMB and sftp clients cannot show."""
-    names.sidecar(LONG[kind]).encode("utf-8")
+    names.status_file(LONG[kind]).encode("utf-8")
     names.numbered(LONG[kind], 2).encode("utf-8")
 
 
@@ -99,7 +99,7 @@ def test_long_names_that_differ_at_their_end_alone_stay_apart():
     """The hash of what was cut off tells them apart."""
     ours, theirs = "a" * 250 + "1.mp3", "a" * 250 + "2.mp3"
 
-    assert names.sidecar(ours) != names.sidecar(theirs)
+    assert names.status_file(ours) != names.status_file(theirs)
     assert names.numbered(ours, 2) != names.numbered(theirs, 2)
     assert names.output(ours, "verylongformat") != names.output(theirs, "verylongformat")
 
@@ -108,7 +108,7 @@ def test_a_name_that_fits_exactly_is_not_touched():
     """243 bytes and `.status.json` are 255."""
     file = "a" * (255 - len(".status.json"))
 
-    assert names.sidecar(file) == file + ".status.json"
+    assert names.status_file(file) == file + ".status.json"
 
 
 def test_the_first_free_number_is_found_one_by_one_while_few_are_taken():

@@ -6,7 +6,7 @@ import os
 import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool
 
-from whisperd.spool import names, sidecar
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder
 
 OUTPUTS = ["outbox/a.txt", "outbox/a.json", "outbox/a.mp3.status.json", "done/a.mp3", "failed/a.mp3"]
@@ -18,12 +18,12 @@ def spool(tmp_path):
 
 
 def choose(spool, name, job_id="new"):
-    return spool.store.places.choose(job_id, name, FORMATS)
+    return spool.store.naming.choose(job_id, name, FORMATS)
 
 
 def note(spool, name):
     """The sidecar of a file that waits in the inbox."""
-    spool.store.explain(name, 1, "this is a FIFO")
+    spool.store.status_files.explain(name, 1, "this is a FIFO")
 
 
 def test_a_name_that_is_free_is_the_place(spool):
@@ -77,7 +77,7 @@ def test_the_thousandth_file_of_one_name_gets_its_number_after_few_tries(spool, 
 def test_the_thousandth_job_of_one_name_gets_its_number_after_few_tries(spool, tries):
     """Names that are promised to other jobs under way count as taken."""
     for number in range(1, MANY):
-        spool.store.places.hold(str(number), names.numbered("a.mp3", number), FORMATS)
+        spool.store.naming.hold(str(number), names.numbered("a.mp3", number), FORMATS)
     tries.clear()
 
     assert choose(spool, "a.mp3") == f"a-{MANY}.mp3"
@@ -91,7 +91,7 @@ def test_the_thousandth_upload_of_one_name_goes_back_after_few_tries(spool, trie
         spool.put(f"inbox/{names.numbered('a.mp3', number)}")
     tries.clear()
 
-    assert spool.store.give_back(job) == f"a-{MANY}.mp3"
+    assert spool.store.release(job) == f"a-{MANY}.mp3"
     assert len(tries) <= TRIES_MAX
     assert spool.files("inbox")[f"a-{MANY}.mp3"] == b"a.mp3"
     assert list(spool.files("inbox").values()).count(b"a stranger's") == MANY - 1
@@ -103,7 +103,7 @@ def test_a_name_taken_between_the_look_and_the_move_is_not_overwritten(spool, mo
     spool.put("inbox/a.mp3")
     monkeypatch.setattr(Folder, "exists", lambda folder, name: name == job.original)
 
-    assert spool.store.give_back(job) == "a-2.mp3"
+    assert spool.store.release(job) == "a-2.mp3"
     assert spool.files("inbox") == {"a.mp3": b"a stranger's", "a-2.mp3": b"a.mp3"}
 
 
@@ -146,8 +146,8 @@ def test_jobs_under_way_keep_out_of_each_others_way(spool, first, second, place)
 def test_a_place_is_free_again_when_its_job_is_dropped(spool):
     """A claim that came to nothing costs no number."""
     choose(spool, "a.mp3", "one")
-    spool.store.places.drop("one")
-    spool.store.places.drop("one")
+    spool.store.naming.drop("one")
+    spool.store.naming.drop("one")
 
     assert choose(spool, "a.mp3", "two") == "a.mp3"
 
@@ -192,7 +192,7 @@ def test_a_room_that_is_no_folder_is_an_error_and_no_number_is_sought(spool, roo
 def test_names_of_the_greatest_length_get_places_that_fit(spool, name):
     """All their names, numbered ones too, and no two alike."""
     places = [choose(spool, name, str(number)) for number in range(3)]
-    paths = {names.output(place, kind) for place in places for kind in FORMATS} | set(map(names.sidecar, places))
+    paths = {names.output(place, kind) for place in places for kind in FORMATS} | set(map(names.status_file, places))
 
     assert len(paths) == 9
     assert all(len(os.fsencode(path)) <= 255 for path in (*places, *paths))
@@ -245,7 +245,7 @@ def test_a_failed_sidecar_that_was_tampered_with_stays_in_the_way(spool, change)
     """Only what whisperd itself would have written makes room."""
     spool.store.fail(spool.take("a.mp3"), FAILURE)
     (spool.layout.failed / "a.mp3").unlink()
-    spool.put("outbox/a.mp3.status.json", sidecar.encode(spool.sidecar("a.mp3") | change))
+    spool.put("outbox/a.mp3.status.json", status_file.encode(spool.sidecar("a.mp3") | change))
 
     assert choose(spool, "a.mp3") == "a-2.mp3"
 

@@ -10,7 +10,7 @@ from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.core.job import Phase, Progress
-from whisperd.spool import names, pair, records, sidecars, store, transcripts
+from whisperd.spool import names, original_and_ticket, publish, records, status_file, store
 from whisperd.spool.durable import Folder
 
 OTHER_GROUP = 54321
@@ -49,7 +49,7 @@ def everything(spool):
 def at(monkeypatch, **acts):
     """Let somebody act in the middle of a transition: failpoint, with `__` for its dot -> what he does the first time."""
     waiting = {name.replace("__", "."): act for name, act in acts.items()}
-    for module in (store, transcripts):
+    for module in (store, publish):
         monkeypatch.setattr(module, "failpoint", lambda reached: waiting.pop(reached, lambda: None)())
     return waiting
 
@@ -210,7 +210,7 @@ def test_what_is_swapped_in_while_a_claim_is_cut_off_is_given_back(spool, monkey
         spool.store.claim("a.mp3", seen, FORMATS, created_at=SEEN_AT)
     assert not os.path.lexists(path)
 
-    assert spool.store.settle_claims() == []
+    assert spool.store.repair_claims() == []
     assert os.path.lexists(path)
     assert spool.jobs() == set()
 
@@ -223,7 +223,7 @@ def test_a_claim_that_was_cut_off_is_brought_to_its_end(spool, monkeypatch, fail
     with pytest.raises(SpoolFull):
         spool.store.claim("a.mp3", spool.seen("a.mp3"), FORMATS, created_at=SEEN_AT, failure=failure)
 
-    ((job, found),) = spool.store.settle_claims()
+    ((job, found),) = spool.store.repair_claims()
     assert (job.name, found) == ("a.mp3", failure)
 
 
@@ -410,7 +410,7 @@ COLLISIONS = [
     ("publish__after_output", "outbox/b/a.json"),
     ("publish__after_output", "outbox/" + SIDECAR),
     ("publish__after_output", "done/b/a.mp3"),
-    ("publish__after_sidecar", "done/b/a.mp3"),
+    ("publish__after_status_file", "done/b/a.mp3"),
 ]
 
 
@@ -447,7 +447,7 @@ def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, 
         ("start", "outbox/" + SIDECAR),
         ("start", "failed/b/a.mp3"),
         ("fail__after_record", "outbox/" + SIDECAR),
-        ("fail__after_sidecar", "failed/b/a.mp3"),
+        ("fail__after_status_file", "failed/b/a.mp3"),
     ],
 )
 def test_a_name_taken_while_the_job_failed_moves_the_whole_job(spool, monkeypatch, moment, path):
@@ -502,7 +502,7 @@ def test_a_transcript_that_a_user_took_away_at_once_does_not_hold_up_the_job(spo
         (spool.layout.outbox / "a.txt").unlink()
         spool.put("done/a.mp3")
 
-    at(monkeypatch, publish__after_sidecar=user)
+    at(monkeypatch, publish__after_status_file=user)
     job = spool.finish(job)
 
     assert job.place == "a-2.mp3"
@@ -520,8 +520,8 @@ def test_an_end_that_could_not_be_written_is_written_by_calling_again(spool, mon
     write_down = (
         (lambda: spool.store.finish(job, rendered)) if end == "done" else (lambda: spool.store.fail(job, FAILURE))
     )
-    module = pair if end == "failed" else transcripts
-    breaking(monkeypatch, call, code, sidecars if call == "write" else module)
+    module = original_and_ticket if end == "failed" else publish
+    breaking(monkeypatch, call, code, status_file if call == "write" else module)
 
     with pytest.raises(OSError):
         write_down()
@@ -552,7 +552,7 @@ def test_what_stands_in_the_way_and_cannot_be_seen_does_not_keep_the_daemon_in_a
     def refuse(*arguments):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
-    monkeypatch.setattr(transcripts, "move", refuse)
+    monkeypatch.setattr(publish, "move", refuse)
 
     with pytest.raises(FileExistsError):
         spool.store.finish(job, rendered)
@@ -571,7 +571,7 @@ def test_what_is_published_gets_the_group_of_a_setgid_outbox(spool):
     assert {path.stat().st_gid for path in below} == {OTHER_GROUP}
 
 
-# --- sidecars ---
+# --- status files ---
 
 
 def test_a_sidecar_follows_its_job(spool):
@@ -628,7 +628,7 @@ def test_json_that_looks_like_a_sidecar_is_a_strangers(spool, document):
 def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
     """The note turns into the sidecar of the job."""
     spool.upload("b/a.mp3")
-    spool.store.explain("b/a.mp3", 7, "permission denied")
+    spool.store.status_files.explain("b/a.mp3", 7, "permission denied")
     note = spool.sidecar("b/a.mp3")
     job = spool.claim("b/a.mp3")
     spool.store.show(job, progress=Progress())
@@ -639,10 +639,10 @@ def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
 
 def test_the_note_on_an_upload_that_went_away_is_removed(spool):
     """Without one there is nothing to do."""
-    spool.store.explain("b/a.mp3", 7, "permission denied")
-    spool.store.unexplain("b/a.mp3")
-    spool.store.unexplain("b/a.mp3")
-    spool.store.unexplain("c/a.mp3")
+    spool.store.status_files.explain("b/a.mp3", 7, "permission denied")
+    spool.store.status_files.unexplain("b/a.mp3")
+    spool.store.status_files.unexplain("b/a.mp3")
+    spool.store.status_files.unexplain("c/a.mp3")
 
     assert list((spool.layout.outbox / "b").iterdir()) == []
 
@@ -650,8 +650,8 @@ def test_the_note_on_an_upload_that_went_away_is_removed(spool):
 def test_a_note_neither_replaces_nor_removes_the_sidecar_of_a_job(spool):
     """A second file of the name of a finished one may be unreadable."""
     job = spool.finish(spool.take("a.mp3"))
-    spool.store.explain("a.mp3", 7, "permission denied")
-    spool.store.unexplain("a.mp3")
+    spool.store.status_files.explain("a.mp3", 7, "permission denied")
+    spool.store.status_files.unexplain("a.mp3")
 
     assert spool.sidecar("a.mp3")["id"] == job.id
 
@@ -660,7 +660,7 @@ def test_a_folder_of_the_outbox_that_is_a_symlink_is_not_written_through(spool):
     """Neither by a note nor by a job."""
     (spool.layout.outbox / "b").symlink_to(spool.layout.inbox)
     with pytest.raises(OSError):
-        spool.store.explain("b/a.mp3", 7, "x")
+        spool.store.status_files.explain("b/a.mp3", 7, "x")
     job = spool.finish(spool.take("b/a.mp3"))
 
     assert job.place == "b-2/a.mp3"

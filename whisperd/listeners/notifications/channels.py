@@ -66,7 +66,7 @@ def notice_of(job: Job, document: dict[str, Any], outcome: Result | Failure, *, 
     words = {"WHISPERD_EVENT": str(document["status"]), "WHISPERD_ID": job.id, "WHISPERD_NAME": job.name}
     paths = {
         "WHISPERD_ORIGINAL": f"{'done' if completed else 'failed'}/{job.place}",
-        "WHISPERD_STATUS_FILE": "outbox/" + names.join(folders, names.sidecar(file)),
+        "WHISPERD_STATUS_FILE": "outbox/" + names.join(folders, names.status_file(file)),
     }
     if isinstance(outcome, Result):
         folders, file = names.split(outcome.duplicate_of or job.place)

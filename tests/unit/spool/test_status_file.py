@@ -6,7 +6,7 @@ import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, result
 
 from whisperd.core.job import Failure, Job, Phase, Progress, Signature
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 NOW = "2026-01-02T03:05:00.000Z"
 HOSTILE = "ali\udcff/\x1b[2Ja\nb.mp3"
@@ -28,13 +28,13 @@ def job(name="alice/a.mp3", **changes):
 
 RUNNING = Progress(Phase.TRANSCRIBING, 5.0, 20.0, 4.0, 3.75)
 STATES = {
-    "uploading": sidecar.pending_upload("alice/a.mp3", 1234, "still changing", now=NOW),
-    "queued": sidecar.of_job(job(), now=NOW, progress=Progress(queue_position=3)),
-    "decoding": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=Progress(Phase.DECODING)),
-    "transcribing": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=RUNNING),
-    "completed": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, result=result()),
-    "duplicate": sidecar.of_job(job(), now=NOW, result=result(duplicate_of="bob/b-2.mp3", processing_seconds=0.0)),
-    "failed": sidecar.of_job(job(attempts=1, started_at=NOW), now=NOW, failure=FAILURE),
+    "uploading": status_file.of_upload("alice/a.mp3", 1234, "still changing", now=NOW),
+    "queued": status_file.of_job(job(), now=NOW, progress=Progress(queue_position=3)),
+    "decoding": status_file.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=Progress(Phase.DECODING)),
+    "transcribing": status_file.of_job(job(attempts=1, started_at=NOW), now=NOW, progress=RUNNING),
+    "completed": status_file.of_job(job(attempts=1, started_at=NOW), now=NOW, result=result()),
+    "duplicate": status_file.of_job(job(), now=NOW, result=result(duplicate_of="bob/b-2.mp3", processing_seconds=0.0)),
+    "failed": status_file.of_job(job(attempts=1, started_at=NOW), now=NOW, failure=FAILURE),
 }
 every_state = pytest.mark.parametrize("document", STATES.values(), ids=STATES.keys())
 
@@ -42,7 +42,7 @@ every_state = pytest.mark.parametrize("document", STATES.values(), ids=STATES.ke
 @every_state
 def test_every_field_is_there_in_every_state(document):
     """A program need not ask whether a key exists: what is not known is null."""
-    assert sorted(document) == sorted(sidecar.FIELDS)
+    assert sorted(document) == sorted(status_file.FIELDS)
     assert document["schema"] == 1
 
 
@@ -63,9 +63,9 @@ def test_each_field_has_one_type_or_is_null(document):
     real = ["progress", "duration_seconds", "processed_seconds", "speed", "eta_seconds", "language_probability"]
     whole = ["schema", "queue_position", "attempts", "size_bytes"]
     mappings = ["options", "outputs", "error", "quality"]
-    read = json.loads(sidecar.encode(document))
+    read = json.loads(status_file.encode(document))
 
-    assert sorted([*text, *real, *whole, *mappings, "tickets"]) == sorted(sidecar.FIELDS)
+    assert sorted([*text, *real, *whole, *mappings, "tickets"]) == sorted(status_file.FIELDS)
     for fields, kind in ((text, str), (real, float | int), (whole, int), (mappings, dict), (["tickets"], list)):
         assert all(read[field] is None or isinstance(read[field], kind) for field in fields)
 
@@ -136,7 +136,7 @@ def test_a_failed_job_says_why_and_what_to_do():
 
 def test_a_job_that_got_a_suffix_names_its_upload_and_its_place():
     """`name` is what was uploaded, the paths are where things are."""
-    document = sidecar.of_job(job(place="alice/a-2.mp3"), now=NOW, result=result())
+    document = status_file.of_job(job(place="alice/a-2.mp3"), now=NOW, result=result())
 
     assert (document["name"], document["source"]) == ("alice/a.mp3", "inbox/alice/a.mp3")
     assert document["outputs"]["txt"] == "outbox/alice/a-2.txt"
@@ -146,23 +146,23 @@ def test_a_job_that_got_a_suffix_names_its_upload_and_its_place():
 def test_no_name_in_a_sidecar_can_act_on_a_terminal():
     """`cat` of a sidecar is safe whatever was uploaded."""
     data = b"".join(
-        sidecar.encode(document)
+        status_file.encode(document)
         for document in (
-            sidecar.pending_upload(HOSTILE, 1, "x", now=NOW),
-            sidecar.of_job(job(HOSTILE), now=NOW, result=result()),
-            sidecar.of_job(job(HOSTILE), now=NOW, failure=FAILURE),
+            status_file.of_upload(HOSTILE, 1, "x", now=NOW),
+            status_file.of_job(job(HOSTILE), now=NOW, result=result()),
+            status_file.of_job(job(HOSTILE), now=NOW, failure=FAILURE),
         )
     )
 
     assert b"\x1b" not in data
-    assert json.loads(sidecar.encode(sidecar.pending_upload(HOSTILE, 1, "", now=NOW)))["name"] == (
+    assert json.loads(status_file.encode(status_file.of_upload(HOSTILE, 1, "", now=NOW)))["name"] == (
         "ali\\xff/\\x1b[2Ja\\nb.mp3"
     )
 
 
 def test_text_is_not_escaped_and_the_file_ends_with_a_newline():
     """People read it too."""
-    data = sidecar.encode(sidecar.pending_upload("Gespräch 会议.mp3", 1, "", now=NOW))
+    data = status_file.encode(status_file.of_upload("Gespräch 会议.mp3", 1, "", now=NOW))
 
     assert "Gespräch 会议.mp3".encode() in data
     assert data.endswith(b"}\n")
@@ -171,7 +171,7 @@ def test_text_is_not_escaped_and_the_file_ends_with_a_newline():
 def test_a_message_with_bytes_that_are_not_utf8_is_still_json():
     """An exception may name a file that nobody escaped."""
     failure = Failure("internal", "cannot read a\udcff.mp3")
-    data = sidecar.encode(sidecar.of_job(job(), now=NOW, failure=failure))
+    data = status_file.encode(status_file.of_job(job(), now=NOW, failure=failure))
 
     assert json.loads(data.decode("utf-8"))["error"]["message"] == "cannot read a\udcff.mp3"
 
@@ -179,7 +179,7 @@ def test_a_message_with_bytes_that_are_not_utf8_is_still_json():
 @every_state
 def test_what_was_encoded_is_decoded(document):
     """The status words come back as text."""
-    assert sidecar.decode(sidecar.encode(document)) == json.loads(sidecar.encode(document))
+    assert status_file.decode(status_file.encode(document)) == json.loads(status_file.encode(document))
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_what_was_encoded_is_decoded(document):
 )
 def test_what_is_no_sidecar_of_ours_is_told_from_one(data):
     """People can write into the outbox."""
-    assert sidecar.decode(data) is None
+    assert status_file.decode(data) is None
