@@ -185,6 +185,7 @@ MODULES_MAX = 165  # at the end of the rebuilding: 130
 ATTRIBUTES_MAX = 14
 
 LARGE_CLASSES = {
+    "core.job.Job": "the fields of job.json, which earlier and later releases read",
     "core.options.TranscribeOptions": "a list of options, each a key of whisperd.yaml",
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
@@ -193,7 +194,6 @@ LARGE_CLASSES = {
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
     "intake.inbox.Inbox": "",
-    "media.ffmpeg_log.FfmpegLog": "",
 }
 
 SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "IntakeOptions", "Waiting", "Heartbeat"}  # to be renamed
@@ -205,7 +205,7 @@ RETIRED = {
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
     "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.index", "media.decode",
-    "media.ffmpeg_log", "media.windows", "worker.journal",
+    "media.windows", "worker.journal",
 }  # fmt: skip
 
 # What no module may do, and the few that may.

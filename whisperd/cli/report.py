@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from whisperd.core.display import printable
 from whisperd.core.job import UNDER_WAY, Status
 from whisperd.intake.scan import scan
-from whisperd.intake.ticket import is_ticket
+from whisperd.intake.ticket import is_folder_ticket, is_ticket
 from whisperd.spool import names, records, status_file
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import files
@@ -48,7 +48,8 @@ def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, An
         OSError: the spool cannot be read.
     """
     disk = shutil.disk_usage(layout.root)
-    found = sorted(filter(None, scan(layout.inbox, ignore)), key=lambda found: found.name)
+    inbox = (found for found in scan(layout.inbox, ignore) if found and not is_folder_ticket(found.name))
+    found = sorted(inbox, key=lambda found: found.name)
     failed = [_explained(layout, name) for name in _files(layout.failed)]
     running, version = _daemon(layout)
     return {

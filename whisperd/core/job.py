@@ -85,7 +85,8 @@ class Ticket:
     suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
-    problems: tuple[str, ...] = ()  # why it could not be read
+    problems: tuple[str, ...] = ()  # why it cannot be followed
+    hint: str = ""  # what to do about them, if not what is done about any bad ticket
     signature: Signature | None = None  # of the file as it was read
 
 
@@ -135,7 +136,8 @@ class Job:
     formats: tuple[str, ...] = ()
     suspect: bool = False  # was running when the daemon died: runs alone next time
     spec: JobSpec | None = None  # what is to be done with it; None: claimed by a release that did not record it
-    ticket: str = ""  # what the name of its own ticket adds to that of the upload; empty: it has none
+    ticket: str = ""  # suffix of its own ticket, which it has wherever the two go; empty: it has none
+    ticket_name: str = ""  # file name of that ticket in the inbox; empty: that of the upload with this suffix
     ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
 
     def evolve(self, **changes: Any) -> Job:

@@ -8,11 +8,15 @@ from whisperd.core import events
 from whisperd.core.display import mebibytes, printable, readable_size
 from whisperd.core.job import Failure, Job
 
+STALL_SECONDS = 5.0  # a step of the loop that takes this long is named
+
 _log = logging.getLogger("whisperd")
 
 
 def log_event(event: events.Event) -> None:
     """Write an event as one line, at the level that fits: error only where a person must act."""
+    if isinstance(event, events.LoopTurned) and max(event.step_seconds, default=0.0) < STALL_SECONDS:
+        return  # several times a second
     level, action, text = _sentence(event)
     job = getattr(event, "job", None)
     job_id = job.id if isinstance(job, Job) else getattr(event, "job_id", None)
@@ -126,6 +130,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 f"holds {mebibytes(held)} after a job, more than pool.max_memory, {mebibytes(most)}: it is replaced"
             )
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
+        case events.WorkerRetired(worker, pid, failure, jobs):
+            message = f"is replaced, because its engine failed: {_reason(failure)}; jobs that go back: {jobs}"
+            return logging.WARNING, "worker_retired", f"worker {worker} (pid {pid}) {message}"
         case events.WorkersFail(failure, delay):
             return (
                 logging.ERROR,
@@ -134,6 +141,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             )
         case events.WorkersWork():
             return logging.INFO, "workers_work", "all workers can be used again"
+        case events.LoopTurned(step_seconds):
+            text = f"nothing moved for {max(step_seconds):.0f} s: a disk or a mount did not answer, or the machine had no time"
+            return logging.WARNING, "stall", f"{text}; look into the journal of the kernel"
         case _:
             raise TypeError(event)
 

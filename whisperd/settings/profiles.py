@@ -154,7 +154,8 @@ def _refuse(config: Config, ticket: Ticket, wrong: list[tuple[str, str]]) -> Non
     reasons = [*ticket.problems, *(f"{where}{text}" for where, text in sorted(lines))]
     if reasons:
         shown = "; ".join(reasons[:PROBLEMS_SHOWN]) + ("; ..." if len(reasons) > PROBLEMS_SHOWN else "")
-        hint = "mend the ticket, then move the recording, and its ticket with it, from failed/ back into the inbox"
+        usual = "correct the ticket, then move the recording, and its ticket with it, from failed/ back into the inbox"
+        hint = ticket.hint or usual
         raise InputError(f"ticket {printable(ticket.name)}: {shown}", hint=hint, code="bad_ticket", stage="uploading")
 
 

@@ -65,10 +65,12 @@ class IntakeOptions(Section):
         5.0, description="an upload is complete when nothing about it changed for this long"
     )
     settle_seconds_proven: Positive = Field(
-        0.25, description="the same, where the kernel says nobody writes and the container is all there"
+        0.25,
+        description="the same, where the kernel says nobody writes and the container is all there, and its owner is not connected over SSH or FTP",
     )
     empty_seconds: Seconds = Field(
-        60.0, description="an empty file is taken, and fails, after this long; browsers make placeholders"
+        60.0,
+        description="an empty file is taken, and fails, after this long; browsers make placeholders; one with a hole inside is taken",
     )
     truncated_seconds: Seconds = Field(
         3600.0, description="an upload shorter than its header promises fails after this long without a change"
@@ -84,7 +86,9 @@ class IntakeOptions(Section):
         "process",
         description="skip: content that was transcribed before is not again, its status file points to the earlier transcripts",
     )
-    ignore: tuple[str, ...] = Field((), description="globs of names that are never uploads, besides the built-in list")
+    ignore: tuple[str, ...] = Field(
+        (), description="globs of names that are never uploads, besides the built-in list in the README"
+    )
     min_free: Bytes = Field(500 << 20, description="below this much free room nothing is claimed: bytes, or 500M, 2G")
 
 
@@ -342,8 +346,12 @@ class Config(Section):
 
     def jobs_per_worker(self) -> int:
         """How many jobs a worker can take at once."""
-        shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
-        return self.pool.jobs_per_worker if shared else 1
+        takes_windows = {
+            "faster-whisper": True,
+            "openai-whisper": self.decoding == "batched",
+            "scripted": self.script.startswith("windows,"),
+        }
+        return self.pool.jobs_per_worker if takes_windows[self.engine] else 1
 
     def pool_options(self) -> PoolOptions:
         """The section `pool`, with as many jobs per worker as the engine can take."""

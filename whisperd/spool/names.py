@@ -91,7 +91,7 @@ def original(file: str) -> str:
 
 
 def ticket(file: str, suffix: str) -> str:
-    """Name the ticket that belongs to `file` alone; `suffix` is `.yaml` or `.yml`."""
+    """Name the ticket that belongs to `file` alone; `suffix` is `.yaml` or `.yml`, in any case."""
     return fit(file, suffix)
 
 

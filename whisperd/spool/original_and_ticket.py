@@ -27,7 +27,7 @@ def take_ticket(job: Job, inbox: Folder, file: str, own: Folder) -> None:
     """
     if not job.ticket:
         return
-    name = file + job.ticket
+    name = job.ticket_name or file + job.ticket
     with contextlib.suppress(OSError):
         if own.exists(TICKET):
             if is_half_moved(own, TICKET, inbox, name):
