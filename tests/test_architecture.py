@@ -185,7 +185,6 @@ MODULES_MAX = 165  # at the end of the rebuilding: 130
 ATTRIBUTES_MAX = 14
 
 LARGE_CLASSES = {
-    "core.job.Job": "the fields of job.json, which earlier and later releases read",
     "core.options.TranscribeOptions": "a list of options, each a key of whisperd.yaml",
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",

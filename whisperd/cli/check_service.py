@@ -1,4 +1,4 @@
-"""What `whisperd check` says of notices and metrics."""
+"""What `whisperd check` says about notifications and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from whisperd.cli.finding import Finding
-from whisperd.listeners.notifications.channels import channels
+from whisperd.listeners.notifications.kinds import channels
 from whisperd.listeners.notifications.webhook import SecretError, read_secret
 
 if TYPE_CHECKING:

@@ -180,20 +180,20 @@ class WorkerStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDelivered(Event):
-    """Somebody has been told of a job's end; `said` is what the command printed."""
+class NotificationDelivered(Event):
+    """A notification of a job's end has been delivered; `output` is what the command printed."""
 
     kind: str
     channel: str
     job_id: str
     name: str
     seconds: float
-    said: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDelayed(Event):
-    """Somebody could not be told of a job's end; it is tried again."""
+class NotificationDelayed(Event):
+    """A notification of a job's end could not be delivered; it is tried again."""
 
     kind: str
     channel: str
@@ -204,8 +204,8 @@ class NoticeDelayed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDropped(Event):
-    """Somebody was not told of a job's end, and will not be."""
+class NotificationDropped(Event):
+    """A notification of a job's end was not delivered, and will not be."""
 
     kind: str
     channel: str
@@ -215,8 +215,8 @@ class NoticeDropped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticesUnreadable(Event):
-    """The folder of notices cannot be read: what an earlier daemon left there waits until it can."""
+class NotificationsUnreadable(Event):
+    """The folder of notifications cannot be read; what an earlier daemon left there waits until it can be."""
 
     path: str
     reason: str

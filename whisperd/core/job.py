@@ -137,7 +137,6 @@ class Job:
     suspect: bool = False  # was running when the daemon died: runs alone next time
     spec: JobSpec | None = None  # what is to be done with it; None: claimed by a release that did not record it
     ticket: str = ""  # suffix of its own ticket, which it has wherever the two go; empty: it has none
-    ticket_name: str = ""  # file name of that ticket in the inbox; empty: that of the upload with this suffix
     ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
 
     def evolve(self, **changes: Any) -> Job:

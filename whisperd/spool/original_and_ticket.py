@@ -27,14 +27,22 @@ def take_ticket(job: Job, inbox: Folder, file: str, own: Folder) -> None:
     """
     if not job.ticket:
         return
-    name = job.ticket_name or file + job.ticket
     with contextlib.suppress(OSError):
+        name = _in_any_case(inbox, file, job.ticket)
         if own.exists(TICKET):
             if is_half_moved(own, TICKET, inbox, name):
                 os.unlink(name, dir_fd=inbox.fd)
                 inbox.sync()
         elif Signature.of(os.stat(name, dir_fd=inbox.fd, follow_symlinks=False)) == job.ticket_signature:
             move(inbox, name, own, TICKET)
+
+
+def _in_any_case(inbox: Folder, file: str, suffix: str) -> str:
+    """Find the name of an upload's ticket in the inbox, whose case may differ from that of the upload."""
+    usual = file + suffix
+    if inbox.exists(usual):
+        return usual
+    return next((name for name in os.listdir(inbox.fd) if name.casefold() == usual.casefold()), usual)
 
 
 def move_out(own: Folder, job: Job, target: Folder, file: str) -> None:

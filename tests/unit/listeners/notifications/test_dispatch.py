@@ -1,34 +1,27 @@
-"""Who is told of what, how often, and what a secret must look like; the commands are real, the clock is not."""
+"""Which notifications are delivered, when and how often; the commands are real, the clock is not."""
 
-import base64
 import errno
 import json
 import os
-import socket
-import sys
 import time
 
 import pytest
 from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
-from whisperd.core.errors import ConfigError
-from whisperd.listeners.notifications import mail, webhook
-from whisperd.listeners.notifications.channels import channels
 from whisperd.listeners.notifications.dispatch import RESTORE_SECONDS, RETRY_SECONDS_MAX, Dispatcher
 from whisperd.settings import config
 from whisperd.spool.durable import Folder
 
 AGAIN = ("/bin/sh", "-c", "exit 75")
-SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 
 
-def notices(**changes):
+def options(**changes):
     return config.validate({"notices": changes}, source="test").notices
 
 
 class Told:
-    """A dispatcher over a spool, with all that it says."""
+    """A dispatcher over a spool, with all events that it emits."""
 
     def __init__(self, root, **settings):
         self.spool = Spool(root)
@@ -39,7 +32,7 @@ class Told:
     def restart(self, **settings):
         self.emitter = events.Emitter()
         self.emitter.subscribe(self.events.append)
-        self.dispatcher = Dispatcher(self.spool.layout, notices(**settings), self.emitter)
+        self.dispatcher = Dispatcher(self.spool.layout, options(**settings), self.emitter)
         self.spool.restart()
         self.spool.store.announce = self.dispatcher.announce
         self.dispatcher.restore()
@@ -92,7 +85,7 @@ def test_each_channel_is_told_of_what_it_is_about(root):
 
 
 def test_a_job_that_has_not_reached_its_end_is_not_told(root, wait_until):
-    """Its notice is written before the original leaves `.work`: until then the end may still change."""
+    """Its notification is written before the original leaves `.work`: until then the end may still change."""
     told = Told(root, on_completed=["/bin/true"])
     job = told.spool.take("a.wav")
     told.dispatcher.announce(job, {"status": "completed", "name": "a.wav"}, result())
@@ -112,7 +105,7 @@ def test_a_job_that_ends_otherwise_than_announced_is_told_as_it_ended(root, wait
     told.settle(wait_until)
 
     (event,) = told.events[1:]
-    assert isinstance(event, events.NoticeDelivered)
+    assert isinstance(event, events.NotificationDelivered)
     assert event.channel == "on_failed"
     assert told.files() == []
 
@@ -128,7 +121,7 @@ def test_one_at_a_time_in_each_channel_and_channels_side_by_side(root, wait_unti
 
     def is_told():
         told.dispatcher.tick(told.now)
-        return any(isinstance(event, events.NoticeDelivered) for event in told.events)
+        return any(isinstance(event, events.NotificationDelivered) for event in told.events)
 
     wait_until(is_told)
     assert sleeping == 1
@@ -139,20 +132,20 @@ def test_one_at_a_time_in_each_channel_and_channels_side_by_side(root, wait_unti
 
 
 def test_pauses_double_up_to_a_bound_and_end_in_giving_up(root, wait_until, monkeypatch):
-    """Until `keep_seconds` are over; then the notice is dropped, and says so."""
+    """Until `keep_seconds` are over; then the notification is dropped, and an event says so."""
     told = Told(root, on_completed=AGAIN, retry_seconds=10.0, keep_seconds=100.0)
     told.finish("a.wav")
     for _ in range(12):
         told.settle(wait_until)
         told.now = told.dispatcher.next_at(told.now)
-    pauses = [event.delay_seconds for event in told.events if isinstance(event, events.NoticeDelayed)]
+    pauses = [event.delay_seconds for event in told.events if isinstance(event, events.NotificationDelayed)]
     later = time.time() + 101.0
     monkeypatch.setattr("whisperd.listeners.notifications.dispatch.time.time", lambda: later)
     told.settle(wait_until)
 
     for number, pause in enumerate(pauses):
         assert pause == pytest.approx(min(RETRY_SECONDS_MAX, 10.0 * 2**number), rel=0.2)
-    assert isinstance(told.events[-1], events.NoticeDropped)
+    assert isinstance(told.events[-1], events.NotificationDropped)
     assert "given up after 13 tries" in told.events[-1].reason
     assert (told.files(), len(told.dispatcher)) == ([], 0)
 
@@ -163,7 +156,7 @@ def test_a_command_that_cannot_be_run_is_one_warning_with_what_to_do(root, wait_
     told.finish("a.wav")
     told.settle(wait_until)
 
-    assert isinstance(told.events[-1], events.NoticeDropped)
+    assert isinstance(told.events[-1], events.NotificationDropped)
     assert told.events[-1].reason == (
         "cannot start /nowhere/hook: No such file or directory; "
         "put it there or change notices.on_completed; `whisperd check` shows whether it can be run"
@@ -182,7 +175,7 @@ def test_a_command_waits_for_a_machine_that_is_out_of_processes(root, wait_until
     told.finish("a.wav")
     told.settle(wait_until)
 
-    assert isinstance(told.events[-1], events.NoticeDelayed)
+    assert isinstance(told.events[-1], events.NotificationDelayed)
     assert len(told.files()) == 1
 
 
@@ -199,7 +192,7 @@ def test_a_file_in_place_of_the_folder_holds_endings_back_and_is_named_once(root
         told.settle(wait_until)
         told.now += RESTORE_SECONDS
     reason = "this is not a folder; move it away, and notifications go on"
-    assert told.events == [events.NoticesUnreadable(str(folder), reason)]
+    assert told.events == [events.NotificationsUnreadable(str(folder), reason)]
     with pytest.raises(NotADirectoryError, match="move it away"):
         told.finish("b.wav")
 
@@ -207,7 +200,7 @@ def test_a_file_in_place_of_the_folder_holds_endings_back_and_is_named_once(root
     (root / "kept").rename(folder)
     told.settle(wait_until)
 
-    assert isinstance(told.events[-1], events.NoticeDelivered)
+    assert isinstance(told.events[-1], events.NotificationDelivered)
     assert told.files() == []
 
 
@@ -232,7 +225,7 @@ def test_without_anybody_to_tell_the_place_of_the_folder_does_not_matter(root, k
         {"name": None},
     ],
 )
-def test_a_notice_of_the_wrong_types_does_not_stop_the_others(root, wait_until, change):
+def test_a_notification_of_the_wrong_types_does_not_stop_the_others(root, wait_until, change):
     """It is JSON, and still not what was written."""
     told = Told(root, on_completed=["/bin/true"])
     told.finish("a.wav")
@@ -241,11 +234,11 @@ def test_a_notice_of_the_wrong_types_does_not_stop_the_others(root, wait_until, 
     damaged.write_text(json.dumps(json.loads(damaged.read_text()) | change))
     told.settle(wait_until)
 
-    assert [type(event).__name__ for event in told.events[2:]] == ["NoticeDropped", "NoticeDelivered"]
+    assert [type(event).__name__ for event in told.events[2:]] == ["NotificationDropped", "NotificationDelivered"]
     assert told.files() == []
 
 
-def test_a_notice_that_the_disk_cannot_read_now_is_tried_again(root, wait_until, monkeypatch):
+def test_a_notification_that_the_disk_cannot_read_now_is_tried_again(root, wait_until, monkeypatch):
     """Neither dropped nor the end of the daemon."""
     told = Told(root, on_completed=["/bin/true"])
     told.finish("a.wav")
@@ -260,7 +253,7 @@ def test_a_notice_that_the_disk_cannot_read_now_is_tried_again(root, wait_until,
     assert len(told.files()) == 1
 
 
-def test_a_notice_that_is_damaged_is_dropped_with_a_word(root, wait_until):
+def test_a_notification_that_is_damaged_is_dropped_with_a_word(root, wait_until):
     """It must not be in the way of the others."""
     told = Told(root, on_completed=["/bin/true"])
     told.finish("a.wav")
@@ -268,82 +261,5 @@ def test_a_notice_that_is_damaged_is_dropped_with_a_word(root, wait_until):
     (root / ".work/.notices" / told.files()[0]).write_bytes(b'{"name": ')
     told.settle(wait_until)
 
-    assert [type(event).__name__ for event in told.events[2:]] == ["NoticeDropped", "NoticeDelivered"]
+    assert [type(event).__name__ for event in told.events[2:]] == ["NotificationDropped", "NotificationDelivered"]
     assert told.files() == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        ({"webhooks": {"x": {"url": "ftp://host/", "secret": "/s"}}}, "notices.webhooks.x.url"),
-        ({"webhooks": {"x": {"url": "https://me:word@host/", "secret": "/s"}}}, "notices.webhooks.x.url"),
-        ({"webhooks": {"x": {"url": "https://host/\r\nx: y", "secret": "/s"}}}, "notices.webhooks.x.url"),
-        ({"webhooks": {"x": {"url": "https://host/"}}}, "notices.webhooks.x.secret"),
-        ({"webhooks": {"../x": {"url": "https://host/", "secret": "/s"}}}, "notices.webhooks.../x.[key]"),
-        ({"on_failed": ["notify-send", "x"]}, "notices.on_failed"),
-        ({"on_failed": "notify-send x"}, "notices.on_failed"),
-        ({"mail_to": ["a@b\nBcc: c@d"]}, "notices.mail_to.0"),
-        ({"mail_to": ["-OQueueDirectory=/tmp"]}, "notices.mail_to.0"),
-    ],
-)
-def test_what_could_not_be_told_is_refused(settings, key):
-    """At start, with its key, not at the end of the first job."""
-    with pytest.raises(ConfigError) as caught:
-        notices(**settings)
-
-    assert [problem.split(": ")[0] for problem in caught.value.problems] == [key]
-
-
-def test_a_sender_is_the_very_program_that_runs():
-    """Not one that is found on PATH or in the current directory."""
-    found = channels(notices(webhooks={"x": {"url": "https://host/", "secret": "cred"}}, mail_to=["root"]))
-
-    assert all(channel.command[:3] == (sys.executable, "-P", "-m") for channel in found.values())
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "secret",
-        "whsec_",
-        "whsec_###",
-        "whsec_" + base64.b64encode(bytes(23)).decode(),
-        SECRET.removeprefix("whsec_"),
-    ],
-)
-def test_a_weak_or_misspelt_secret_is_refused(tmp_path, text):
-    """Rather than signing with what the receiver does not know."""
-    (tmp_path / "secret").write_text(text)
-
-    with pytest.raises(webhook.SecretError, match="24 to 64"):
-        webhook.read_secret(tmp_path / "secret")
-
-
-def test_a_secret_may_be_a_credential_of_the_service(tmp_path, monkeypatch):
-    """systemd.exec(5), LoadCredential=: it comes in a directory that only the service sees."""
-    (tmp_path / "whisperd-webhook").write_text(SECRET)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-
-    assert webhook.read_secret(webhook.Path("whisperd-webhook")) == bytes(32)
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
-    with pytest.raises(webhook.SecretError, match="LoadCredential="):
-        webhook.read_secret(webhook.Path("whisperd-webhook"))
-
-
-def test_a_receiver_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
-    """Each step has its time."""
-    monkeypatch.setattr(webhook, "REQUEST_SECONDS", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
-        webhook.post(f"http://127.0.0.1:{silent.getsockname()[1]}/", b"{}", {})
-
-
-def test_no_line_break_gets_into_a_header():
-    """Whatever a status file says."""
-    error = {"message": "bad\r\nBcc: eve@example.org", "hint": ""}
-    document = {"id": "1", "name": "a\nb", "status": "failed", "error": error, "outputs": {}, "original": "x"}
-    message = mail.compose(document, "", ["root"])
-
-    assert message["Bcc"] is None
-    assert message["Subject"] == "a b: failed, bad  Bcc: eve@example.org"
-    assert json.dumps(message.keys()).count("To") == 1
