@@ -1,9 +1,10 @@
 """The status JSON: one schema in every state, readable by programs and by people, safe to print."""
 
 import json
+import os
 
 import pytest
-from support.spool import FAILURE, FORMATS, SEEN_AT, result
+from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, result
 
 from whisperd.core.job import Failure, Job, Phase, Progress, Signature
 from whisperd.spool import status_file
@@ -190,3 +191,171 @@ def test_what_was_encoded_is_decoded(document):
 def test_what_is_no_sidecar_of_ours_is_told_from_one(data):
     """People can write into the outbox."""
     assert status_file.decode(data) is None
+
+
+# --- in the outbox ---
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "spool")
+
+
+ODD_NAMES = ["a.wav", "alice/a.wav", "b\udcff\udcfe.wav", "new\nline.wav", "back\\slash.wav", "x" * 251 + ".wav"]
+
+
+def stale(spool):
+    return [place for place in spool.store.status_files.stale_explanations() if place is not None]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_a_note_is_written_and_removed(spool, name):
+    """Whatever the name is."""
+    spool.upload(name)
+    place = spool.store.status_files.explain(name, 7, "still open for writing")
+
+    document = spool.sidecar(name)
+    assert (document["status"], document["phase"], document["reason"]) == (
+        "pending",
+        "uploading",
+        "still open for writing",
+    )
+    assert (document["id"], document["size_bytes"]) == (None, 7)
+    spool.store.status_files.unexplain(place)
+    with pytest.raises(FileNotFoundError):
+        spool.sidecar(name)
+
+
+def test_a_note_beside_an_earlier_upload_of_that_name_gets_a_number(spool):
+    """The sidecar of a job is never replaced by a note."""
+    job = spool.finish(spool.take("a.wav"))
+    spool.upload("a.wav", b"another")
+
+    assert spool.store.status_files.explain("a.wav", 7, "empty") == "a-2.wav"
+    assert spool.sidecar("a.wav")["id"] == job.id
+    assert spool.claim("a.wav").place == "a-2.wav"
+
+
+def test_two_files_never_share_a_note(spool):
+    """`a-2.wav` is the name of an upload, too."""
+    spool.finish(spool.take("a.wav"))
+    first = spool.store.status_files.explain("a.wav", 1, "one")
+    second = spool.store.status_files.explain("a-2.wav", 2, "two")
+
+    assert (first, second) == ("a-2.wav", "a-2-2.wav")
+    assert spool.sidecar("a-2.wav")["reason"] == "one"
+
+
+def test_a_note_is_not_resurrected_after_the_claim(spool):
+    """Neither by writing one late, nor by removing one late."""
+    spool.upload("a.wav")
+    place = spool.store.status_files.explain("a.wav", 7, "empty")
+    job = spool.claim("a.wav")
+    spool.store.show(job)
+    spool.store.status_files.unexplain(place)
+    spool.store.status_files.explain("a.wav", 7, "empty")
+
+    assert spool.sidecar("a.wav")["id"] == job.id
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_a_note_is_stale_once_its_file_is_gone(spool, name):
+    """As a daemon that died leaves it; as long as the file is there the note stays."""
+    path = spool.upload(name)
+    spool.store.status_files.explain(name, 7, "empty")
+    assert stale(spool) == []
+
+    path.unlink()
+    (place,) = stale(spool)
+    spool.store.status_files.unexplain(place)
+    assert stale(spool) == []
+
+
+def test_the_sidecar_of_a_job_is_never_stale(spool):
+    """Whether it runs, failed or is done."""
+    spool.finish(spool.take("a.wav"))
+    spool.store.show(spool.take("b.wav"))
+
+    assert stale(spool) == []
+
+
+def test_a_job_never_writes_over_the_sidecar_of_another(spool):
+    """Nor over a file that is no sidecar."""
+    done = spool.finish(spool.take("a.mp3"))
+    other = spool.take("b.mp3").evolve(place=done.place)
+
+    with pytest.raises(FileExistsError):
+        spool.store.show(other, progress=Progress())
+
+    assert spool.sidecar("a.mp3")["id"] == done.id
+
+
+def test_a_file_that_appears_while_a_sidecar_is_written_is_not_overwritten(spool, monkeypatch):
+    """The look and the write are two steps, with a sync between them."""
+    job = spool.take("a.mp3")
+    real = os.fsync
+
+    def fsync(fd):
+        spool.put("outbox/a.mp3.status.json")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    with pytest.raises(FileExistsError):
+        spool.store.show(job, progress=Progress(), sync=True)
+
+    assert (spool.layout.outbox / "a.mp3.status.json").read_bytes() == b"a stranger's"
+
+
+@pytest.mark.parametrize("document", [{"schema": 1}, {"schema": 1, "id": [], "status": {}, "original": []}], ids=repr)
+def test_json_that_looks_like_a_sidecar_is_a_strangers(spool, document):
+    """It must neither be overwritten nor end the daemon."""
+    content = json.dumps(document).encode()
+    spool.put("outbox/a.mp3.status.json", content)
+
+    job = spool.finish(spool.take("a.mp3"))
+
+    assert job.place == "a-2.mp3"
+    assert (spool.layout.outbox / "a.mp3.status.json").read_bytes() == content
+
+
+def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
+    """The note turns into the sidecar of the job."""
+    spool.upload("b/a.mp3")
+    spool.store.status_files.explain("b/a.mp3", 7, "permission denied")
+    note = spool.sidecar("b/a.mp3")
+    job = spool.claim("b/a.mp3")
+    spool.store.show(job, progress=Progress())
+
+    assert (note["status"], note["reason"], note["id"]) == ("pending", "permission denied", None)
+    assert (spool.sidecar("b/a.mp3")["id"], spool.sidecar("b/a.mp3")["reason"]) == (job.id, None)
+
+
+def test_the_note_on_an_upload_that_went_away_is_removed(spool):
+    """Without one there is nothing to do."""
+    spool.store.status_files.explain("b/a.mp3", 7, "permission denied")
+    spool.store.status_files.unexplain("b/a.mp3")
+    spool.store.status_files.unexplain("b/a.mp3")
+    spool.store.status_files.unexplain("c/a.mp3")
+
+    assert list((spool.layout.outbox / "b").iterdir()) == []
+
+
+def test_a_note_neither_replaces_nor_removes_the_sidecar_of_a_job(spool):
+    """A second file of the name of a finished one may be unreadable."""
+    job = spool.finish(spool.take("a.mp3"))
+    spool.store.status_files.explain("a.mp3", 7, "permission denied")
+    spool.store.status_files.unexplain("a.mp3")
+
+    assert spool.sidecar("a.mp3")["id"] == job.id
+
+
+def test_a_folder_of_the_outbox_that_is_a_symlink_is_not_written_through(spool):
+    """Neither by a note nor by a job."""
+    (spool.layout.outbox / "b").symlink_to(spool.layout.inbox)
+    with pytest.raises(OSError):
+        spool.store.status_files.explain("b/a.mp3", 7, "x")
+    job = spool.finish(spool.take("b/a.mp3"))
+
+    assert job.place == "b-2/a.mp3"
+    assert spool.files("inbox") == {}
