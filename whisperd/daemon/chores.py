@@ -8,7 +8,6 @@ from whisperd.core import heap
 from whisperd.daemon.board import Board
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.reporter import Reporter, vitals
-from whisperd.listeners.notifications.dispatch import Dispatcher
 
 if TYPE_CHECKING:
     from whisperd.core import events
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
     from whisperd.listeners.metrics import Vitals
+    from whisperd.listeners.notifications.dispatch import Dispatcher
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 
@@ -27,7 +27,16 @@ class Chores:
         board: the page; the inbox speaks to it.
     """
 
-    def __init__(self, config: Config, store: Store, jobs: Jobs, pool: Pool, emitter: events.Emitter) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        jobs: Jobs,
+        pool: Pool,
+        emitter: events.Emitter,
+        *,
+        notifications: Dispatcher,
+    ) -> None:
         self._config = config
         self._layout = store.layout
         self._jobs = jobs
@@ -35,11 +44,10 @@ class Chores:
         self._emitter = emitter
         self.board = Board(store, emitter)
         self.board.configure(on=config.pages.index)
-        self._notices = Dispatcher(store.layout, config.notices, emitter)
+        self._notices = notifications
         self._housekeeper = Housekeeper(store.layout, config.retention, emitter)
         self._reporter: Reporter | None = None
         self._trimmer = heap.Trimmer()
-        store.announce = self._notices.announce
 
     def configure(self, config: Config) -> None:
         """Use this configuration from now on; where metrics go does not change."""

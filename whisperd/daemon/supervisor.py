@@ -29,6 +29,7 @@ from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import keep_privilege
 from whisperd.intake.options import IntakeOptions
+from whisperd.listeners.notifications.dispatch import Dispatcher
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
@@ -66,14 +67,15 @@ class Supervisor:
         self._once = once
         self._emitter = emitter
         self._layout = Layout(config.root)
-        self._store = Store(self._layout)
+        notifications = Dispatcher(self._layout, config.notices, emitter)
+        self._store = Store(self._layout, notifications.announce)
         self._jobs = Jobs(
             self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
         )
         self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
         self._pool = Pool(config.pool_options(), config.engine_options(), emitter)
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
-        self._chores = Chores(config, self._store, self._jobs, self._pool, emitter)
+        self._chores = Chores(config, self._store, self._jobs, self._pool, emitter, notifications=notifications)
         self._ready = False
         self._room = Room(self._layout, emitter)
         self._stop_at: float | None = None  # when running jobs are released
