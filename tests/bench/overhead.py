@@ -30,7 +30,7 @@ from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Heard
 from whisperd.bench.systems import Run
-from whisperd.messages import Work
+from whisperd.protocol import Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 

@@ -8,17 +8,17 @@ import os
 import subprocess
 import sys
 import threading
-from multiprocessing.connection import Pipe
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.daemon import tone
+from support.lines import line_pair
 
 from whisperd.core.errors import EngineError, OutOfMemory
 from whisperd.core.transcript import Segment
 from whisperd.engine.api import DecodedWindow, EngineInfo
-from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 from whisperd.worker import partial, scheduler
@@ -99,10 +99,10 @@ class Worker:
 
     def __init__(self, tmp_path, engine, **output):
         self.tmp_path, self.engine = tmp_path, engine
-        self.ours, theirs = Pipe()
+        self.ours, self.theirs = line_pair()
         settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"], **output}}, source="test")
         self.spec = resolve(settings, "")
-        self.scheduler = Scheduler(theirs, engine, None)
+        self.scheduler = Scheduler(self.theirs, engine, None)
         self.thread = threading.Thread(target=self.scheduler.serve)
         self.thread.start()
 
@@ -116,7 +116,7 @@ class Worker:
         said = []
         while sum(isinstance(message, kinds) for message in said) < count:
             assert self.ours.poll(30), said
-            said.append(self.ours.recv())
+            said.append(self.ours.receive())
         return said
 
     def text(self, job_id):
@@ -125,6 +125,8 @@ class Worker:
     def close(self):
         self.ours.send(Quit())
         self.thread.join(30)
+        self.ours.close()
+        self.theirs.close()
 
         assert not self.thread.is_alive()
 

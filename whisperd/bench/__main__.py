@@ -1,8 +1,9 @@
 """`python -m whisperd.bench FD`: another program under measurement, started by `whisperd bench`; of no use by hand."""
 
+import socket
 import sys
-from multiprocessing.connection import Connection
 
-from whisperd.bench.peer import serve
+from whisperd.bench.peer import ANSWERED, ASKED, serve
+from whisperd.protocol import Line
 
-serve(Connection(int(sys.argv[1])))
+serve(Line(socket.socket(fileno=int(sys.argv[1])), ANSWERED, ASKED))

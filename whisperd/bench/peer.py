@@ -1,24 +1,24 @@
 """The other programs, each in a process of its own: `python -m whisperd.bench FD`, of no use by hand.
 
-It hears `Settings`, loads, says `Loaded`, then answers each path with a `Heard`; or says `Broken`, and ends.
+It hears `Settings`, loads, says `Loaded`, then answers each `Listen` with a `Heard`; or says `Broken`, and ends.
 """
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+from pydantic import PlainValidator
 
 from whisperd.bench.floor import gemm_rates
 from whisperd.core.errors import WhisperdError
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from whisperd.core.options import EngineOptions, TranscribeOptions
+from whisperd.core.options import EngineOptions, TranscribeOptions, section_from_json
+from whisperd.protocol import Codec, Line
 
 FASTER_WHISPER_BATCH = 8
 
@@ -29,8 +29,15 @@ class Settings:
 
     name: str
     engine: EngineOptions
-    transcribe: TranscribeOptions
+    transcribe: Annotated[TranscribeOptions, PlainValidator(functools.partial(section_from_json, TranscribeOptions))]
     ffmpeg: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Transcribe this recording."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,10 @@ class Broken:
 
     reason: str
 
+
+MESSAGE_BYTES_MAX = 64 << 20
+ASKED: Codec[Settings | Listen] = Codec(Settings, Listen, bytes_max=MESSAGE_BYTES_MAX)
+ANSWERED: Codec[Loaded | Heard | Broken] = Codec(Loaded, Heard, Broken, bytes_max=MESSAGE_BYTES_MAX)
 
 Transcriber = Callable[[Path], Heard]
 
@@ -160,17 +171,18 @@ PROGRAMS: dict[str, Callable[[Settings], tuple[Loaded, Transcriber]]] = {
 }
 
 
-def serve(connection: Connection) -> None:
+def serve(line: Line[Loaded | Heard | Broken, Settings | Listen]) -> None:
     """Load, then transcribe what is asked for until the other side has gone."""
-    settings = connection.recv()
+    settings = line.receive()
+    assert isinstance(settings, Settings)
     try:
         loaded, transcribe = PROGRAMS[settings.name](settings)
-        connection.send(loaded)
-        while True:
-            connection.send(transcribe(connection.recv()))
+        line.send(loaded)
+        while isinstance(asked := line.receive(), Listen):
+            line.send(transcribe(asked.path))
     except EOFError:
         return
     except WhisperdError as error:
-        connection.send(Broken(str(error)))
+        line.send(Broken(str(error)))
     except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
-        connection.send(Broken(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        line.send(Broken(f"{type(error).__name__}: {' '.join(str(error).split())}"))

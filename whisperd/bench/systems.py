@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol, Self
 
 from whisperd.bench.memory import PeakMemory
-from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
+from whisperd.bench.peer import ANSWERED, ASKED, Broken, Heard, Listen, Loaded, Settings, ggml_model
 from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.find import find, find_ct2
 from whisperd.media.ffmpeg import find_ffmpeg
+from whisperd.protocol import Line
 from whisperd.settings.profiles import resolve
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ class Conversation:
                 env=os.environ | {"OMP_NUM_THREADS": str(settings.engine.threads)},
             )
         self.pid = self._process.pid
-        self._connection = Connection(ours.detach())
-        self._connection.send(settings)
+        self._line = Line(ours, ASKED, ANSWERED)
+        self._line.send(settings)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._connection.close()
+        self._line.close()
         if error[0] is not None:
             self._process.kill()
         self._process.wait()
@@ -116,14 +116,14 @@ class Conversation:
 
     def ask(self, recording: Recording) -> Heard:
         """Have it transcribe one recording."""
-        self._connection.send(recording.path)
+        self._line.send(Listen(recording.path))
         answer = self._hear()
         assert isinstance(answer, Heard)
         return answer
 
     def _hear(self) -> object:
         try:
-            answer = self._connection.recv()
+            answer = self._line.receive()
         except (EOFError, ConnectionError):
             raise WhisperdError(f"{self._name} died, status {self._process.wait()}") from None
         if isinstance(answer, Broken):

@@ -17,7 +17,7 @@ from whisperd.core import events
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
 from whisperd.core.job import Failure, Result, printable
 from whisperd.daemon.pool import Pool
-from whisperd.messages import Failed, Finished, Heartbeat, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Work
 from whisperd.settings import config, profiles
 from whisperd.settings.sections import SETTABLE
 from whisperd.spool import names
@@ -99,7 +99,7 @@ class Session:
             if trouble := self._pool.trouble:  # a daemon would try again for ever: here somebody waits
                 raise BootError(trouble.message, hint=trouble.hint)
             if not assigned and (child := self._pool.free(self._engine)) is not None:
-                work = Work(source.name, directory, source, self._spec, printable(source.name), link)
+                work = Work(directory.name, directory, source, self._spec, printable(source.name), link)
                 self._pool.assign(child, work, now)
                 assigned = True
             wait(self._pool.waitables(), timeout=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ class Phase(StrEnum):
     ENDED = "ended"  # completed or failed
 
 
+ERROR_TEXT_MAX = 4000  # characters
 _UNSTABLE_INODES: set[int] = set()
 
 
@@ -91,15 +93,16 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, *, stage: str = "") -> Failure:
         """The failure that an exception stands for; an unexpected one is retryable and keeps its type's name."""
-        if isinstance(error, JobError):
-            return cls(error.job_code, error.message, error.hint, error.retryable, error.stage or stage)
         if isinstance(error, WhisperdError):
-            return cls(type(error).code, error.message, error.hint, retryable=True, stage=stage)
+            message, hint = as_one_line(error.message), as_one_line(error.hint)
+            if isinstance(error, JobError):
+                return cls(error.job_code, message, hint, error.retryable, error.stage or stage)
+            return cls(type(error).code, message, hint, retryable=True, stage=stage)
         if isinstance(error, MemoryError):
             return cls(
                 "out_of_memory", "out of memory", "use a smaller model or add memory", retryable=True, stage=stage
             )
-        detail = f"{type(error).__name__}: {error}"
+        detail = as_one_line(f"{type(error).__name__}: {error}")
         return cls("internal", detail, "see the journal for the traceback", retryable=True, stage=stage)
 
 
@@ -208,6 +211,17 @@ def printable(name: str) -> str:
     A backslash is doubled, so that no two names are shown alike.
     """
     return "".join(char if _is_harmless(char) else _escaped(char) for char in name)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text holds nothing that `printable` would escape, but for the backslashes of what it has escaped."""
+    return text.isprintable() or all(char == "\\" or _is_harmless(char) for char in text)
+
+
+def as_one_line(text: str) -> str:
+    """What a library says of an error, for a log line or a status file: short, and plain."""
+    line = re.sub(r"\s*[\r\n]\s*", " ", text[:ERROR_TEXT_MAX].strip())
+    return "".join(char if is_plain(char) else _escaped(char) for char in line)[:ERROR_TEXT_MAX]
 
 
 def _is_harmless(char: str) -> bool:

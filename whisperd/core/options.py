@@ -6,9 +6,9 @@ whisperd.yaml, profiles and tickets set them; `JobSpec` is what came of that for
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -235,7 +235,55 @@ class JobSpec:
     tickets: tuple[str, ...] = ()
     changes: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> JobSpec:
+        """The spec of which `to_json` made this; unknown keys, of another release, are left out, and missing ones get defaults.
+
+        Up to 0.1 two options of `media` were keys of their own, and `vad` was null where it was off.
+
+        Raises:
+            ValueError: that is no spec.
+        """
+        try:
+            media = values.get("media", {key: values[key] for key in ("channels", "speakers") if key in values})
+            vad = {"enabled": False} if values["vad"] is None else values["vad"]
+            own = {key: _frozen(values[key]) for key in ("model", "profile", "tickets") if key in values}
+            return cls(
+                transcribe=section_from_json(TranscribeOptions, values["transcribe"]),
+                output=section_from_json(OutputOptions, values["output"]),
+                media=section_from_json(MediaOptions, media),
+                vad=section_from_json(VadOptions, vad),
+                changes={key: _frozen(each) for key, each in values["changes"].items()},
+                **own,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("it is no job spec") from error
+
     def within(self, limits: MediaOptions) -> JobSpec:
         """The same with the limits on decoding that are in force now: a reload changes them for waiting jobs too."""
         own = {"channels": self.media.channels, "speakers": self.media.speakers}
         return replace(self, media=limits.evolve(**own))
+
+
+S = TypeVar("S", bound=Section)
+
+
+def section_from_json(kind: type[S], values: dict[str, Any]) -> S:
+    """A group of options as it was valid when it was recorded."""
+    known = {key: _frozen(each) for key, each in values.items() if key in kind.model_fields}
+    return kind.model_validate(known, strict=False)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_json(value: object) -> Any:
+    """What JSON has for a value that it does not know, one level of it: the `default` of `json.dumps`."""
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no place in JSON")

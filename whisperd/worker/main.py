@@ -7,9 +7,9 @@ import faulthandler
 import functools
 import logging
 import signal
+import socket
 import time
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard, cast
 
@@ -17,7 +17,7 @@ from whisperd.core import log_lines
 from whisperd.core.errors import EXIT_BOOT, NoResources, WhisperdError
 from whisperd.core.job import Failure
 from whisperd.media.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
-from whisperd.messages import Boot, BootFailed, Ready
+from whisperd.protocol import FROM_WORKER, TO_WORKER, Boot, BootFailed, FromWorker, Line, Ready, ToWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +33,10 @@ _log = logging.getLogger(__name__)
 
 def main(fd: int) -> int:
     """Serve the supervisor at the other end of `fd`; returns the exit status."""
-    connection = Connection(fd)
+    connection = Line(socket.socket(fileno=fd), FROM_WORKER, TO_WORKER)
     _settle_in()
     try:
-        boot = connection.recv()
+        boot = connection.receive()
         if not isinstance(boot, Boot):
             raise TypeError(boot)
         serve = _boot(connection, boot.options)
@@ -59,7 +59,7 @@ def _settle_in() -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
-def _boot(connection: Connection, options: EngineOptions) -> Callable[[], None] | None:
+def _boot(connection: Line[FromWorker, ToWorker], options: EngineOptions) -> Callable[[], None] | None:
     """Load and try everything that a job needs, and say ready; returns what serves jobs, None if something cannot work."""
     started = time.monotonic()
     try:
@@ -72,7 +72,7 @@ def _boot(connection: Connection, options: EngineOptions) -> Callable[[], None] 
         _log.error("the worker ends: %s", error)  # a death, which is tried again, and no failed boot
         return None
     except WhisperdError as error:
-        connection.send(BootFailed(Failure(type(error).code, error.message, error.hint)))
+        connection.send(BootFailed(Failure.of(error)))
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear it
         _log.exception("the worker cannot load what its jobs need")
@@ -83,7 +83,7 @@ def _boot(connection: Connection, options: EngineOptions) -> Callable[[], None] 
     return serve
 
 
-def _server(connection: Connection, engine: Engine | WindowEngine) -> Callable[[], None]:
+def _server(connection: Line[FromWorker, ToWorker], engine: Engine | WindowEngine) -> Callable[[], None]:
     """What serves jobs with this engine; voice detection, where jobs need it, has been loaded and tried."""
     # these need numpy, which a worker without a model need not load
     if _takes_windows(engine):

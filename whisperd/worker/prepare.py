@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from whisperd.media.decode import Decoded
     from whisperd.media.vad import Detector
-    from whisperd.messages import Work
+    from whisperd.protocol import Work
 
 
 @dataclass(frozen=True, slots=True, eq=False)

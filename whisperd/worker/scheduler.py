@@ -26,7 +26,7 @@ from whisperd.core import heap
 from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.core.job import Failure, Phase, Result
 from whisperd.engine.api import AudioWindow
-from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers
 from whisperd.worker.journal import Journal
 from whisperd.worker.memory import device_bytes
@@ -36,11 +36,9 @@ from whisperd.worker.recording import Recording, Span
 from whisperd.worker.steps import disk_errors, render
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from whisperd.engine.api import DecodedWindow, WindowEngine
     from whisperd.media.vad import Detector
-    from whisperd.messages import FromWorker
+    from whisperd.protocol import FromWorker, Line, ToWorker
 
 HEARTBEAT_SECONDS = 0.25
 PREPARING_NICE = 10  # more than the daemon; not 19: where others keep the machine busy, ffmpeg must not starve
@@ -72,14 +70,13 @@ class Task:
 class Scheduler:
     """All jobs of this worker, and the one loop that serves them."""
 
-    def __init__(self, connection: Connection, engine: WindowEngine, detector: Detector) -> None:
+    def __init__(self, connection: Line[FromWorker, ToWorker], engine: WindowEngine, detector: Detector) -> None:
         self._connection = connection
         self._engine = engine
         self._detector = detector
         self._tasks: collections.OrderedDict[str, Task] = collections.OrderedDict()
         self._prepared: collections.deque[tuple[Task, Prepared | BaseException]] = collections.deque()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._speaking = threading.Lock()
         self._quit = False
         self._shrunk = 0
         self._trimmer = heap.Trimmer()
@@ -99,15 +96,14 @@ class Scheduler:
         return bool(self._prepared) or any(task.recording and task.recording.todo for task in self._tasks.values())
 
     def _say(self, message: FromWorker) -> None:
-        with self._speaking:
-            self._connection.send(message)
+        self._connection.send(message)
 
     def _hear(self, *, block: bool) -> None:
-        ready = wait([self._connection, self._woken], timeout=None if block else 0)
+        ready = wait([self._connection.fileno(), self._woken], timeout=None if block else 0)
         if self._woken in ready:
             os.read(self._woken, 4096)
         while self._connection.poll():
-            match self._connection.recv():
+            match self._connection.receive():
                 case Work() as work:
                     self._begin(work)
                 case Release(job_id) if job_id in self._tasks:

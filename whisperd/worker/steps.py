@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from whisperd.core.transcript import Transcript
     from whisperd.engine.api import EngineInfo
-    from whisperd.messages import Work
+    from whisperd.protocol import Work
 
 SAMPLES = "audio.s16le"
 OUTPUTS = "outputs"

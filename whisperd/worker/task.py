@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from whisperd.core import heap
 from whisperd.core.errors import WhisperdError
 from whisperd.core.job import Failure, Phase, Result
-from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers, together, tracks
 from whisperd.worker.memory import device_bytes
 from whisperd.worker.steps import load, render
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from whisperd.core.transcript import Transcript
     from whisperd.engine.api import Engine
+    from whisperd.protocol import FromWorker, Line, ToWorker
 
 HEARTBEAT_SECONDS = 0.25  # at most so often
 
@@ -32,7 +31,7 @@ class ReleaseRequested(Exception):  # a request, not an error
 class Reporter:
     """The pipeline's heartbeat, and its ear: each report looks whether the job is wanted back."""
 
-    def __init__(self, connection: Connection, job_id: str, device: str) -> None:
+    def __init__(self, connection: Line[FromWorker, ToWorker], job_id: str, device: str) -> None:
         self._connection = connection
         self._device = device
         self._job_id = job_id
@@ -47,7 +46,7 @@ class Reporter:
             EOFError: the supervisor has gone.
         """
         if self._connection.poll():
-            message = self._connection.recv()
+            message = self._connection.receive()
             if isinstance(message, Release) and message.job_id == self._job_id:
                 raise ReleaseRequested
         now = time.monotonic()
@@ -57,10 +56,10 @@ class Reporter:
             self._connection.send(Heartbeat(self._job_id, phase, processed_seconds, duration_seconds, used))
 
 
-def serve(connection: Connection, engine: Engine) -> None:
+def serve(connection: Line[FromWorker, ToWorker], engine: Engine) -> None:
     """Do one job after the other until told to end, or until the supervisor has gone (EOFError)."""
     trimmer = heap.Trimmer()
-    while not isinstance(message := connection.recv(), Quit):
+    while not isinstance(message := connection.receive(), Quit):
         if isinstance(message, Work):
             connection.send(_answer(message, engine, Reporter(connection, message.job_id, engine.info.device)))
             trimmer.tick()

@@ -13,7 +13,7 @@ import pytest
 from whisperd.core import events
 from whisperd.core.errors import BootError
 from whisperd.daemon.pool import BOOT_DEATHS_MAX, Pool
-from whisperd.messages import Ready
+from whisperd.protocol import Ready
 from whisperd.settings import config
 
 SOON = 30.0
