@@ -16,9 +16,10 @@ from multiprocessing.connection import wait
 from pathlib import Path  # noqa: TC003  # pydantic reads the types of the fields
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, PlainValidator, TypeAdapter, ValidationError
 
-from whisperd.core.job import Failure, Phase, Result, is_plain
+from whisperd.core.display import is_plain
+from whisperd.core.job import Failure, Phase, Result
 from whisperd.core.options import EngineOptions, JobSpec, to_json
 
 if TYPE_CHECKING:
@@ -164,11 +165,18 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From the worker, or said in its place when it died; `shared` when it had other jobs too, so any may be to blame."""
+    """From the worker, or said in its place: this attempt failed, and the job is the reason."""
 
     job_id: str
     failure: Failure
-    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailed:
+    """From the worker, last: its engine failed unexpectedly and is not used again; `job_ids` were in the batch."""
+
+    failure: Failure
+    job_ids: Annotated[tuple[str, ...], FailFast()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ class Released:
 
 
 ToWorker = Boot | Work | Release | Quit
-FromWorker = Ready | BootFailed | Heartbeat | Finished | Failed | Released
+FromWorker = Ready | BootFailed | Heartbeat | Finished | Failed | EngineFailed | Released
 
 
 class Codec(Generic[M]):
@@ -265,7 +273,15 @@ class Codec(Generic[M]):
 
 
 FROM_WORKER: Codec[FromWorker] = Codec(
-    Ready, BootFailed, Heartbeat, Finished, Failed, Released, bytes_max=FROM_WORKER_BYTES_MAX, is_suspect=True
+    Ready,
+    BootFailed,
+    Heartbeat,
+    Finished,
+    Failed,
+    EngineFailed,
+    Released,
+    bytes_max=FROM_WORKER_BYTES_MAX,
+    is_suspect=True,
 )
 TO_WORKER: Codec[ToWorker] = Codec(Boot, Work, Release, Quit, bytes_max=TO_WORKER_BYTES_MAX)
 
@@ -275,7 +291,7 @@ def frame(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-class Line(Generic[Says, Hears]):
+class PipeEnd(Generic[Says, Hears]):
     """One end of a pipe whose other end is trusted: it waits. Several threads may send."""
 
     def __init__(self, end: socket.socket, says: Codec[Says], hears: Codec[Hears]) -> None:

@@ -18,6 +18,7 @@ from whisperd.daemon.pool import Pool
 from whisperd.protocol import (
     FROM_WORKER,
     TEXT_MAX,
+    BootFailed,
     Failed,
     Finished,
     Heartbeat,
@@ -146,6 +147,7 @@ def lab(tmp_path, monkeypatch):
             id="other formats",
         ),
         pytest.param(said(Released("job")), "nobody asked", id="released unasked"),
+        pytest.param(said(BootFailed(Failure("boot", "x", ""))), "ready before", id="cannot load after it had"),
         pytest.param(READY, "ready before", id="ready twice"),
         pytest.param(said(HEARTBEAT) + frame(b"[" * TEXT_MAX), "no JSON", id="nonsense after sense"),
     ],
@@ -219,15 +221,6 @@ def test_an_idle_worker_that_is_told_to_end_and_does_not(lab):
     lab.until(lambda heard: lab.pool.is_empty(), step=pools.ENDING_SECONDS / 4)
 
     assert lab.ends() == ["was killed because it did not end when it should have"]
-
-
-def test_a_failure_of_a_hostile_worker_cannot_shift_the_blame(lab):
-    """An attempt that is shared is not counted."""
-    lab.write(deed=said(Failed("job", Failure("x", "y"), shared=True)), times=b"1")
-    lab.give()
-    heard = lab.until(lambda heard: any(isinstance(message, Failed) for message in heard))
-
-    assert (heard[-1].failure.code, heard[-1].shared) == ("worker_died", False)
 
 
 def test_a_long_recording_cannot_be_claimed_to_win_time(lab):

@@ -2,10 +2,10 @@
 
 import socket
 
-from whisperd.protocol import FROM_WORKER, TO_WORKER, Line
+from whisperd.protocol import FROM_WORKER, TO_WORKER, PipeEnd
 
 
 def line_pair():
     """The supervisor's end, which waits here, and the worker's."""
     ours, theirs = socket.socketpair()
-    return Line(ours, TO_WORKER, FROM_WORKER), Line(theirs, FROM_WORKER, TO_WORKER)
+    return PipeEnd(ours, TO_WORKER, FROM_WORKER), PipeEnd(theirs, FROM_WORKER, TO_WORKER)

@@ -30,10 +30,11 @@ from whisperd.protocol import (
     TO_WORKER,
     Boot,
     BootFailed,
+    EngineFailed,
     Failed,
     Finished,
     Heartbeat,
-    Line,
+    PipeEnd,
     ProtocolError,
     Quit,
     Ready,
@@ -60,14 +61,14 @@ RESULT = Result(
     {"windows": 3, "avg_logprob": None, "low_confidence": [[1.0, 2.5], [3.0, 4.0]], "language_votes": {"en": 1.5}},
 )
 HEARTBEAT = Heartbeat("job", Phase.TRANSCRIBING, 1.5, 75.25, 1 << 34)
-FAILED = Failed("job", Failure("not_media", "this is no recording", "send another", stage="decoding"))
 SAMPLES = [
     Ready("scripted", "base", "cuda:0", "fp16", 1.25),
     BootFailed(Failure("boot", "no such model", "choose another", retryable=True)),
     HEARTBEAT,
     Heartbeat("job", Phase.DECODING, 0.0, None),
     Finished("job", RESULT),
-    FAILED,
+    Failed("job", Failure("not_media", "this is no recording", "send another", stage="decoding")),
+    EngineFailed(Failure("internal", "CUDA error", "see the journal", retryable=True), ("job", "other")),
     Released("job"),
     Boot(EngineOptions("scripted", "base", Path("/models"), "cpu", 2, script="ok", ffmpeg=Path("ffmpeg"))),
     Work("job", Path("/spool/.work/job"), Path("/spool/.work/job/original.mp3"), SPEC, "talk.mp3", "../done/talk.mp3"),
@@ -139,7 +140,8 @@ messages = st.one_of(
         st.none() | st.integers(0, 1 << 45),
     ),
     st.builds(Finished, texts, results),
-    st.builds(Failed, texts, failures, st.booleans()),
+    st.builds(Failed, texts, failures),
+    st.builds(EngineFailed, failures, st.lists(texts, max_size=3).map(tuple)),
     st.builds(Released, texts),
     st.builds(Boot, st.builds(EngineOptions, texts, texts, names.map(Path), texts, st.integers(1, 64))),
     st.builds(Work, texts, names.map(Path), names.map(Path), specs, texts, texts),
@@ -180,7 +182,7 @@ def test_no_field_is_taken_with_another_type(message, field, wrong):
         taken = getattr(codec_of(message).decode(dump(values_of(message) | {field: wrong})), field)
     except ProtocolError:
         return
-    taken = str(taken) if isinstance(taken, Path) else taken
+    taken = str(taken) if isinstance(taken, Path) else list(taken) if isinstance(taken, tuple) else taken
     assert (type(taken), taken) == (type(wrong), wrong)
 
 
@@ -563,7 +565,7 @@ def test_a_worker_that_does_not_read_keeps_nobody_waiting(ends):
         end.send(Release(job_id))
     assert end.is_behind
 
-    line = Line(theirs, FROM_WORKER, TO_WORKER)
+    line = PipeEnd(theirs, FROM_WORKER, TO_WORKER)
     heard = []
     while len(heard) < len(ids):
         assert list(end.receive(0.0)) == []  # which sends as well
@@ -574,7 +576,7 @@ def test_a_worker_that_does_not_read_keeps_nobody_waiting(ends):
 
 def test_a_line_hears_the_end():
     ours, theirs = socket.socketpair()
-    with Line(theirs, FROM_WORKER, TO_WORKER) as line:
+    with PipeEnd(theirs, FROM_WORKER, TO_WORKER) as line:
         ours.send(frame(TO_WORKER.encode(Quit()))[:-1])
         ours.close()
         assert line.poll()

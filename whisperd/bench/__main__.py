@@ -4,6 +4,6 @@ import socket
 import sys
 
 from whisperd.bench.peer import ANSWERED, ASKED, serve
-from whisperd.protocol import Line
+from whisperd.protocol import PipeEnd
 
-serve(Line(socket.socket(fileno=int(sys.argv[1])), ANSWERED, ASKED))
+serve(PipeEnd(socket.socket(fileno=int(sys.argv[1])), ANSWERED, ASKED))

@@ -18,7 +18,7 @@ from pydantic import PlainValidator
 from whisperd.bench.floor import gemm_rates
 from whisperd.core.errors import WhisperdError
 from whisperd.core.options import EngineOptions, TranscribeOptions, section_from_json
-from whisperd.protocol import Codec, Line
+from whisperd.protocol import Codec, PipeEnd
 
 FASTER_WHISPER_BATCH = 8
 
@@ -171,7 +171,7 @@ PROGRAMS: dict[str, Callable[[Settings], tuple[Loaded, Transcriber]]] = {
 }
 
 
-def serve(line: Line[Loaded | Heard | Broken, Settings | Listen]) -> None:
+def serve(line: PipeEnd[Loaded | Heard | Broken, Settings | Listen]) -> None:
     """Load, then transcribe what is asked for until the other side has gone."""
     settings = line.receive()
     assert isinstance(settings, Settings)

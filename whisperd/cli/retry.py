@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.cli.each import each
 from whisperd.intake.requests import SUFFIX
-from whisperd.intake.ticket import SUFFIXES
+from whisperd.intake.ticket import is_ticket
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint, move
 
@@ -41,7 +41,7 @@ def _retry(layout: Layout, name: str) -> str:
 
 def _move_back(failed: Folder, inbox: Folder, file: str) -> None:
     """The ticket first, for the upload is taken as soon as it is there; one that it cannot follow would be another's."""
-    tickets = [file + suffix for suffix in SUFFIXES if failed.exists(file + suffix)]
+    tickets = sorted(name for name in os.listdir(failed.fd) if is_ticket(name) and os.path.splitext(name)[0] == file)
     for ticket in tickets:
         move(failed, ticket, inbox, ticket)
     failpoint("retry.before_move")

@@ -242,11 +242,28 @@ class WorkerWorn(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRetired(Event):
+    """A worker is ended because its engine failed; its jobs go back to the queue."""
+
+    worker: int
+    pid: int
+    failure: Failure
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersFail(Event):
     """Workers cannot load what their jobs need; they are tried again until they can."""
 
     failure: Failure
     retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTurned(Event):
+    """The supervisor's loop has turned once; how long each of its steps took."""
+
+    step_seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from whisperd.core.display import one_line
 from whisperd.core.errors import JobError, WhisperdError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Phase(StrEnum):
     ENDED = "ended"  # completed or failed
 
 
-ERROR_TEXT_MAX = 4000  # characters
+ERROR_TEXT_MAX = 4000  # characters of what a library says of its error
 _UNSTABLE_INODES: set[int] = set()
 
 
@@ -81,6 +80,19 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class Ticket:
+    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
+
+    name: str  # relative to the inbox
+    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
+    problems: tuple[str, ...] = ()  # why it cannot be followed
+    hint: str = ""  # what to do about them, if not what is done about any bad ticket
+    signature: Signature | None = None  # of the file as it was read
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """An error as a value: what crosses processes and what the sidecar shows."""
 
@@ -94,7 +106,7 @@ class Failure:
     def of(cls, error: BaseException, *, stage: str = "") -> Failure:
         """The failure that an exception stands for; an unexpected one is retryable and keeps its type's name."""
         if isinstance(error, WhisperdError):
-            message, hint = as_one_line(error.message), as_one_line(error.hint)
+            message, hint = _short(error.message), _short(error.hint)
             if isinstance(error, JobError):
                 return cls(error.job_code, message, hint, error.retryable, error.stage or stage)
             return cls(type(error).code, message, hint, retryable=True, stage=stage)
@@ -102,7 +114,7 @@ class Failure:
             return cls(
                 "out_of_memory", "out of memory", "use a smaller model or add memory", retryable=True, stage=stage
             )
-        detail = as_one_line(f"{type(error).__name__}: {error}")
+        detail = _short(f"{type(error).__name__}: {error}")
         return cls("internal", detail, "see the journal for the traceback", retryable=True, stage=stage)
 
 
@@ -127,7 +139,8 @@ class Job:
     formats: tuple[str, ...] = ()
     suspect: bool = False  # was running when the daemon died: runs alone next time
     spec: JobSpec | None = None  # what is to be done with it; None: claimed by a release that did not record it
-    ticket: str = ""  # what the name of its own ticket adds to that of the upload; empty: it has none
+    ticket: str = ""  # suffix of its own ticket, which it has wherever the two go; empty: it has none
+    ticket_name: str = ""  # file name of that ticket in the inbox; empty: that of the upload with this suffix
     ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
 
     def evolve(self, **changes: Any) -> Job:
@@ -205,32 +218,5 @@ def original_url(place: str) -> str:
     return "../" * (place.count("/") + 1) + "done/" + quote(os.fsencode(place))
 
 
-def printable(name: str) -> str:
-    """A file name as it may be shown: bytes that are not UTF-8, control characters and bidi marks become escapes.
-
-    A backslash is doubled, so that no two names are shown alike.
-    """
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in name)
-
-
-def is_plain(text: str) -> bool:
-    """Whether a text holds nothing that `printable` would escape, but for the backslashes of what it has escaped."""
-    return text.isprintable() or all(char == "\\" or _is_harmless(char) for char in text)
-
-
-def as_one_line(text: str) -> str:
-    """What a library says of an error, for a log line or a status file: short, and plain."""
-    line = re.sub(r"\s*[\r\n]\s*", " ", text[:ERROR_TEXT_MAX].strip())
-    return "".join(char if is_plain(char) else _escaped(char) for char in line)[:ERROR_TEXT_MAX]
-
-
-def _is_harmless(char: str) -> bool:
-    return char != "\\" and (char.isprintable() or unicodedata.category(char) == "Zs")
-
-
-def _escaped(char: str) -> str:
-    if unicodedata.category(char) == "Cs":  # a byte that is not UTF-8, as PEP 383 smuggles it through
-        return f"\\x{ord(char) & 0xFF:02x}"
-    if "\x80" <= char <= "\xff":  # `\xNN` is for bytes
-        return f"\\u{ord(char):04x}"
-    return char.encode("unicode_escape").decode("ascii")
+def _short(text: str) -> str:
+    return one_line(text[:ERROR_TEXT_MAX])

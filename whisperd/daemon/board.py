@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperd.core import events
-from whisperd.core.job import Phase, Progress, printable, utc_now
+from whisperd.core.display import printable, readable_duration
+from whisperd.core.job import Phase, Progress, utc_now
+from whisperd.core.slices import advance
 from whisperd.listeners.index import MARK, SHOWN, Overview, Part, Row, render
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 1.0
 AFTER_ERROR_SECONDS = 10.0
-SLICE_SECONDS = 0.02  # of reading status files; then workers, signals and the watchdog get their turn
 ARRIVALS_KEPT = 1000  # reasons remembered; of a hundred thousand waiting files the rest is counted only
 NEVER = float("inf")
 _FILE = INDEX.partition("/")[2]
@@ -123,7 +124,7 @@ class Board:
 
     def hear(self, event: events.Event) -> None:
         """Remember what the page will show."""
-        self._is_due = True
+        self._is_due |= not isinstance(event, events.LoopTurned)
         match event:
             case events.JobFinished(job, result):
                 self._ended(job, sidecar.of_job(job, now=utc_now(), result=result))
@@ -246,11 +247,10 @@ class Board:
                 continue  # a person has edited it, or taken it away
 
     def _read_on(self, reading: Iterator[None]) -> None:
-        end = time.monotonic() + SLICE_SECONDS
         try:
-            while time.monotonic() < end:
-                next(reading)
-        except (StopIteration, OSError):
+            if not advance(reading):
+                self._reading = None
+        except OSError:
             self._reading = None
 
 
@@ -259,7 +259,7 @@ def _running_row(job: Job, progress: Progress) -> Row:
     if progress.speed:
         facts.append(f"x{progress.speed:.1f}")
     if progress.eta_seconds is not None:
-        facts.append(f"{_duration(progress.eta_seconds)} left")
+        facts.append(f"{readable_duration(progress.eta_seconds)} left")
     return Row(printable(job.name), facts=" · ".join(facts), percent=progress.percent)
 
 
@@ -272,7 +272,7 @@ def _failed_row(document: dict[str, Any]) -> Row:
 
 def _done_row(place: str, document: dict[str, Any]) -> Row:
     length, language = document["duration_seconds"], document["language"]
-    facts = [_duration(length)] if length else []
+    facts = [readable_duration(length)] if length else []
     facts += [str(language)] if language else []
     outputs = sorted(document["outputs"].items(), key=lambda output: output[0] != "html")
     links = tuple((kind, url) for kind, shown in outputs if (url := _url(place, kind, str(shown))))
@@ -290,11 +290,3 @@ def _url(place: str, kind: str, shown: str) -> str:
             return ""
         shown = name
     return quote(os.fsencode(shown.removeprefix("outbox/")))
-
-
-def _duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `1 h 20 min`."""
-    if seconds < 90:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
+from whisperd.core.display import printable
 from whisperd.core.fair import FairQueue, top_folder
-from whisperd.core.job import Failure, Job, Phase, Progress, Result, printable
+from whisperd.core.job import Failure, Job, Phase, Progress, Result
+from whisperd.core.slices import Slice, advance
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.endings import Endings
+from whisperd.daemon.pool import Blame
 from whisperd.daemon.retry import Retry, decide
 from whisperd.daemon.shown import Shown
 
@@ -66,9 +69,11 @@ class Jobs:
         self._endings = Endings(store, emitter, self.duplicates, self._shown)
         self._count = itertools.count()
         self._interruptions: dict[str, int] = {}
+        self._for_fresh_workers: set[str] = set()  # jobs that were alone when the engine failed
         self._positions: dict[str, int] = {}
         self._overtaken: dict[str, float] = {}  # since when
         self._positions_at = float("-inf")
+        self._showing: Iterator[None] | None = None  # a pass over the positions that has begun
         self._refresh_at = float("inf")
         self._obstacle: str | None = None  # why nothing in the queue can start
 
@@ -125,6 +130,7 @@ class Jobs:
         obstacle = None if trouble is None else f"no worker can be used, {trouble.message}; it is tried again"
         if obstacle != self._obstacle:
             self._obstacle = obstacle
+            self._showing = None
             self._positions.clear()
             self._positions_at = float("-inf")
 
@@ -166,6 +172,10 @@ class Jobs:
                 return
             yield job
 
+    def needs_fresh_worker(self, job: Job) -> bool:
+        """Whether an engine failed with this job alone: only a worker that has had no other can show whose fault it is."""
+        return job.id in self._for_fresh_workers
+
     def is_overdue(self, job: Job, now: float) -> bool:
         """Whether others have overtaken a job for long enough: it waits for a model that no worker has."""
         self._overtaken.setdefault(job.id, now)
@@ -191,6 +201,7 @@ class Jobs:
             return False
         self._leave_queue(job)
         self._interruptions.pop(job.id, None)
+        self._for_fresh_workers.discard(job.id)
         return True
 
     def _leave_queue(self, job: Job) -> None:
@@ -217,20 +228,28 @@ class Jobs:
         if not self._was_cancelled(job_id, now):
             self._end(self.running.pop(job_id).job, result, now, is_unchecked=True)
 
-    def attempt_failed(self, job_id: str, failure: Failure, now: float, *, shared: bool = False) -> None:
-        """An attempt failed: again, or the end.
+    def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float) -> None:
+        """A worker ended with this job: an attempt failed if the job is guilty, otherwise it is tried again at once.
 
-        A worker that died with several jobs leaves as many suspects: it costs none of them an attempt, and each runs
-        alone next time, so that only the guilty one is blamed.
+        A suspect runs alone next time. If the engine fails then too, it runs alone in a fresh worker, until it ends: an
+        attempt is lost there, or none.
         """
+        running = self.running[job_id]
+        if blame is Blame.GUILTY or (blame is Blame.SUSPECT and running.alone):
+            self._for_fresh_workers.add(job_id)
+        if blame is Blame.GUILTY:
+            self.attempt_failed(job_id, failure, now)
+        elif not self._was_cancelled(job_id, now):
+            job = self.running.pop(job_id).job
+            job = self._noted(job.suspected() if blame is Blame.SUSPECT else job.given_back())
+            self._emit(events.JobRetried(job, failure, 0.0, counted=False))
+            self.admit(job)
+
+    def attempt_failed(self, job_id: str, failure: Failure, now: float) -> None:
+        """An attempt failed: again, or the end."""
         if self._was_cancelled(job_id, now):
             return
         job = self.running.pop(job_id).job
-        if shared:
-            job = self._noted(job.suspected())
-            self._emit(events.JobRetried(job, failure, 0.0, counted=False))
-            self.admit(job)
-            return
         verdict = decide(
             job,
             failure,
@@ -243,7 +262,10 @@ class Jobs:
         if not isinstance(verdict, Retry):
             self._end(job, verdict.failure, now)
             return
-        job = self._noted(job.failed_once() if verdict.counted else job.given_back())
+        if not verdict.counted:
+            job = self._noted(job.suspected() if self.needs_fresh_worker(job) else job.given_back())
+        elif not self.needs_fresh_worker(job):  # one that does stays a suspect, as `start` has noted
+            job = self._noted(job.failed_once())
         heapq.heappush(self._delayed, (now + verdict.delay_seconds, next(self._count), job))
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
         self._shown.show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
@@ -268,29 +290,42 @@ class Jobs:
 
     def tick(self, now: float) -> None:
         """Queue what has waited long enough, write down ends that could not be written, bring sidecars up to date."""
-        for job, result in self.duplicates.tick():
-            if result is None:
-                self.admit(job)
-            else:
-                self._end(job, result, now, is_unchecked=True)
-        while self._delayed and self._delayed[0][0] <= now:
-            self.admit(heapq.heappop(self._delayed)[2])
+        self._admit_due(now)
         self._endings.tick(now)
-        for running in self.running.values():
+        share = Slice()
+        for running in sorted(self.running.values(), key=lambda running: running.shown_at):
             if now - running.shown_at >= SHOW_SECONDS and running.progress != running.shown:
                 running.shown_at, running.shown = now, running.progress
                 self._shown.show(running.job, running.progress, reason=running.reason)
-        if now - self._positions_at >= POSITIONS_SECONDS:
+                if share.is_over:
+                    break  # who has waited longest is shown first
+        if self._showing is None and now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now
             if now >= self._refresh_at:
                 self._refresh_at = now + REFRESH_SECONDS
                 self._positions.clear()
-            self._show_positions()
+            self._showing = self._show_positions()
+        if self._showing is not None and not advance(self._showing):
+            self._showing = None
+
+    def _admit_due(self, now: float) -> None:
+        """Queue what has been compared or has waited long enough, as far as a slice goes."""
+        share = Slice()
+        while not share.is_over and (decided := self.duplicates.tick(share)):
+            for job, result in decided:
+                if result is None:
+                    self.admit(job)
+                else:
+                    self._end(job, result, now, is_unchecked=True)
+        while self._delayed and self._delayed[0][0] <= now:
+            self.admit(heapq.heappop(self._delayed)[2])
+            if share.is_over:
+                return
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""
         times = self._endings.times()
-        if self.duplicates.is_busy:
+        if self.duplicates.is_busy or self._showing is not None:
             times.append(now)
         if self._delayed:
             times.append(self._delayed[0][0])
@@ -315,6 +350,7 @@ class Jobs:
 
     def _end(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
         self._interruptions.pop(job.id, None)
+        self._for_fresh_workers.discard(job.id)
         self._endings.begin(job, outcome, now, is_unchecked=is_unchecked)
 
     def _noted(self, job: Job) -> Job:
@@ -325,8 +361,10 @@ class Jobs:
             _log.warning("%s: its attempts cannot be written down: %s", printable(job.name), error.strerror)
             return job
 
-    def _show_positions(self) -> None:
+    def _show_positions(self) -> Iterator[None]:
+        """Bring the status files of the queue up to date, one by one; some may leave it meanwhile."""
         for position, job in enumerate(self.queue, start=1):
-            if self._positions.get(job.id) != position:
+            if self._positions.get(job.id) != position and job.id in self.queue:
                 self._positions[job.id] = position
                 self._shown.show(job, Progress(queue_position=position), reason=self._obstacle)
+                yield

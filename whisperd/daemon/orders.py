@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.errors import InputError
 from whisperd.core.job import Failure, utc_now
-from whisperd.intake import ticket
+from whisperd.intake.ticket import Tickets
 from whisperd.settings import profiles
 
 if TYPE_CHECKING:
-    from whisperd.core.job import Job
-    from whisperd.core.options import JobSpec, Ticket
+    from whisperd.core.job import Job, Ticket
+    from whisperd.core.options import JobSpec
     from whisperd.intake.upload import Upload
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def spec_of(config: Config, job: Job) -> JobSpec:
     """The spec of a job, within today's limits; a job whose record has none gets what it would get today."""
-    spec = job.spec or ask(config, job.name).spec
+    spec = job.spec or ask(config, job.name, Tickets(config.root / "inbox")).spec
     return replace(spec, output=spec.output.evolve(formats=job.formats)).within(config.media)
 
 
@@ -33,9 +33,9 @@ class Asked:
     failure: Failure | None = None
 
 
-def ask(config: Config, name: str) -> Asked:
+def ask(config: Config, name: str, known: Tickets) -> Asked:
     """Read the tickets of an upload and put them together with the configuration; bad ones fail this upload alone."""
-    tickets = ticket.read(config.root / "inbox", name) if config.tickets.enabled else ()
+    tickets = known.read(name) if config.tickets.enabled else ()
     own = next((each for each in tickets if each.suffix), None)
     try:
         return Asked(profiles.resolve(config, name, tickets), own)

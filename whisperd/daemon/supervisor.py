@@ -5,24 +5,29 @@ Nothing here blocks for long, imports a model library or takes a lock; the servi
 
 from __future__ import annotations
 
+import collections
 import logging
 import signal
 import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
-from whisperd.core.job import original_url, printable
+from whisperd.core.events import LoopTurned
+from whisperd.core.job import original_url
+from whisperd.core.slices import SLICE_SECONDS, Slice, StepTimes
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.pool import Pool
+from whisperd.daemon.pool import Interrupted, Pool
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
 from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
+from whisperd.intake.lease import keep_privilege
 from whisperd.intake.options import IntakeOptions
 from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
@@ -73,6 +78,9 @@ class Supervisor:
         self._room = Room(self._layout, emitter)
         self._stop_at: float | None = None  # when running jobs are released
         self._kill_at: float | None = None
+        self._said: collections.deque[FromWorker | Interrupted] = (
+            collections.deque()
+        )  # by workers, and not acted on yet
 
     def run(self) -> int:
         """Work until told to stop; returns the exit status.
@@ -81,6 +89,7 @@ class Supervisor:
             BootError: spool, model or device cannot be used.
             SpoolLocked: another daemon owns the root.
         """
+        keep_privilege()  # before any process or thread is started
         self._notifier = Notifier()
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
@@ -103,6 +112,8 @@ class Supervisor:
                 self._chores.close()
                 for job_id in self._pool.kill_all():
                     self._jobs.released(job_id, time.monotonic())
+                for message in self._said:
+                    self._handle(message, time.monotonic())
                 self._jobs.close()
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
 
@@ -128,25 +139,36 @@ class Supervisor:
     def _loop(self) -> None:
         while True:
             now = time.monotonic()
+            times = StepTimes()
             self._hear_signals(now)
-            for message in self._pool.collect(now):
-                self._handle(message, now)
+            times.mark()
+            self._said.extend(self._pool.collect(now))
+            more = self._handle_some(now)
+            times.mark()
             waitables = []
             if self._stop_at is None:
                 self._inbox.tick(now)
+                times.mark()
                 self._cancels.tick(self._inbox, self._config, now)
+                times.mark()
                 waitables = self._inbox.waitables()
-                more = self._claiming.tick(self._config, now)
-                self._assign(now)
+                more |= self._claiming.tick(self._config, now)
+                times.mark()
+                more |= self._assign(now)
             else:
-                more = False
                 self._wind_down(now)
+            times.mark()
             self._pool.tick(now)
+            times.mark()
             self._jobs.explain(self._pool.trouble)
             self._jobs.tick(now)
+            times.mark()
             self._chores.tick(now, is_stopping=self._stop_at is not None)
+            times.mark()
             self._notifier.alive(now)
             status_due = self._notifier.status(self._status(), now)
+            times.mark()
+            self._emitter.emit(LoopTurned(tuple(times.seconds)))
             if self._is_over():
                 return
             wait(
@@ -170,9 +192,9 @@ class Supervisor:
     def _is_over(self) -> bool:
         if self._stop_at is not None:
             is_comparing = self._jobs.is_comparing and self._kill_at is None
-            return self._pool.is_empty() and not is_comparing and not self._chores.is_busy()
-        is_idle = len(self._jobs) == 0 and self._inbox.is_empty() and self._chores.is_done()
-        if self._once and self._ready and is_idle:
+            return self._pool.is_empty() and not (self._said or is_comparing or self._chores.is_busy())
+        may_end = self._once and self._ready and len(self._jobs) == 0
+        if may_end and self._inbox.is_empty() and self._chores.is_done():
             self._stop(time.monotonic(), grace_seconds=0.0)
         return False
 
@@ -227,7 +249,16 @@ class Supervisor:
         if self._ready:
             self._notifier.ready()
 
-    def _handle(self, message: FromWorker, now: float) -> None:
+    def _handle_some(self, now: float) -> bool:
+        """Act on what workers have said; True if some of it has to wait for the next turn: an end takes many writes."""
+        share = Slice(2 * SLICE_SECONDS)
+        while self._said:
+            self._handle(self._said.popleft(), now)
+            if share.is_over:
+                break
+        return bool(self._said)
+
+    def _handle(self, message: FromWorker | Interrupted, now: float) -> None:
         match message:
             case Ready():
                 if not self._ready:
@@ -238,15 +269,18 @@ class Supervisor:
                 self._jobs.heard(message, now)
             case Finished(job_id, result):
                 self._jobs.finished(job_id, result, now)
-            case Failed(job_id, failure, shared):
-                if self._kill_at is not None:
-                    self._jobs.released(job_id, now)  # it died because it was told to
-                else:
-                    self._jobs.attempt_failed(job_id, failure, now, shared=shared)
+            case Failed(job_id) | Interrupted(job_id) if self._kill_at is not None:
+                self._jobs.released(job_id, now)  # it died because it was told to
+            case Failed(job_id, failure):
+                self._jobs.attempt_failed(job_id, failure, now)
+            case Interrupted(job_id, failure, blame):
+                self._jobs.interrupted(job_id, failure, blame, now)
             case Released(job_id):
                 self._jobs.released(job_id, now)
 
-    def _assign(self, now: float) -> None:
+    def _assign(self, now: float) -> bool:
+        """Give waiting jobs to workers; True if there may be more to give at once."""
+        share = Slice(2 * SLICE_SECONDS)
         if self._jobs.queue:
             self._pool.need()
         while (found := next_job(self._jobs, self._pool, self._config, now)) is not None:
@@ -259,10 +293,13 @@ class Supervisor:
                 self._room.pause(
                     SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
                 )
-                return
+                return False
             directory = self._layout.job_directory(job.id)
             title, link = printable(job.name), original_url(job.place)
             self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
+            if share.is_over:
+                return True
+        return False
 
     def _status(self) -> str:
         if not self._ready:

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.container import Complete, Short, Source, inspect
-from whisperd.core.job import Failure, Signature, printable
-from whisperd.intake.companions import companion, missing_marker
+from whisperd.core.display import printable, readable_size
+from whisperd.core.job import Failure, Signature
+from whisperd.intake.ignore import UNFINISHED
 
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases
     from whisperd.intake.options import IntakeOptions
+    from whisperd.intake.sessions import Sessions
     from whisperd.spool.durable import Folder
 
+CLIENT_CONNECTED = "complete; its owner is still connected, and the client may come back to it"
 LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a file changes
 
 
@@ -52,7 +55,14 @@ Verdict = Wait | Take | Refuse | Changed
 
 
 def judge(
-    folder: Folder, file: str, seen: Signature, *, quiet_seconds: float, options: IntakeOptions, leases: Leases
+    folder: Folder,
+    file: str,
+    seen: Signature,
+    *,
+    quiet_seconds: float,
+    options: IntakeOptions,
+    leases: Leases,
+    sessions: Sessions,
 ) -> Verdict:
     """Look at one file.
 
@@ -63,9 +73,10 @@ def judge(
         quiet_seconds: for how long nothing about it has changed.
         options: how much quiet is needed.
         leases: knows in which folders the kernel can be asked for writers.
+        sessions: knows who may come back to a file after its last byte.
     """
     again = _again(quiet_seconds)
-    if other := companion(folder, file) or missing_marker(folder, file, options.done_marker):
+    if other := _awaited(folder, file, options.done_marker):
         return Wait(f"waiting for {printable(other)}", again, held_back=True)
     try:
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
@@ -82,11 +93,23 @@ def judge(
         writer = leases.has_writer(folder, fd)
         if writer:
             return Wait("still open for writing", again, held_back=True)
-        return _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
+        verdict = _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
+        is_early = isinstance(verdict, Take) and quiet_seconds < options.settle_seconds
+        if is_early and sessions.is_connected(status.st_uid):
+            return Wait(CLIENT_CONNECTED, min(again, options.settle_seconds - quiet_seconds))
+        return verdict
     except OSError as error:
         return Wait(_io(error), again)
     finally:
         os.close(fd)
+
+
+def _awaited(folder: Folder, file: str, marker: str) -> str | None:
+    """The file that this one waits for: one beside it that has to go, or its done marker, which has to come."""
+    for suffix in UNFINISHED:
+        if folder.exists(file + suffix):
+            return file + suffix
+    return file + marker if marker and not folder.exists(file + marker) else None
 
 
 def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
@@ -110,9 +133,13 @@ def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptio
         if quiet_seconds < max(options.truncated_seconds, options.settle_seconds):
             return Wait(_what_is_missing(promise), min(again, max(0.05, options.truncated_seconds - quiet_seconds)))
         return Take(_truncated(promise))
-    written = _written_bytes(fd, size)
-    if written < size and quiet_seconds < options.truncated_seconds:
-        return Wait(f"{readable(written)} of {readable(size)} written so far", again)
+    hole = _first_hole(fd, size)
+    if hole < size and _ends_in_hole(fd, size) and quiet_seconds < options.truncated_seconds:
+        return Wait(f"{readable_size(hole)} of {readable_size(size)} written so far", again)
+    if hole < size:
+        # a downloader that writes in pieces, or a recording of silence whose copy left the zeros out: time must tell
+        what = f"nothing is written in it at {readable_size(hole)} of {readable_size(size)}"
+        return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), what)
     proven = is_known and isinstance(promise, Complete)
     return _quiet(quiet_seconds, options.settle_seconds_proven if proven else options.settle_seconds)
 
@@ -127,29 +154,27 @@ def _quiet(quiet_seconds: float, needed_seconds: float, also: str = "") -> Verdi
     return Wait(f"changed {quiet_seconds:.0f} s ago" + (f", {also}" if also else ""), needed_seconds - quiet_seconds)
 
 
-def _written_bytes(fd: int, size: int) -> int:
-    """Where the room begins that was reserved and never written, which reads as zeros; `size` if there is none.
-
-    Only a hole that reaches the end counts: a client that writes from front to back leaves no other.
-    """
+def _first_hole(fd: int, size: int) -> int:
+    """Where the first part begins that was never written, and reads as zeros; `size` if there is none."""
     try:
-        hole = os.lseek(fd, 0, os.SEEK_HOLE)
-        while hole < size:
-            try:
-                hole = os.lseek(fd, os.lseek(fd, hole, os.SEEK_DATA), os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return hole
-                raise
+        return os.lseek(fd, 0, os.SEEK_HOLE)
     except OSError:
         return size  # this filesystem keeps no holes
-    return size
+
+
+def _ends_in_hole(fd: int, size: int) -> bool:
+    """Whether the last byte was never written: a client that writes from front to back has not come to it yet."""
+    try:
+        os.lseek(fd, size - 1, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    return False
 
 
 def _what_is_missing(short: Short) -> str:
     if short.promised_bytes is None:
-        return f"{short.missing} has not come yet, {readable(short.present_bytes)} here"
-    return f"header promises {readable(short.promised_bytes)}, {readable(short.present_bytes)} here"
+        return f"{short.missing} has not come yet, {readable_size(short.present_bytes)} here"
+    return f"header promises {readable_size(short.promised_bytes)}, {readable_size(short.present_bytes)} here"
 
 
 def _truncated(short: Short) -> Failure:
@@ -168,12 +193,3 @@ def _truncated(short: Short) -> Failure:
 
 def _io(error: OSError) -> str:
     return f"cannot be read: {error.strerror}"
-
-
-def readable(size: float) -> str:
-    """`81 MB`."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.1f} {unit}" if size < 10 and unit != "bytes" else f"{size:.0f} {unit}"  # noqa: PLR2004
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -7,6 +7,7 @@ that does leases. The lease is given back at once: while it is held, an opening 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -19,10 +20,23 @@ from whisperd.intake.filesystem import is_remote
 if TYPE_CHECKING:
     from whisperd.spool.durable import Folder
 
+PR_CAP_AMBIENT = 47  # prctl(2)
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
 
 def ignore_lease_breaks() -> None:
     """Survive a writer that comes in the very microsecond of a lease: the signal's default is to end the process."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+def keep_privilege() -> None:
+    """Keep CAP_LEASE in this process: programs that it starts from now on do not get it.
+
+    systemd gives it as an ambient capability, which every program inherits that is started (capabilities(7)), a worker and
+    ffmpeg with somebody's recording among them. What this process may do itself does not change.
+    """
+    zero = ctypes.c_ulong(0)
+    ctypes.CDLL(None).prctl(PR_CAP_AMBIENT, ctypes.c_ulong(PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
 
 
 def has_writer(fd: int) -> bool | None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 
 from whisperd.core import events
-from whisperd.core.job import Failure, Job, printable
+from whisperd.core.display import mebibytes, printable, readable_size
+from whisperd.core.job import Failure, Job
+
+STALL_SECONDS = 5.0  # a step of the loop that takes this long is named
 
 _log = logging.getLogger("whisperd")
 
 
 def log_event(event: events.Event) -> None:
     """Write an event as one line, at the level that fits: error only where a person must act."""
+    if isinstance(event, events.LoopTurned) and max(event.step_seconds, default=0.0) < STALL_SECONDS:
+        return  # several times a second
     level, action, text = _sentence(event)
     job = getattr(event, "job", None)
     job_id = job.id if isinstance(job, Job) else getattr(event, "job_id", None)
@@ -24,7 +29,7 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return (
                 logging.INFO,
                 "claim",
-                f"{_name(job)}: claimed, {_size(job.signature.size)}, {waited:.1f} s after it was first seen",
+                f"{_name(job)}: claimed, {readable_size(job.signature.size)}, {waited:.1f} s after it was first seen",
             )
         case events.JobStarted(job, worker):
             return logging.INFO, "start", f"{_name(job)}: attempt {job.attempts} starts on worker {worker}"
@@ -119,10 +124,15 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.NoticeDropped(_, channel, _, name, reason):
             return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
         case events.FilesPruned(room, files, freed):
-            return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {_size(freed)}"
+            return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {readable_size(freed)}"
         case events.WorkerWorn(worker, pid, held, most):
-            message = f"holds {held >> 20} MB after a job, more than pool.max_memory, {most >> 20} MB: it is replaced"
+            message = (
+                f"holds {mebibytes(held)} after a job, more than pool.max_memory, {mebibytes(most)}: it is replaced"
+            )
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
+        case events.WorkerRetired(worker, pid, failure, jobs):
+            message = f"is replaced, because its engine failed: {_reason(failure)}; jobs that go back: {jobs}"
+            return logging.WARNING, "worker_retired", f"worker {worker} (pid {pid}) {message}"
         case events.WorkersFail(failure, delay):
             return (
                 logging.ERROR,
@@ -131,6 +141,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             )
         case events.WorkersWork():
             return logging.INFO, "workers_work", "all workers can be used again"
+        case events.LoopTurned(step_seconds):
+            text = f"nothing moved for {max(step_seconds):.0f} s: a disk or a mount did not answer, or the machine had no time"
+            return logging.WARNING, "stall", f"{text}; look into the journal of the kernel"
         case _:
             raise TypeError(event)
 
@@ -141,11 +154,3 @@ def _name(job: Job) -> str:
 
 def _reason(failure: Failure) -> str:
     return f"{failure.message} ({failure.hint})" if failure.hint else failure.message
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

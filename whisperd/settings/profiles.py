@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from whisperd.core.display import printable
 from whisperd.core.errors import InputError
-from whisperd.core.job import printable
 from whisperd.core.options import JobSpec, MediaOptions, OutputOptions, TranscribeOptions, VadOptions
 from whisperd.settings.sections import SETTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from whisperd.core.options import Section, Ticket
-    from whisperd.settings.config import Config
+    from whisperd.core.job import Ticket
+    from whisperd.core.options import Section
+    from whisperd.settings.sections import Config
 
 PROBLEMS_SHOWN = 10
 _WILD = re.compile(r"\*\*/|\*\*|\*|\?")
@@ -153,7 +154,8 @@ def _refuse(config: Config, ticket: Ticket, wrong: list[tuple[str, str]]) -> Non
     reasons = [*ticket.problems, *(f"{where}{text}" for where, text in sorted(lines))]
     if reasons:
         shown = "; ".join(reasons[:PROBLEMS_SHOWN]) + ("; ..." if len(reasons) > PROBLEMS_SHOWN else "")
-        hint = "mend the ticket, then move the recording, and its ticket with it, from failed/ back into the inbox"
+        usual = "correct the ticket, then move the recording, and its ticket with it, from failed/ back into the inbox"
+        hint = ticket.hint or usual
         raise InputError(f"ticket {printable(ticket.name)}: {shown}", hint=hint, code="bad_ticket", stage="uploading")
 
 

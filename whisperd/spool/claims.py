@@ -5,15 +5,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
-import itertools
 import os
 import stat
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.core.job import Signature, printable
+from whisperd.core.job import Signature
 from whisperd.spool import names, pair, records
-from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
+from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, remedy, remove_tree
 from whisperd.spool.layout import LOCK
 
 if TYPE_CHECKING:
@@ -177,18 +177,3 @@ def reason(error: OSError, name: str) -> ClaimLost | ClaimRefused | SpoolFull:
         return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
     # EMFILE, EIO, whatever it is: the upload is safe where it lies, and one error must not end the daemon
     return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint=remedy(error))
-
-
-def move_beside(source: Folder, original: str, target: Folder, file: str) -> str:
-    """Move a file to the first free name like `file`, `file-2`; returns that."""
-    for number in itertools.count(1):
-        name = names.numbered(file, number)
-        try:
-            move(source, original, target, name)
-        except FileExistsError:
-            continue
-        except OSError:
-            if source.exists(original):
-                raise  # else it is there, only perhaps not for good after a power cut
-        return name
-    raise AssertionError

@@ -6,7 +6,6 @@ Into a job's directory the original goes first, out of it last: a directory with
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
     """
     if not job.ticket:
         return
-    name = file + job.ticket
+    name = job.ticket_name or file + job.ticket
     with contextlib.suppress(OSError):
         if own.exists(TICKET):
             if is_half_moved(own, TICKET, inbox, name):
@@ -60,16 +59,26 @@ def retire(own: Folder, job: Job, target: Folder, file: str) -> None:
 
 def give_back(own: Folder, job: Job, inbox: Folder, file: str) -> str:
     """Move both back to the first name in the inbox that is free for both, like `file`, `file-2`; returns that."""
-    for number in itertools.count(1):
+    if not own.exists(job.original):
+        return file
+    has_ticket = bool(job.ticket) and own.exists(TICKET)
+    refused: set[str] = set()  # by the move, which sees what a look may miss
+
+    def is_taken(number: int) -> bool:
         name = names.numbered(file, number)
-        if job.ticket and inbox.exists(names.ticket(name, job.ticket)) and own.exists(TICKET):
-            continue
+        if name in refused or (has_ticket and inbox.exists(names.ticket(name, job.ticket))):
+            return True
+        # a name that an earlier try has given by a link, before it was cut off, is still the right one
+        return inbox.exists(name) and not is_half_moved(own, job.original, inbox, name)
+
+    while True:
+        name = names.numbered(file, names.first_free(is_taken))
         try:
             retire(own, job, inbox, name)
         except FileExistsError:
+            refused.add(name)
             continue
         except OSError:
             if own.exists(job.original):
                 raise  # else it is there, only perhaps not for good after a power cut
         return name
-    raise AssertionError

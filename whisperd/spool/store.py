@@ -14,10 +14,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost
-from whisperd.core.job import Failure, Job, Progress, Result, Signature, printable, utc_now
+from whisperd.core.job import Failure, Job, Progress, Result, Signature, utc_now
 from whisperd.spool import names, notes, pair, records, sidecar, transcripts
-from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
+from whisperd.spool.claims import Halves, expect, reason, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree
 from whisperd.spool.partial import Partials, outputs
 from whisperd.spool.places import Places
@@ -26,7 +27,8 @@ from whisperd.spool.sidecars import Sidecars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.core.options import JobSpec, Ticket
+    from whisperd.core.job import Ticket
+    from whisperd.core.options import JobSpec
     from whisperd.spool.layout import Layout
 
 # Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
@@ -82,7 +84,10 @@ class Store:
                 place = self.places.choose(job_id, name, outputs(formats, spec), suffix)
                 original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
-                job = job.evolve(spec=spec, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
+                job = job.evolve(spec=spec)
+                if ticket:
+                    ticket_name = names.split(ticket.name)[1]
+                    job = job.evolve(ticket=suffix, ticket_name=ticket_name, ticket_signature=ticket.signature)
                 with work_or_full(self.layout) as work:
                     os.mkdir(job_id, 0o700, dir_fd=work.fd)
                 try:
@@ -96,7 +101,7 @@ class Store:
                         failpoint("claim.after_record")
                         move(inbox, file, own, original)
                         failpoint("claim.after_move")
-                        self._keep_or_return(own, original, inbox, file, seen)
+                        self._keep_or_return(own, job, inbox, file)
                         pair.take(job, inbox, file, own)
                         failpoint("claim.after_ticket")
                 except BaseException:
@@ -110,12 +115,12 @@ class Store:
             raise
         return job
 
-    def _keep_or_return(self, own: Folder, original: str, inbox: Folder, file: str, seen: Signature) -> None:
+    def _keep_or_return(self, own: Folder, job: Job, inbox: Folder, file: str) -> None:
         """Make sure that what was moved is what had settled: somebody may have swapped it in between."""
-        moved = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
-        if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(seen):
+        moved = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False)
+        if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(job.signature):
             return
-        move_beside(own, original, inbox, file)
+        pair.give_back(own, job, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
     def settle_claims(self) -> list[tuple[Job, Failure | None]]:

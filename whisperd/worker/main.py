@@ -17,7 +17,7 @@ from whisperd.core import log_lines
 from whisperd.core.errors import EXIT_BOOT, NoResources, WhisperdError
 from whisperd.core.job import Failure
 from whisperd.media.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
-from whisperd.protocol import FROM_WORKER, TO_WORKER, Boot, BootFailed, FromWorker, Line, Ready, ToWorker
+from whisperd.protocol import FROM_WORKER, TO_WORKER, Boot, BootFailed, FromWorker, PipeEnd, Ready, ToWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 def main(fd: int) -> int:
     """Serve the supervisor at the other end of `fd`; returns the exit status."""
-    connection = Line(socket.socket(fileno=fd), FROM_WORKER, TO_WORKER)
+    connection = PipeEnd(socket.socket(fileno=fd), FROM_WORKER, TO_WORKER)
     _settle_in()
     try:
         boot = connection.receive()
@@ -59,7 +59,7 @@ def _settle_in() -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
-def _boot(connection: Line[FromWorker, ToWorker], options: EngineOptions) -> Callable[[], None] | None:
+def _boot(connection: PipeEnd[FromWorker, ToWorker], options: EngineOptions) -> Callable[[], None] | None:
     """Load and try everything that a job needs, and say ready; returns what serves jobs, None if something cannot work."""
     started = time.monotonic()
     try:
@@ -83,7 +83,7 @@ def _boot(connection: Line[FromWorker, ToWorker], options: EngineOptions) -> Cal
     return serve
 
 
-def _server(connection: Line[FromWorker, ToWorker], engine: Engine | WindowEngine) -> Callable[[], None]:
+def _server(connection: PipeEnd[FromWorker, ToWorker], engine: Engine | WindowEngine) -> Callable[[], None]:
     """What serves jobs with this engine; voice detection, where jobs need it, has been loaded and tried."""
     # these need numpy, which a worker without a model need not load
     if _takes_windows(engine):

@@ -26,19 +26,19 @@ from whisperd.core import heap
 from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.core.job import Failure, Phase, Result
 from whisperd.engine.api import AudioWindow
-from whisperd.protocol import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers
 from whisperd.worker.journal import Journal
 from whisperd.worker.memory import device_bytes
 from whisperd.worker.partial import Partial
 from whisperd.worker.prepare import Prepared, prepare
 from whisperd.worker.recording import Recording, Span
-from whisperd.worker.steps import disk_errors, render
+from whisperd.worker.steps import EngineBroken, disk_errors, engine_errors, render
 
 if TYPE_CHECKING:
     from whisperd.engine.api import DecodedWindow, WindowEngine
     from whisperd.media.vad import Detector
-    from whisperd.protocol import FromWorker, Line, ToWorker
+    from whisperd.protocol import FromWorker, PipeEnd, ToWorker
 
 HEARTBEAT_SECONDS = 0.25
 PREPARING_NICE = 10  # more than the daemon; not 19: where others keep the machine busy, ffmpeg must not starve
@@ -70,7 +70,7 @@ class Task:
 class Scheduler:
     """All jobs of this worker, and the one loop that serves them."""
 
-    def __init__(self, connection: Line[FromWorker, ToWorker], engine: WindowEngine, detector: Detector) -> None:
+    def __init__(self, connection: PipeEnd[FromWorker, ToWorker], engine: WindowEngine, detector: Detector) -> None:
         self._connection = connection
         self._engine = engine
         self._detector = detector
@@ -82,7 +82,15 @@ class Scheduler:
         self._trimmer = heap.Trimmer()
 
     def serve(self) -> None:
-        """Work until told to end, or until the supervisor has gone (EOFError)."""
+        """Work until told to end, the engine breaks, or the supervisor has gone (EOFError)."""
+        try:
+            self._serve()
+        except EngineBroken as error:
+            _log.error("the engine failed, and this worker ends", exc_info=error.__cause__)
+            batch = tuple(job_id for job_id, task in self._tasks.items() if task.recording is not None)
+            self._say(EngineFailed(error.failure, batch))
+
+    def _serve(self) -> None:
         while not (self._quit and not self._tasks):
             self._take_prepared()
             self._submit()
@@ -188,10 +196,12 @@ class Scheduler:
             audio = task.prepared.cut(span.start, span.end).copy()  # torch warns of memory that it may not write
             window = AudioWindow(audio, task.work.spec.transcribe, span.language)
             try:
-                task.tickets[self._engine.submit(window)] = span
+                with engine_errors():
+                    handle = self._engine.submit(window)
             except WhisperdError as error:
                 self._fail(task, error)
                 continue
+            task.tickets[handle] = span
             self._tasks.move_to_end(task.work.job_id)
             waiting.append(task)
 
@@ -214,16 +224,15 @@ class Scheduler:
 
     def _step(self) -> None:
         try:
-            finished = self._engine.step()
+            with engine_errors():
+                finished = self._engine.step()
         except OutOfMemory as error:
-            if self._engine.shrink():
-                self._shrunk += 1
-                _log.warning("out of memory: %d windows at once from now on", self._engine.capacity)
-            else:
-                self._fail_all(error)
-            return
-        except WhisperdError as error:
-            self._fail_all(error)
+            with engine_errors():
+                can_continue = self._engine.shrink()
+            if not can_continue:
+                raise EngineBroken(error) from error
+            self._shrunk += 1
+            _log.warning("out of memory: %d windows at once from now on", self._engine.capacity)
             return
         by_task: dict[str, list[tuple[Span, DecodedWindow]]] = {}
         for ticket, decoded in finished:
@@ -304,10 +313,6 @@ class Scheduler:
         if not isinstance(error, WhisperdError):
             _log.error("job %s failed in a way nobody foresaw", task.work.job_id, exc_info=error)
         self._say(Failed(task.work.job_id, Failure.of(error, stage="transcribing")))
-
-    def _fail_all(self, error: WhisperdError) -> None:
-        for task in [task for task in self._tasks.values() if task.recording is not None]:
-            self._fail(task, error)
 
     def _drop(self, task: Task) -> None:
         for ticket in task.tickets:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from whisperd.core import heap
 from whisperd.core.errors import WhisperdError
 from whisperd.core.job import Failure, Phase, Result
-from whisperd.protocol import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers, together, tracks
 from whisperd.worker.memory import device_bytes
-from whisperd.worker.steps import load, render
+from whisperd.worker.steps import EngineBroken, engine_errors, load, render
 
 if TYPE_CHECKING:
     from whisperd.core.transcript import Transcript
     from whisperd.engine.api import Engine
-    from whisperd.protocol import FromWorker, Line, ToWorker
+    from whisperd.protocol import FromWorker, PipeEnd, ToWorker
 
 HEARTBEAT_SECONDS = 0.25  # at most so often
 
@@ -31,7 +31,7 @@ class ReleaseRequested(Exception):  # a request, not an error
 class Reporter:
     """The pipeline's heartbeat, and its ear: each report looks whether the job is wanted back."""
 
-    def __init__(self, connection: Line[FromWorker, ToWorker], job_id: str, device: str) -> None:
+    def __init__(self, connection: PipeEnd[FromWorker, ToWorker], job_id: str, device: str) -> None:
         self._connection = connection
         self._device = device
         self._job_id = job_id
@@ -56,12 +56,18 @@ class Reporter:
             self._connection.send(Heartbeat(self._job_id, phase, processed_seconds, duration_seconds, used))
 
 
-def serve(connection: Line[FromWorker, ToWorker], engine: Engine) -> None:
-    """Do one job after the other until told to end, or until the supervisor has gone (EOFError)."""
+def serve(connection: PipeEnd[FromWorker, ToWorker], engine: Engine) -> None:
+    """Do one job after the other until told to end, the engine breaks, or the supervisor has gone (EOFError)."""
     trimmer = heap.Trimmer()
     while not isinstance(message := connection.receive(), Quit):
         if isinstance(message, Work):
-            connection.send(_answer(message, engine, Reporter(connection, message.job_id, engine.info.device)))
+            try:
+                answer = _answer(message, engine, Reporter(connection, message.job_id, engine.info.device))
+            except EngineBroken as error:
+                _log.error("the engine failed, and this worker ends", exc_info=error.__cause__)
+                connection.send(EngineFailed(error.failure, (message.job_id,)))
+                return
+            connection.send(answer)
             trimmer.tick()
 
 
@@ -70,7 +76,7 @@ def _answer(work: Work, engine: Engine, report: Reporter) -> Finished | Failed |
         return Finished(work.job_id, run(work, engine, report))
     except ReleaseRequested:
         return Released(work.job_id)
-    except (EOFError, ConnectionError):
+    except (EOFError, ConnectionError, EngineBroken):
         raise
     except WhisperdError as error:
         return Failed(work.job_id, Failure.of(error, stage="transcribing"))
@@ -83,7 +89,8 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
     """Transcribe one recording.
 
     Raises:
-        JobError: the recording, or the engine on it, is at fault.
+        JobError: the recording is at fault.
+        EngineBroken: the engine is, and is not to be used again.
         SpoolFull: no room for what is produced on the way.
         ReleaseRequested: the supervisor wants the job back.
     """
@@ -100,7 +107,8 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
         def tell(done: float, before: float = before) -> None:
             report(Phase.TRANSCRIBING, (before + done) / len(parts), duration)
 
-        transcripts.append(engine.transcribe(part, work.spec.transcribe, tell))
+        with engine_errors(ReleaseRequested, EOFError, ConnectionError):
+            transcripts.append(engine.transcribe(part, work.spec.transcribe, tell))
     names = speakers(samples, work.spec.media.speakers)
     transcript = together(transcripts, names) if names else transcripts[0]
     report(Phase.PUBLISHING, duration, duration)
