@@ -1,8 +1,8 @@
-"""What supervisor and worker say to each other: data, as JSON, never code.
+"""The messages between supervisor and worker, how they are encoded as JSON, and the two ends of the pipe that carries them.
 
-A worker reads what strangers send, so it may be taken over. The supervisor believes nothing that it says: a message counts
-only if it is, byte for byte, what `Codec.encode` makes of a valid one. That refuses unknown, missing and repeated fields,
-wrong types, NaN, and every second way of writing the same thing. Frames have a bound, and `SupervisorEnd` never waits.
+A recording can take a worker over, so the supervisor does not trust its workers. It accepts a message only if the bytes
+are exactly those that `Codec.encode` makes of a valid message. This one comparison refuses unknown, missing and repeated
+fields, wrong types, NaN, and every other spelling of the same value. `SupervisorEnd` bounds what it reads and never blocks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Hears = TypeVar("Hears")
 
 
 class ProtocolError(Exception):
-    """What came is no message, or makes no sense now; the text repeats nothing of it, and may be logged."""
+    """The other side sent something that is not a message, or one that makes no sense now. The text quotes nothing of it."""
 
 
 def _at_work(phase: Phase) -> Phase:
@@ -56,14 +56,14 @@ def _at_work(phase: Phase) -> Phase:
 
 
 def _few_outputs(result: Any) -> Any:
-    """Stop before a million of wrong ones is looked at, each with an error of its own."""
+    """Refuse a long list of outputs at once: pydantic would make an error for each wrong item."""
     if not isinstance(result, dict) or not isinstance(outputs := result.get("outputs"), list) or len(outputs) > 100:  # noqa: PLR2004
-        raise ValueError("it has no list of outputs")  # pydantic takes no other
+        raise ValueError("it has no list of outputs")
     return result
 
 
 def _own_result(result: Result) -> Result:
-    """Refuse what no worker reports of a recording that it has transcribed."""
+    """Refuse values that no worker reports about a recording that it has transcribed."""
     if not all(0 <= seconds <= SECONDS_MAX for seconds in (result.duration_seconds, result.processing_seconds)):
         raise ValueError("it has an impossible duration")
     if (result.speed or 0.0) > NUMBER_MAX:
@@ -75,7 +75,7 @@ def _own_result(result: Result) -> Result:
     if result.duplicate_of is not None:
         raise ValueError("it is the result of another job")
     if not all(map(_is_figure, result.quality.values())):
-        raise ValueError("it has figures that are none")
+        raise ValueError("its quality has a value that is not a number")
     return result
 
 
@@ -191,12 +191,12 @@ FromWorker = Ready | BootFailed | Heartbeat | Finished | Failed | EngineFailed |
 
 
 class Codec(Generic[M]):
-    """Messages of some kinds as bytes, and back.
+    """Encodes and decodes messages of given kinds.
 
     Args:
         kinds: dataclasses whose fields pydantic can check.
         bytes_max: of one message.
-        is_suspect: the sender may be hostile, so texts are short and hold nothing that a terminal obeys.
+        is_suspect: the sender may be hostile, so its texts must be short and printable.
     """
 
     def __init__(self, *kinds: type[M], bytes_max: int, is_suspect: bool = False) -> None:
@@ -205,22 +205,22 @@ class Codec(Generic[M]):
         self.bytes_max = bytes_max
 
     def encode(self, message: M) -> bytes:
-        """A message as ASCII JSON; bytes of names that are not UTF-8 are in it as surrogate escapes.
+        """Encode a message as ASCII JSON; file names that are not UTF-8 keep their bytes as surrogate escapes.
 
         Raises:
-            ProtocolError: no receiver would take it.
+            ProtocolError: no receiver would accept the message.
         """
-        return self._dump(self._load(self._dump(message)))  # which writes 1 as 1.0 where that is meant
+        return self._dump(self._load(self._dump(message)))  # an int in a field of floats becomes a float
 
     def decode(self, data: bytes) -> M:
-        """The message.
+        """Decode a message.
 
         Raises:
-            ProtocolError: that is none.
+            ProtocolError: the data is not a message.
         """
         message = self._load(data)
         if self._dump(message) != data:
-            raise ProtocolError(f"{type(message).__name__}: it is not written as messages are")
+            raise ProtocolError(f"{type(message).__name__}: it is not encoded as messages are")
         return message
 
     def _dump(self, message: M) -> bytes:
@@ -230,7 +230,7 @@ class Codec(Generic[M]):
                 {"kind": type(message).__name__, **values}, default=to_json, allow_nan=False, separators=(",", ":")
             )
         except (TypeError, ValueError, RecursionError) as error:
-            raise ProtocolError(f"{type(message).__name__}: it has no place in JSON") from error
+            raise ProtocolError(f"{type(message).__name__}: it cannot be encoded as JSON") from error
         return text.encode("ascii")
 
     def _load(self, data: bytes) -> M:
@@ -239,10 +239,10 @@ class Codec(Generic[M]):
         try:
             values = json.loads(data.decode("ascii"))
         except (ValueError, RecursionError) as error:
-            raise ProtocolError("it is no JSON") from error
+            raise ProtocolError("it is not JSON") from error
         kind = values.pop("kind", None) if isinstance(values, dict) else None
         if not isinstance(kind, str) or (adapter := self._kinds.get(kind)) is None:
-            raise ProtocolError("it is of no known kind")
+            raise ProtocolError("its kind is unknown")
         if reason := self._flaw(values):
             raise ProtocolError(f"{kind}: {reason}")
         try:
@@ -253,7 +253,7 @@ class Codec(Generic[M]):
             raise ProtocolError(f"{kind}: {where}: {first['msg'][:200]}") from error
 
     def _flaw(self, values: dict[str, Any]) -> str:
-        """What is wrong with a value at any depth; empty if nothing is."""
+        """Look at all values at every depth; return what is wrong, or an empty text."""
         level: list[Any] = [values]
         for _ in range(DEPTH_MAX):
             below: list[Any] = []
@@ -265,7 +265,7 @@ class Codec(Generic[M]):
                     below += value.values()
                 elif isinstance(value, str):
                     if self._is_suspect and not (len(value) <= TEXT_MAX and is_plain(value)):
-                        return "it has a text that is too long, or not for people"
+                        return "it has a text that is too long or not printable"
                 elif value is not None and not -NUMBER_MAX <= value <= NUMBER_MAX:
                     return "it has an impossible number"
             level = below
@@ -287,12 +287,12 @@ TO_WORKER: Codec[ToWorker] = Codec(Boot, Work, Release, Quit, bytes_max=TO_WORKE
 
 
 def frame(data: bytes) -> bytes:
-    """A message with its length before it, as it goes through the pipe."""
+    """Put the length of a message in front of it, as the pipe carries it."""
     return _LENGTH.pack(len(data)) + data
 
 
 class PipeEnd(Generic[Says, Hears]):
-    """One end of a pipe whose other end is trusted: it waits. Several threads may send."""
+    """One end of a pipe whose other end is trusted: calls block. Several threads may send."""
 
     def __init__(self, end: socket.socket, says: Codec[Says], hears: Codec[Hears]) -> None:
         self._end = end
@@ -307,34 +307,34 @@ class PipeEnd(Generic[Says, Hears]):
         self.close()
 
     def fileno(self) -> int:
-        """For `wait`."""
+        """Return the descriptor to wait for."""
         return self._end.fileno()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close this end."""
         self._end.close()
 
     def send(self, message: Says) -> None:
-        """Say something.
+        """Send a message.
 
         Raises:
-            ConnectionError: the other side has gone.
-            ProtocolError: it would not take that.
+            ConnectionError: the other side has closed the pipe.
+            ProtocolError: the other side would not accept the message.
         """
         data = frame(self._says.encode(message))
         with self._sending:
             self._end.sendall(data)
 
     def poll(self, seconds: float = 0.0) -> bool:
-        """Whether the other side says something within this time, or has gone."""
+        """Whether a message, or the end of the other side, can be read within this time."""
         return bool(wait([self._end], timeout=seconds))
 
     def receive(self) -> Hears:
         """Wait for the next message.
 
         Raises:
-            EOFError: the other side has gone.
-            ProtocolError: it said something else.
+            EOFError: the other side has closed the pipe.
+            ProtocolError: the other side sent something else.
         """
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
         if length > self._hears.bytes_max:
@@ -352,41 +352,41 @@ class PipeEnd(Generic[Says, Hears]):
 
 
 class SupervisorEnd:
-    """The end of a pipe whose other end may be hostile: it never waits, neither for half a message nor for a reader."""
+    """The supervisor's end of the pipe to a worker that may be hostile: no call blocks, and all that is kept has a bound."""
 
     def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)  # socket takes it so
+        end.setblocking(False)
         self._end = end
         self._unread = bytearray()
         self._unsent = bytearray()
         self._counted_since = float("-inf")
         self._counted = 0
-        self.is_closed = False  # by the worker, or nobody listens any more
+        self.is_closed = False  # by the worker, or because the supervisor reads no more
 
     def fileno(self) -> int:
-        """For `wait`."""
+        """Return the descriptor to wait for."""
         return self._end.fileno()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close this end."""
         self.is_closed = True
         self._end.close()
 
     @property
     def is_behind(self) -> bool:
-        """Whether the worker has not read all that it was sent."""
+        """Whether the worker has yet to read some of what was sent."""
         return bool(self._unsent)
 
     def send(self, message: ToWorker) -> None:
-        """Say something, as soon as the worker reads; one that has gone is noticed elsewhere."""
+        """Send a message as soon as the worker reads; the end of a worker is noticed elsewhere."""
         self._unsent += frame(TO_WORKER.encode(message))
         self._flush()
 
     def receive(self, now: float, *, has_ended: bool = False) -> Iterator[FromWorker]:
-        """What the worker has said since, up to a bound: more makes the pipe readable again. All of it if it has ended.
+        """Yield the messages that have arrived, up to a bound; all of them if the worker has ended.
 
         Raises:
-            ProtocolError: it said something else.
+            ProtocolError: the worker sent something else.
         """
         self._flush()
         self._unread += self._arrived(REST_BYTES if has_ended else CHUNK_BYTES)
@@ -408,7 +408,7 @@ class SupervisorEnd:
                 del self._unsent[: self._end.send(self._unsent)]
         except BlockingIOError:
             if len(self._unsent) > TO_WORKER_BYTES_MAX:
-                self.is_closed = True  # it does not read, and its silence will end it
+                self.is_closed = True  # a worker that reads nothing is then ended as one that has closed the pipe
         except OSError:
             self._unsent.clear()
 
@@ -429,4 +429,4 @@ class SupervisorEnd:
             self._counted_since, self._counted = now, 0
         self._counted += 1
         if self._counted > FLOOD_MESSAGES:
-            raise ProtocolError("it says more than there is to say")
+            raise ProtocolError("it sends too many messages")

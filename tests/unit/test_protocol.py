@@ -522,7 +522,7 @@ def test_a_flood_is_read_in_portions_and_then_refused(ends):
             unsent = unsent[theirs.send(unsent) :]
         portions.append(sum(1 for _ in end.receive(0.0)))
 
-    with pytest.raises(ProtocolError, match="more than there is to say"):
+    with pytest.raises(ProtocolError, match="too many messages"):
         collections.deque((flood() for _ in range(FLOOD_MESSAGES)), maxlen=0)
 
     assert max(portions) <= CHUNK_BYTES / len(SAID) + 1

@@ -58,9 +58,9 @@ class Child:
         self.device_bytes: int | None = None  # ... and how much memory is in use there, of a GPU
         self.worn = False  # to be replaced once it has no job
         self.dooms: dict[str, Failure] = {}  # jobs that are being taken away from it, and why
-        self.asked_back: set[str] = set()
-        self.must_end_at: float | None = None
-        self.killed_because = ""
+        self.asked_back: set[str] = set()  # jobs that it was asked to give back
+        self.must_end_at: float | None = None  # when it is killed if it is still there
+        self.killed_because = ""  # completes "was killed because it"
         self._rung = 0
         self._next_rung_at = 0.0
         ours, theirs = socket.socketpair()
@@ -96,21 +96,21 @@ class Child:
             return 0
 
     def send(self, message: ToWorker) -> None:
-        """Say something; a worker that is gone, or does not read, is noticed elsewhere."""
+        """Send a message; a worker that has ended, or does not read, is noticed elsewhere."""
         if isinstance(message, Release):
             self.asked_back.add(message.job_id)
         self.connection.send(message)
 
     def receive(self, now: float, *, has_ended: bool) -> Iterator[FromWorker]:
-        """What it has said so far.
+        """Yield the messages that have arrived.
 
         Raises:
-            ProtocolError: it said something that no worker says.
+            ProtocolError: the worker sent something else.
         """
         return self.connection.receive(now, has_ended=has_ended)
 
     def distrust(self, reason: str) -> None:
-        """End it at once, and listen to it no more."""
+        """Kill it, and read nothing more from it."""
         self.killed_because = reason
         self.connection.close()
         self.kill()

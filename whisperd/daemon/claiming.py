@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.core import events
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.core.slices import Slice
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.orders import ask, claim
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from whisperd.intake.upload import Upload
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store
-
-CLAIM_SECONDS = 0.02  # of one turn
 
 
 class Claiming:
@@ -38,7 +36,7 @@ class Claiming:
             return False
         if not self._settle(now):
             return False
-        share = Slice(CLAIM_SECONDS)
+        share = Slice(LONG_SLICE_SECONDS)
         while True:
             if self._jobs.waiting >= config.pool.queue_size:
                 self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
@@ -49,7 +47,7 @@ class Claiming:
                 return self._inbox.has_more()
             if not self._claim(upload, config, now):
                 return False
-            if share.is_over:
+            if share.is_used_up():
                 return True
 
     def _claim(self, upload: Upload, config: Config, now: float) -> bool:

@@ -87,7 +87,7 @@ class Duplicates:
                 return [(self._held.popleft(), None)]
             elif (compared := self._compare_on()) is not None:
                 return [compared]
-            if share.is_over:
+            if share.is_used_up():
                 break
         return []
 

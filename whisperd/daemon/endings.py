@@ -67,7 +67,7 @@ class Endings:
         due = [ending for ending in self._endings.values() if ending.next_at <= now]
         for ending in sorted(due, key=lambda ending: (ending.check is not None, ending.next_at)):
             self._write(ending, now, share)
-            if share.is_over:
+            if share.is_used_up():
                 return
 
     def begin(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
@@ -152,7 +152,7 @@ class Endings:
                 self._show(ending, "the recording was touched while it was transcribed; its content is compared")
         else:
             state = next(ending.check)
-        while state is None and not share.is_over:
+        while state is None and not share.is_used_up():
             state = next(ending.check)
         if state is not None:
             ending.check = None

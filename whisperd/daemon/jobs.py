@@ -297,7 +297,7 @@ class Jobs:
             if now - running.shown_at >= SHOW_SECONDS and running.progress != running.shown:
                 running.shown_at, running.shown = now, running.progress
                 self._shown.show(running.job, running.progress, reason=running.reason)
-                if share.is_over:
+                if share.is_used_up():
                     break  # who has waited longest is shown first
         if self._showing is None and now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now
@@ -311,7 +311,7 @@ class Jobs:
     def _admit_due(self, now: float) -> None:
         """Queue what has been compared or has waited long enough, as far as a slice goes."""
         share = Slice()
-        while not share.is_over and (decided := self.duplicates.tick(share)):
+        while not share.is_used_up() and (decided := self.duplicates.tick(share)):
             for job, result in decided:
                 if result is None:
                     self.admit(job)
@@ -319,7 +319,7 @@ class Jobs:
                     self._end(job, result, now, is_unchecked=True)
         while self._delayed and self._delayed[0][0] <= now:
             self.admit(heapq.heappop(self._delayed)[2])
-            if share.is_over:
+            if share.is_used_up():
                 return
 
     def next_at(self, now: float) -> float:

@@ -415,10 +415,10 @@ class Pool:
 
 
 def _check_sense(child: Child, message: FromWorker) -> None:
-    """Refuse what a worker cannot mean now.
+    """Check that a message makes sense in the state of its worker.
 
     Raises:
-        ProtocolError: it is broken, or in the hands of somebody else.
+        ProtocolError: it does not: the worker is broken, or has been taken over.
     """
     kind = type(message).__name__
     if isinstance(message, Ready | BootFailed):

@@ -16,7 +16,7 @@ from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
 from whisperd.core.events import LoopTurned
 from whisperd.core.job import original_url
-from whisperd.core.slices import SLICE_SECONDS, Slice, StepTimes
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice, StepTimes
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming
@@ -251,10 +251,10 @@ class Supervisor:
 
     def _handle_some(self, now: float) -> bool:
         """Act on what workers have said; True if some of it has to wait for the next turn: an end takes many writes."""
-        share = Slice(2 * SLICE_SECONDS)
+        share = Slice(LONG_SLICE_SECONDS)
         while self._said:
             self._handle(self._said.popleft(), now)
-            if share.is_over:
+            if share.is_used_up():
                 break
         return bool(self._said)
 
@@ -280,7 +280,7 @@ class Supervisor:
 
     def _assign(self, now: float) -> bool:
         """Give waiting jobs to workers; True if there may be more to give at once."""
-        share = Slice(2 * SLICE_SECONDS)
+        share = Slice(LONG_SLICE_SECONDS)
         if self._jobs.queue:
             self._pool.need()
         while (found := next_job(self._jobs, self._pool, self._config, now)) is not None:
@@ -297,7 +297,7 @@ class Supervisor:
             directory = self._layout.job_directory(job.id)
             title, link = printable(job.name), original_url(job.place)
             self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
-            if share.is_over:
+            if share.is_used_up():
                 return True
         return False
 

@@ -149,7 +149,7 @@ class Inbox:
             upload = self._examine(name, now)
             if upload is not None:
                 return upload
-            if share.is_over:
+            if share.is_used_up():
                 break
         return None
 
