@@ -189,7 +189,6 @@ LARGE_CLASSES = {
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
     # to be split in the rebuilding
-    "core.job.Job": "",
     "daemon.child.Child": "",
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
@@ -205,8 +204,6 @@ RETIRED = {
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
     "intake.sight", "intake.waiting", "listeners.index",
-    "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
-    "spool.places", "spool.sidecar", "spool.sidecars", "spool.store",
 }  # fmt: skip
 
 # What no module may do, and the few that may.

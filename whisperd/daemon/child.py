@@ -49,6 +49,7 @@ class Child:
         self.state = State.BOOTING
         self.works: dict[str, Work] = {}
         self.jobs_given = 0  # since it was started
+        self.is_reserved = False  # for the one job that it has
         self.deadlines: dict[str, float] = {}
         self.given_at: dict[str, float] = {}
         self.heard_at = now
@@ -136,7 +137,7 @@ class Child:
             each.pop(job_id, None)
         self.asked_back.discard(job_id)
         if not self.works:
-            self.free_since = now
+            self.free_since, self.is_reserved = now, False
 
     def quit(self) -> None:
         """Let an idle worker end."""

@@ -1,6 +1,6 @@
-"""The private records of a claimed job: `job.json`, `result.json`, `failure.json` in its directory.
+"""Reads and writes the records in a job's directory: `job.json`, `result.json` and `failure.json`.
 
-They are ASCII JSON so that names that are not UTF-8 survive the round trip as surrogate escapes.
+They are ASCII JSON, so that names that are not UTF-8 survive as surrogate escapes. A damaged record reads as None.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def save(folder: Folder, name: str, value: Job | Result | Failure) -> None:
 
 
 def load_job(folder: Folder) -> Job | None:
-    """The job record; None where it is missing or damaged."""
+    """Read the job; None where its record is missing or damaged."""
     fields = _load(folder, JOB)
     try:
         signature = Signature(**fields.pop("signature"))
-        earlier = fields.pop("order", None)  # what `spec` was called up to 0.1
-        spec = fields.pop("spec", earlier)
+        order = fields.pop("order", None)  # the name of `spec` in 0.1
+        spec = fields.pop("spec", order)
         ticket = fields.pop("ticket_signature", None)
         return Job(
             signature=signature,
@@ -42,7 +42,7 @@ def load_job(folder: Folder) -> Job | None:
 
 
 def load_result(folder: Folder) -> Result | None:
-    """The result record, present once a worker has rendered everything."""
+    """Read the result, which is there once a worker has rendered everything."""
     fields = _load(folder, RESULT)
     try:
         return Result(outputs=tuple(fields.pop("outputs")), **fields)
@@ -51,7 +51,7 @@ def load_result(folder: Folder) -> Result | None:
 
 
 def load_failure(folder: Folder) -> Failure | None:
-    """The failure record, present once it is decided that the job has failed."""
+    """Read the failure, which is there once it is decided that the job fails."""
     try:
         return Failure(**_load(folder, FAILURE))
     except TypeError:

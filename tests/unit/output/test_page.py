@@ -190,7 +190,7 @@ def test_the_picture_does_not_grow_with_the_recording():
 
 
 def test_the_place_of_the_original_is_the_only_relative_link():
-    """So that `spool/pages.py` finds it and nothing else, whatever is said."""
+    """So that `spool/publish.py` finds it and nothing else, whatever is said."""
     link = original_url("b/x.wav")
     said = f'="{link}" src="../done/evil" href=../done/evil'
 
