@@ -175,7 +175,9 @@ class Metrics:
         self._ended.labels("completed").inc()
         self._audio.inc(result.duration_seconds)
         self._processing.inc(result.processing_seconds)
-        self._dropped.inc(max(0.0, float(result.quality.get("dropped_seconds") or 0.0)))
+        dropped = result.quality.get("dropped_seconds")
+        if isinstance(dropped, int | float):  # a worker may say anything
+            self._dropped.inc(max(0.0, dropped))
         if result.speed is not None:
             self._speed.observe(result.speed)
 
