@@ -177,7 +177,7 @@ def test_an_upload_that_is_written_on_while_no_daemon_is_there_is_transcribed_as
     sha256 = digest(original)
     daemon = work_off(root)
 
-    assert daemon.logged("changed after it was taken")
+    assert daemon.logged("changed after it was claimed")
     assert not path.exists()
     assert_completed(daemon, sha256)
 
