@@ -181,7 +181,7 @@ def retired_words(modules):
             yield from (f"{module.name}: {name} has {word!r}" for word in sorted(words & RETIRED))
 
 
-MODULES_MAX = 165  # at the end of the rebuilding: 130
+MODULES_MAX = 170  # at the end of the rebuilding: 130
 ATTRIBUTES_MAX = 14
 
 LARGE_CLASSES = {
@@ -203,8 +203,7 @@ RETIRED = {
 }  # fmt: skip
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.index", "media.decode",
-    "media.windows", "worker.journal",
+    "intake.sight", "intake.waiting", "listeners.index",
 }  # fmt: skip
 
 # What no module may do, and the few that may.
@@ -269,8 +268,8 @@ RULES = {
                 "spool.durable": "is the one place",
                 "spool.layout": "the lock file, whose content is only for show, and the probe for one filesystem",
                 "media.decode": "streams decoded audio into the job's directory",
-                "worker.main": "tells the kernel through /proc whom to kill when memory runs out",
-                "worker.journal": "appends, each line with its checksum; a torn end is cut off when it is read",
+                "worker.boot": "tells the kernel through /proc whom to kill when memory runs out",
+                "worker.resume_log": "appends, each line with its checksum; a torn end is cut off when it is read",
                 "engine.weights.files": "streams gigabytes under a temporary name, renamed by spool/durable.py",
             }
         ),

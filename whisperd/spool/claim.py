@@ -16,7 +16,7 @@ from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.core.job import Signature
 from whisperd.spool import names, original_and_ticket, records
-from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, remedy, remove_tree
+from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, is_reserved, remedy, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ class InterruptedClaims:
         """Undo a claim that failed: remove its directory, or keep the claim if an upload is in there, or may be."""
         try:
             with Folder(self._layout.job_directory(job.id)) as own:
-                is_empty = not own.exists(job.original)
+                is_empty = not own.exists(job.original) or is_reserved(own, job.original)
         except FileNotFoundError:
             return
         except OSError:
@@ -74,7 +74,7 @@ class InterruptedClaims:
         with Folder(self._layout.work) as work:
             is_made, failure = False, None
             with contextlib.suppress(FileNotFoundError), Folder(self._layout.work, (job.id,)) as own:
-                is_made = own.exists(job.original)
+                is_made = own.exists(job.original) and not is_reserved(own, job.original)
                 if is_made:
                     complete(self._layout, own, job)
                     failure = records.load_failure(own)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.job import Signature
 from whisperd.spool import names
-from whisperd.spool.durable import is_half_moved, move
+from whisperd.spool.durable import is_half_moved, is_reserved, move
 
 if TYPE_CHECKING:
     from whisperd.core.job import Job
@@ -76,8 +76,8 @@ def return_to(own: Folder, job: Job, inbox: Folder, file: str) -> str:
         name = names.numbered(file, number)
         if name in refused or (has_ticket and inbox.exists(names.ticket(name, job.ticket))):
             return True
-        # an earlier try that was interrupted between link and unlink has left the original there: the name is the right one
-        return inbox.exists(name) and not is_half_moved(own, job.original, inbox, name)
+        # an interrupted try has reserved the name, or has linked the original there: the name is still the right one
+        return inbox.exists(name) and not (is_reserved(inbox, name) or is_half_moved(own, job.original, inbox, name))
 
     while True:
         name = names.numbered(file, names.first_free(is_taken))

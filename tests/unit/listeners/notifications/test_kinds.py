@@ -3,8 +3,13 @@
 import sys
 
 import pytest
+from support.spool import Spool, result
 
+from whisperd.core import events
 from whisperd.core.errors import ConfigError
+from whisperd.listeners.notifications import kinds
+from whisperd.listeners.notifications.channel import Channel
+from whisperd.listeners.notifications.dispatch import Dispatcher
 from whisperd.listeners.notifications.kinds import channels, kind_of
 from whisperd.settings import config
 
@@ -27,6 +32,26 @@ def test_each_channel_has_a_name_that_tells_its_kind():
 def test_without_a_setting_there_is_no_channel():
     """As by default."""
     assert channels(options()) == {}
+
+
+def test_a_new_kind_is_one_module_and_one_registration(monkeypatch, tmp_path, wait_until):
+    """Nothing else knows the kinds: what it names is delivered, and counted and logged under its name."""
+    chat = Channel("chat", ("completed",), ("/bin/sh", "-c", "echo sent; cat >&2"), 10.0)
+    monkeypatch.setattr(kinds, "KINDS", (*kinds.KINDS, lambda settings: {"chat-team": chat}))
+    spool, emitter, heard = Spool(tmp_path / "spool"), events.Emitter(), []
+    emitter.subscribe(heard.append)
+    dispatcher = Dispatcher(spool.layout, options(), emitter)
+    job = spool.take("a.wav")
+    dispatcher.announce(job, {"name": "a.wav", "status": "completed"}, result())
+    emitter.emit(events.JobFinished(job, result()))
+
+    def is_delivered():
+        dispatcher.tick(0.0)
+        return len(heard) == 2
+
+    wait_until(is_delivered)
+    assert (heard[1].kind, heard[1].channel, heard[1].name) == ("chat", "chat-team", "a.wav")
+    assert heard[1].output.startswith("sent | ")
 
 
 @pytest.mark.parametrize(
