@@ -195,7 +195,7 @@ LARGE_CLASSES = {
     "intake.inbox.Inbox": "",
 }
 
-SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "IntakeOptions", "Waiting", "Heartbeat"}  # to be renamed
+SHARED_CLASS_NAMES = {"State", "IntakeOptions"}  # to be renamed
 
 RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",

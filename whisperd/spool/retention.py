@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from whisperd.spool.layout import Layout
 
-FRESH_SECONDS = (
-    3600.0  # younger files are kept: their job may not be recorded as ended yet, and a person may be looking at them
-)
+FRESH_SECONDS = 3600.0  # younger files are kept: their job may not have ended yet, or a person may be looking at them
 CANDIDATES_MAX = 10_000  # the most files that one run removes
 
 Candidate = tuple[int, int, tuple[str, ...], str]  # minus its age, size, folders, name
