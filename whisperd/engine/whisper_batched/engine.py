@@ -51,17 +51,17 @@ class BatchedWhisper:
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded."""
+        """The model and device that were loaded."""
         return self._info
 
     @property
     def capacity(self) -> int:
-        """Windows decoded at once."""
+        """Number of windows decoded at once."""
         return self._decoder.max_batch
 
     @property
     def pending(self) -> int:
-        """Windows submitted and not yet given out."""
+        """Number of windows that were submitted and not returned yet."""
         return self._decoder.pending
 
     def check(self, options: TranscribeOptions) -> None:
