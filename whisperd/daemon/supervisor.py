@@ -30,7 +30,7 @@ from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import keep_privilege
 from whisperd.intake.options import IntakeOptions
 from whisperd.listeners.notifications.dispatch import Dispatcher
-from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import recover
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.core import events
-    from whisperd.messages import FromWorker
+    from whisperd.protocol import FromWorker
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
 
