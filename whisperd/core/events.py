@@ -242,6 +242,27 @@ class WorkerWorn(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadTried(Event):
+    """A new configuration wants another engine: a worker loads it, and until it is ready the old configuration counts."""
+
+    model: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigApplied(Event):
+    """A new configuration is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRefused(Event):
+    """A new configuration cannot be used; the old one stays, whole."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersFail(Event):
     """Workers cannot load what their jobs need; they are tried again until they can."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
@@ -53,6 +52,22 @@ class Pool:
             for number, wanted in self._wanted.items()
             if replace(wanted, model=engine.model) == engine != wanted
         }
+
+    def adopt(self, child: Child, ready: Ready, now: float) -> None:
+        """Take in a worker that is ready; that whose place it takes, an idle one if there is any, ends once it is idle."""
+        busy = {child.number: len(child.works) for child in self._children.values()}
+        number = min(range(1, self._options.workers + 1), key=lambda number: busy.get(number, -1))
+        if (old := self._children.pop(number, None)) is not None:
+            old.number = max(self._options.workers, *self._children, 0) + 1  # which makes it surplus
+            self._children[old.number] = old
+            if old.state is State.BOOTING:
+                old.state = State.ENDING
+                old.kill()
+        self._wanted.pop(number, None)
+        self._unloaded.discard(number)
+        child.number = number
+        self._children[number] = child
+        self._heard(child, ready, now)
 
     def waitables(self) -> list[Any]:
         """What becomes readable when a worker speaks or ends."""
@@ -124,7 +139,7 @@ class Pool:
         """
         said: list[FromWorker] = []
         for child in tuple(self._children.values()):
-            dead = _is_readable(child.pidfd)
+            dead = child.has_ended()
             for message in child.receive():
                 said.extend(self._heard(child, message, now))
             if dead:
@@ -266,9 +281,10 @@ class Pool:
                         "if it ran out of memory, use a smaller model; the journal may say more",
                         now,
                     )
-            if child.state is not State.ENDING:
+            if child.state is not State.ENDING and child.number <= self._options.workers:
                 self._spawn_at[child.number] = now + self._pause()
-            pause = None if self._closing else self._spawn_at.get(child.number, now) - now
+            is_replaced = not self._closing and child.number <= self._options.workers
+            pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
         guilty = child.dooms or child.works
         return [
@@ -322,8 +338,3 @@ class Pool:
 
     def _is_surplus(self, child: Child) -> bool:
         return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)
-
-
-def _is_readable(fd: int) -> bool:
-    """Whether a pidfd says that its process has ended (pidfd_open(2))."""
-    return bool(wait([fd], timeout=0))

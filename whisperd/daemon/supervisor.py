@@ -11,13 +11,14 @@ import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError, SpoolError, SpoolFull
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError, SpoolFull
 from whisperd.core.job import original_url, printable
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool
+from whisperd.daemon.reload import Reload
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.core import events
+    from whisperd.daemon.child import Child
     from whisperd.messages import FromWorker
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
@@ -57,7 +59,7 @@ class Supervisor:
         self, config: Config, *, reload: Callable[[], Config], emitter: events.Emitter, once: bool = False
     ) -> None:
         self._config = config
-        self._reload = reload
+        self._read_config = reload
         self._once = once
         self._emitter = emitter
         self._layout = Layout(config.root)
@@ -82,6 +84,7 @@ class Supervisor:
             SpoolLocked: another daemon owns the root.
         """
         self._notifier = Notifier()
+        self._reload = Reload(self._config, self._read_config, self._configure, self._notifier, self._emitter)
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
             self._inbox = Inbox(
@@ -100,6 +103,7 @@ class Supervisor:
                 self._loop()
             finally:
                 self._inbox.stop()
+                self._reload.close()
                 self._chores.close()
                 for job_id in self._pool.kill_all():
                     self._jobs.released(job_id, time.monotonic())
@@ -129,6 +133,7 @@ class Supervisor:
         while True:
             now = time.monotonic()
             self._hear_signals(now)
+            reload_due = self._reload.tick(now)
             for message in self._pool.collect(now):
                 self._handle(message, now)
             waitables = []
@@ -150,8 +155,14 @@ class Supervisor:
             if self._is_over():
                 return
             wait(
-                [self._signals.fileno(), *self._pool.waitables(), *self._chores.waitables(), *waitables],
-                timeout=0 if more else self._pause(now, status_due),
+                [
+                    self._signals.fileno(),
+                    *self._pool.waitables(),
+                    *self._reload.waitables(),
+                    *self._chores.waitables(),
+                    *waitables,
+                ],
+                timeout=0 if more else min(self._pause(now, status_due), max(0.01, reload_due - now)),
             )
 
     def _pause(self, now: float, status_due: float | None) -> float:
@@ -178,8 +189,10 @@ class Supervisor:
 
     def _hear_signals(self, now: float) -> None:
         for number in self._signals.drain():
-            if number is signal.SIGHUP:
-                self._reconfigure()
+            if number is signal.SIGHUP and self._stop_at is None:
+                self._reload.begin(now)
+            elif number is signal.SIGHUP:
+                pass  # the next start reads the configuration
             elif self._stop_at is not None or number is signal.SIGQUIT:
                 self._stop(now, grace_seconds=0.0)  # asked twice: at once
             else:
@@ -189,6 +202,7 @@ class Supervisor:
         if self._stop_at is None:
             self._notifier.stopping()
             _log.info("stopping: running jobs have %.0f s, then they are released", grace_seconds)
+            self._reload.give_up()
         self._notifier.extend(grace_seconds + RELEASE_SECONDS + 10)
         self._stop_at = min(self._stop_at or now + grace_seconds, now + grace_seconds)
         self._pool.close()
@@ -205,27 +219,18 @@ class Supervisor:
             for job_id in self._pool.kill_all():
                 self._jobs.released(job_id, now)
 
-    def _reconfigure(self) -> None:
-        """Apply a new configuration, or refuse it whole."""
-        self._notifier.reloading()
-        config = self._config
-        try:
-            config = self._reload()
-        except ConfigError as error:
-            _log.error("the new configuration is refused, the old one stays: %s", error)
-        if config.root != self._config.root:
-            _log.error("the new configuration is refused, the old one stays: root cannot change in a running daemon")
-        elif config is not self._config:
-            self._config = config
-            logging.getLogger("whisperd").setLevel(config.log_level.upper())
-            self._inbox.configure(_intake_options(config))
-            self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
-            self._pool.configure(config.pool_options(), config.engine_options())
-            self._chores.configure(config)
-            self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
-            _log.info("the new configuration is in use")
-        if self._ready:
-            self._notifier.ready()
+    def _configure(self, config: Config, now: float, trial: tuple[Child, Ready] | None) -> None:
+        """Use a configuration from now on, and the worker that has loaded its engine."""
+        self._config = config
+        logging.getLogger("whisperd").setLevel(config.log_level.upper())
+        self._inbox.configure(_intake_options(config))
+        self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
+        self._pool.configure(config.pool_options(), config.engine_options())
+        if trial is not None:
+            self._pool.adopt(*trial, now)
+            self._handle(trial[1], now)
+        self._chores.configure(config)
+        self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
 
     def _handle(self, message: FromWorker, now: float) -> None:
         match message:
@@ -272,7 +277,8 @@ class Supervisor:
         if trouble := self._pool.trouble:
             paused += f"; no worker can be used: {trouble.message}; it is tried again"
         stopping = "stopping: " if self._stop_at is not None else ""
-        return stopping + self._jobs.summary() + waiting + paused
+        reload = f"; {self._reload.status}" if self._reload.status else ""
+        return stopping + self._jobs.summary() + waiting + paused + reload
 
 
 def _intake_options(config: Config) -> IntakeOptions:

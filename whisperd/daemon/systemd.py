@@ -20,6 +20,7 @@ class Notifier:
     def __init__(self) -> None:
         self._systemd = _connect()
         self._owed: list[str] = []
+        self._is_ready = False
         os.environ.pop("NOTIFY_SOCKET", None)
         interval = int(os.environ.pop("WATCHDOG_USEC", "0") or 0)
         owner = os.environ.pop("WATCHDOG_PID", "")
@@ -30,11 +31,17 @@ class Notifier:
 
     def ready(self) -> None:
         """A worker is ready and the inbox is watched."""
+        self._is_ready = True
         self._owe("READY=1")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
+        """A reload begins; `reloaded` ends it."""
         self._owe(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self) -> None:
+        """A reload is over, whatever came of it; before the first `ready` that one says so."""
+        if self._is_ready:
+            self._owe("READY=1")
 
     def stopping(self) -> None:
         """The daemon is on its way out."""

@@ -123,6 +123,17 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.WorkerWorn(worker, pid, held, most):
             message = f"holds {held >> 20} MB after a job, more than pool.max_memory, {most >> 20} MB: it is replaced"
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
+        case events.ReloadTried(model, device):
+            return (
+                logging.INFO,
+                "reload",
+                f"a new configuration was read: it is applied once a worker has loaded {model} (device: {device}), or refused",
+            )
+        case events.ConfigApplied():
+            return logging.INFO, "reload", "the new configuration is in use"
+        case events.ConfigRefused(reason, hint):
+            remedy = f" ({hint})" if hint else ""
+            return logging.ERROR, "refuse", f"the new configuration is refused, the old one stays: {reason}{remedy}"
         case events.WorkersFail(failure, delay):
             return (
                 logging.ERROR,

@@ -106,12 +106,15 @@ class Metrics:
         self._scanned = gauge("last_scan_time_seconds", "when the inbox was last read to its end, since 1970")
         self._workers = gauge("workers", "worker processes by device", "device")
         self._failing = gauge("workers_failing", "workers that cannot be started or cannot load; they are tried again")
+        self._reloads = counter("reloads_total", "configurations read on SIGHUP, by result: applied, refused", "result")
         self._resident = gauge("worker_memory_bytes", "main memory of the workers, by device", "device")
         self._device = gauge("device_memory_bytes", "memory in use on a GPU, by whomever", "device")
         for state in ("arriving", "queued", "running", "ending"):
             self._jobs.labels(state)
         for result in ("completed", "skipped"):
             self._ended.labels(result)
+        for result in ("applied", "refused"):
+            self._reloads.labels(result)
 
     def update(self, vitals: Vitals) -> None:
         """Take over what there is now."""
@@ -150,6 +153,10 @@ class Metrics:
                 self._paused.set(0)
             case events.WorkerEnded(expected=False):
                 self._restarts.inc()
+            case events.ConfigApplied():
+                self._reloads.labels("applied").inc()
+            case events.ConfigRefused():
+                self._reloads.labels("refused").inc()
             case events.NoticeDelivered(kind=kind):
                 self._notices.labels(kind, "told").inc()
             case events.NoticeDelayed(kind=kind):
