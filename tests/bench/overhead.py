@@ -29,7 +29,7 @@ from whisperd.bench import contest, corpus, report
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Heard
-from whisperd.bench.systems import Run
+from whisperd.bench.systems import SystemRun
 from whisperd.messages import Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
@@ -84,7 +84,7 @@ def transcribe(settings, paths):
         heard = tuple(Heard((one := recording.transcript()).text, one.language) for recording in recordings)
     ended = time.monotonic()
     seconds = tuple(one.decoded.duration_seconds for one in prepared)
-    return Run(ended - begun, begun - started, heard, 0, "without the daemon", seconds)
+    return SystemRun(ended - begun, begun - started, heard, 0, "without the daemon", seconds)
 
 
 def decode(engine, options, prepared, recordings):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.daemon import tone
 
-from whisperd.bench.corpus import SAMPLE, SAMPLE_TEXT, Recording
+from whisperd.bench.corpus import SAMPLE, SAMPLE_TEXT, ReferenceRecording
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory, resident_bytes, tree
 from whisperd.bench.systems import Peer, missing
@@ -42,7 +42,7 @@ def quick(tmp_path):
 def recording(path, text="beep"):
     path.parent.mkdir(exist_ok=True)
     path.with_suffix(".txt").write_text(text)
-    return Recording(tone(path), text, "en")
+    return ReferenceRecording(tone(path), text, "en")
 
 
 def test_the_daemon_is_measured_over_a_spool_of_its_own(quick, tmp_path):
@@ -63,7 +63,7 @@ def test_a_recording_that_fails_ends_the_measurement(quick, tmp_path):
     bad.write_bytes(b"no sound")
 
     with pytest.raises(WhisperdError, match="failed on one of the recordings"):
-        Daemon(config.load(quick)).run([Recording(bad, "", None)])
+        Daemon(config.load(quick)).run([ReferenceRecording(bad, "", None)])
 
 
 def test_a_daemon_that_does_not_start_says_why(tmp_path):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
-from whisperd.core.job import Job, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Job
 from whisperd.spool import claims, names, pair, records, recover, sidecar, sidecars, store, transcripts
 from whisperd.spool.durable import Folder
 

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from whisperd.core.display import printable
 from whisperd.core.errors import InputError
-from whisperd.core.job import printable
 from whisperd.intake.ticket import BYTES_MAX, parse
 from whisperd.settings import config, profiles
 from whisperd.settings.sections import SETTABLE

@@ -146,7 +146,7 @@ class Decoding:
         self._recordings = recordings
         self._rng = random.Random(f"{seed} decoding")
         self._directory = directory
-        self._options = MediaOptions(ffmpeg, max_duration_seconds=LIMIT_SECONDS, stall_seconds=10.0)
+        self._options = MediaOptions(ffmpeg=ffmpeg, max_duration_seconds=LIMIT_SECONDS, stall_seconds=10.0)
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.slowest_seconds = 0.0
 

@@ -10,7 +10,7 @@ import collections
 import hashlib
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import printable
+from whisperd.core.display import printable
 from whisperd.intake import requests
 from whisperd.spool import sidecar
 from whisperd.spool.places import INDEX

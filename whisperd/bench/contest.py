@@ -13,8 +13,8 @@ from whisperd.core.errors import WhisperdError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from whisperd.bench.corpus import Recording
-    from whisperd.bench.systems import Run, System
+    from whisperd.bench.corpus import ReferenceRecording
+    from whisperd.bench.systems import System, SystemRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Contest:
         broken: who could not go on, and why; their runs do not count.
     """
 
-    runs: dict[str, list[Run]] = field(default_factory=dict)
+    runs: dict[str, list[SystemRun]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
 
 def compete(
-    systems: Sequence[System], recordings: Sequence[Recording], rounds: int, show: Callable[[str], None]
+    systems: Sequence[System], recordings: Sequence[ReferenceRecording], rounds: int, show: Callable[[str], None]
 ) -> Contest:
     """Each round takes every system once, the first of them last in the next: what slows the machine down meets all.
 
@@ -92,7 +92,7 @@ def compete(
     return contest
 
 
-def figures(contest: Contest, recordings: Sequence[Recording], language: str | None) -> list[Figures]:
+def figures(contest: Contest, recordings: Sequence[ReferenceRecording], language: str | None) -> list[Figures]:
     """What came of it, in the order of the systems; the first one, whisperd, knows how long the recordings are.
 
     Args:

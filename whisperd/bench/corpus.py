@@ -22,7 +22,7 @@ TEXTS = frozenset({"", ".txt", ".json", ".srt", ".vtt", ".tsv", ".md"})  # what 
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class ReferenceRecording:
     """A recording and what is said in it."""
 
     path: Path
@@ -30,7 +30,7 @@ class Recording:
     language: str | None  # by the folder it lies in; None: nobody says
 
 
-def find_recordings(directory: Path) -> list[Recording]:
+def find_recordings(directory: Path) -> list[ReferenceRecording]:
     """Every `x.ogg` (or any other suffix) that has an `x.txt` beside it, at any depth, in the order of their names.
 
     A folder named by a language code, such as `fr/`, says in which language its texts are to be compared.
@@ -44,7 +44,7 @@ def find_recordings(directory: Path) -> list[Recording]:
         if path.suffix.lower() not in TEXTS and path.is_file() and text.is_file():
             folder = path.parent.name if path.parent != directory else ""
             language = folder if re.fullmatch(r"[a-z]{2,3}", folder) else None
-            found.append(Recording(path, text.read_text("utf-8").strip(), language))
+            found.append(ReferenceRecording(path, text.read_text("utf-8").strip(), language))
     if not found:
         raise WhisperdError(
             f"no recordings with reference texts in {directory}", hint="each x.ogg needs an x.txt with its words"
@@ -52,7 +52,7 @@ def find_recordings(directory: Path) -> list[Recording]:
     return found
 
 
-def sample(directory: Path, ffmpeg: Path) -> Recording:
+def sample(directory: Path, ffmpeg: Path) -> ReferenceRecording:
     """The recording that ships with whisperd, again and again, as one file in `directory`: 121 s.
 
     Raises:
@@ -65,4 +65,4 @@ def sample(directory: Path, ffmpeg: Path) -> Recording:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if ran.returncode:
         raise WhisperdError(f"the sample cannot be made: {ran.stderr.strip()}")
-    return Recording(target, " ".join([SAMPLE_TEXT] * SAMPLE_REPEATED), "en")
+    return ReferenceRecording(target, " ".join([SAMPLE_TEXT] * SAMPLE_REPEATED), "en")

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from whisperd.bench.memory import PeakMemory
 from whisperd.bench.peer import Heard
-from whisperd.bench.systems import Run
+from whisperd.bench.systems import SystemRun
 from whisperd.core.errors import WhisperdError
 from whisperd.spool import durable, names
 from whisperd.spool.layout import Layout
@@ -25,7 +25,7 @@ from whisperd.spool.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from whisperd.bench.corpus import Recording
+    from whisperd.bench.corpus import ReferenceRecording
     from whisperd.settings.config import Config
 
 LOOK_SECONDS = 0.02
@@ -40,7 +40,7 @@ class Daemon:
     def __init__(self, settings: Config) -> None:
         self._settings = settings
 
-    def run(self, recordings: Sequence[Recording]) -> Run:
+    def run(self, recordings: Sequence[ReferenceRecording]) -> SystemRun:
         """All recordings are dropped at once, each by one rename; the clock stops when the last job has ended.
 
         Raises:
@@ -62,15 +62,15 @@ class Daemon:
                         durable.move(source, path.name, inbox, path.name)
                 _wait_for_all(layout, len(staged), process, log)
                 ended = time.monotonic()
-            sidecars = [_sidecar(layout, path.name) for path in staged]
+            statuses = [_status_of(layout, path.name) for path in staged]
             heard = tuple(
-                Heard((layout.outbox / names.output(path.name, "txt")).read_text("utf-8"), sidecar["language"] or "")
-                for path, sidecar in zip(staged, sidecars, strict=True)
+                Heard((layout.outbox / names.output(path.name, "txt")).read_text("utf-8"), status["language"] or "")
+                for path, status in zip(staged, statuses, strict=True)
             )
-        last = sidecars[-1]
+        last = statuses[-1]
         about = f"{last['engine']} {last['model']} on {last['device']}, {_decoding(self._settings)}"
-        durations = tuple(sidecar["duration_seconds"] for sidecar in sidecars)
-        return Run(ended - begun, begun - started, heard, memory.peak_bytes, about, durations)
+        durations = tuple(status["duration_seconds"] for status in statuses)
+        return SystemRun(ended - begun, begun - started, heard, memory.peak_bytes, about, durations)
 
     @contextmanager
     def _daemon(self, place: Path, root: Path) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
@@ -118,7 +118,7 @@ def _wait_for_all(layout: Layout, count: int, process: subprocess.Popen[bytes], 
     """Originals move last, so that many of them in done/ are as many transcripts."""
     while len(os.listdir(layout.done)) < count:
         if failed := os.listdir(layout.failed):
-            error = _sidecar(layout, failed[0])["error"]
+            error = _status_of(layout, failed[0])["error"]
             raise WhisperdError(f"whisperd failed on one of the recordings: {error['message']}", hint=error["hint"])
         _check_alive(process, log)
         time.sleep(LOOK_SECONDS)
@@ -131,9 +131,9 @@ def _check_alive(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
         raise WhisperdError(f"whisperd ended with status {process.returncode}: {said[-1] if said else 'no word'}")
 
 
-def _sidecar(layout: Layout, name: str) -> dict[str, Any]:
-    sidecar: dict[str, Any] = json.loads((layout.outbox / names.sidecar(name)).read_bytes())
-    return sidecar
+def _status_of(layout: Layout, name: str) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads((layout.outbox / names.sidecar(name)).read_bytes())
+    return status
 
 
 def _decoding(settings: Config) -> str:

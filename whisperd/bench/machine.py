@@ -18,7 +18,7 @@ from whisperd.engine.weights.find import find, find_ct2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whisperd.bench.corpus import Recording
+    from whisperd.bench.corpus import ReferenceRecording
     from whisperd.settings.config import Config
 
 
@@ -66,7 +66,7 @@ def look_at_machine(settings: Config) -> Machine:
 
 
 def measure_models(
-    settings: Config, recording: Recording, machine: Machine, rounds: int, show: Callable[[str], None]
+    settings: Config, recording: ReferenceRecording, machine: Machine, rounds: int, show: Callable[[str], None]
 ) -> list[ModelSpeed]:
     """The configured model and all others that are installed, one after the other; then the rest of OpenAI's, reckoned.
 

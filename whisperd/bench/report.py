@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from whisperd.bench import floor
+from whisperd.core.display import mebibytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from whisperd.bench.contest import Figures, Spread
     from whisperd.bench.machine import Machine, ModelSpeed
-
-MEGABYTE = 1 << 20
 
 
 def contest_table(figures: Sequence[Figures]) -> Table:
@@ -28,7 +27,7 @@ def contest_table(figures: Sequence[Figures]) -> Table:
             f"x{one.speed.median:.1f} ({_apart(one.speed, 1)})",
             f"{one.ahead.median:.2f} ({_apart(one.ahead, 2)})" if one.ahead else "",
             "" if one.errors.rate is None else f"{one.errors.rate:.1f} %",
-            f"{one.peak_bytes // MEGABYTE} MB",
+            mebibytes(one.peak_bytes),
         )
     return table
 
@@ -53,7 +52,7 @@ def models_table(models: Sequence[ModelSpeed]) -> Table:
             f"x{one.speed:.1f}" if one.measured else f"about x{one.speed:.1f}",
             "measured" if one.measured else "estimate",
             f"yes, {one.streams} at once" if one.streams else "no",
-            "" if one.peak_bytes is None else f"{one.peak_bytes // MEGABYTE} MB",
+            "" if one.peak_bytes is None else mebibytes(one.peak_bytes),
             "" if one.floor is None else f"x{one.floor:.0f}",
         )
     return table

@@ -23,12 +23,12 @@ from whisperd.settings.profiles import resolve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whisperd.bench.corpus import Recording
+    from whisperd.bench.corpus import ReferenceRecording
     from whisperd.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SystemRun:
     """One system over all recordings, once.
 
     Attributes:
@@ -53,7 +53,7 @@ class System(Protocol):
 
     name: str
 
-    def run(self, recordings: Sequence[Recording]) -> Run:
+    def run(self, recordings: Sequence[ReferenceRecording]) -> SystemRun:
         """Start it, give it all recordings, end it.
 
         Raises:
@@ -69,7 +69,7 @@ class Peer:
         self.name = name
         self._settings = peer_settings(name, settings)
 
-    def run(self, recordings: Sequence[Recording]) -> Run:
+    def run(self, recordings: Sequence[ReferenceRecording]) -> SystemRun:
         """See `System`."""
         started = time.monotonic()
         with Conversation(self._settings) as peer, PeakMemory(peer.pid) as memory:
@@ -77,7 +77,7 @@ class Peer:
             begun = time.monotonic()
             heard = tuple(peer.ask(recording) for recording in recordings)
             ended = time.monotonic()
-        return Run(ended - begun, begun - started, heard, memory.peak_bytes, loaded.about)
+        return SystemRun(ended - begun, begun - started, heard, memory.peak_bytes, loaded.about)
 
 
 class Conversation:
@@ -114,7 +114,7 @@ class Conversation:
         assert isinstance(answer, Loaded)
         return answer
 
-    def ask(self, recording: Recording) -> Heard:
+    def ask(self, recording: ReferenceRecording) -> Heard:
         """Have it transcribe one recording."""
         self._connection.send(recording.path)
         answer = self._hear()

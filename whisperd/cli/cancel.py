@@ -7,7 +7,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from whisperd.cli.each import each
-from whisperd.core.job import UNDER_WAY, printable
+from whisperd.core.display import printable
+from whisperd.core.job import UNDER_WAY
 from whisperd.intake.requests import SUFFIX
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write

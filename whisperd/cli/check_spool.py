@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import whisperd
 from whisperd.cli.finding import Finding
+from whisperd.core.display import mebibytes
 from whisperd.core.errors import BootError
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.scan import scan
@@ -88,7 +89,7 @@ def _folders(layout: Layout) -> Finding:
 
 def _room(layout: Layout, settings: Config) -> Finding:
     free, wanted = layout.free_bytes(), settings.intake.min_free
-    text = f"{free >> 20} MB free, {wanted >> 20} MB wanted"
+    text = f"{mebibytes(free)} free, {mebibytes(wanted)} wanted"
     if free >= wanted:
         return Finding("ok", text)
     hint = f"make room, or lower intake.min_free; until then nothing is taken: du -xh -d1 {_quoted(layout.root)}"

@@ -6,8 +6,8 @@ import errno
 import sys
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK
-from whisperd.core.job import printable
 from whisperd.settings import config
 from whisperd.spool import names
 from whisperd.spool.layout import Layout

@@ -11,7 +11,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from whisperd.core.job import UNDER_WAY, Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import UNDER_WAY, Status
 from whisperd.intake.scan import scan
 from whisperd.intake.ticket import is_ticket
 from whisperd.spool import names, records, sidecar
@@ -62,7 +63,7 @@ def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, An
             {
                 "name": printable(upload.name),
                 "size_bytes": upload.signature and upload.signature.size,
-                "reason": upload.refusal or (_note(layout, upload.name) if number < NOTES_READ else None),
+                "reason": upload.refusal or (_reason_of(layout, upload.name) if number < NOTES_READ else None),
             }
             for number, upload in enumerate(found)
         ],
@@ -103,7 +104,7 @@ def _job(document: dict[str, Any], path: str) -> dict[str, Any]:
     return job | {"id": job["id"] or "", "status_file": printable(f"outbox/{path}")}
 
 
-def _note(layout: Layout, name: str) -> str | None:
+def _reason_of(layout: Layout, name: str) -> str | None:
     """Why the daemon, when it last looked, did not take a file; where an earlier upload has its name, under a number."""
     folders, file = names.split(name)
     for number in range(1, NOTES_MAX + 1):

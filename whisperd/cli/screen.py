@@ -10,6 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from whisperd.core.display import clock, readable_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ BAR = 16
 SHOWN = {"in_progress": 50, "queued": 20, "inbox": 20, "failed": 10}
 
 
-class Row(NamedTuple):
+class Line(NamedTuple):
     """One entry."""
 
     name: str
@@ -56,37 +58,37 @@ def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iter
         f"{len(report['inbox'])} in the inbox, {report['done']} done, {len(report['failed'])} failed",
     )
     disk = report["disk"]
-    room = f"{_size(disk['free_bytes'])} of {_size(disk['total_bytes'])} free"
+    room = f"{readable_size(disk['free_bytes'])} of {readable_size(disk['total_bytes'])} free"
     if disk["free_bytes"] < disk["wanted_bytes"]:
-        yield Text(f"{room}, {_size(disk['wanted_bytes'])} wanted: nothing is taken", style="bold red")
+        yield Text(f"{room}, {readable_size(disk['wanted_bytes'])} wanted: nothing is taken", style="bold red")
     else:
         yield Text(room, style="dim")
 
 
-def _running(job: dict[str, Any], report: dict[str, Any]) -> Row:
+def _running(job: dict[str, Any], report: dict[str, Any]) -> Line:
     bar = Table.grid(padding=(0, 1))
     percent = min(100.0, max(0.0, job["progress"] or 0.0))
     bar.add_row(ProgressBar(total=100.0, completed=percent, width=BAR), f"{percent:3.0f} %")
     speed = f"x{job['speed']:.1f}" if job["speed"] else ""
-    left = clock(job["eta_seconds"]) if job["eta_seconds"] is not None else ""
+    left = clock(round(max(0.0, job["eta_seconds"]))) if job["eta_seconds"] is not None else ""
     note = job["reason"] or ("" if report["daemon_running"] is not False else "it goes on at the next start")
-    return Row(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
+    return Line(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
 
 
-def _queued(job: dict[str, Any], _: dict[str, Any]) -> Row:
+def _queued(job: dict[str, Any], _: dict[str, Any]) -> Line:
     position = f"{job['queue_position']:.0f}. in the queue" if job["queue_position"] else ""
-    return Row(_name(job), Text(job["phase"] or ""), Text(job["reason"] or position))
+    return Line(_name(job), Text(job["phase"] or ""), Text(job["reason"] or position))
 
 
-def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Row:
-    return Row(upload["name"], Text("in the inbox", style="yellow"), Text(upload["reason"] or ""))
+def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Line:
+    return Line(upload["name"], Text("in the inbox", style="yellow"), Text(upload["reason"] or ""))
 
 
-def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Row:
+def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Line:
     note = Text(failure["message"] or "its status file is gone")
     if failure["hint"]:
         note.append(f"\n-> {failure['hint']}", style="dim")
-    return Row(failure["name"], Text("failed", style="red"), note)
+    return Line(failure["name"], Text("failed", style="red"), note)
 
 
 ROWS = {"in_progress": _running, "queued": _queued, "inbox": _upload, "failed": _failed}
@@ -103,7 +105,7 @@ def _name(job: dict[str, Any]) -> str:
     return str(job["status_file"]).removeprefix("outbox/").removesuffix(".status.json")
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Line]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("NAME", overflow="fold", ratio=2)
     for title in ("STATE", "PROGRESS", "SPEED", "LEFT"):
@@ -114,24 +116,9 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _list(rows: list[Row]) -> Iterator[RenderableType]:
+def _list(rows: list[Line]) -> Iterator[RenderableType]:
     for row in rows:
         yield Text(row.name, style="bold", overflow="fold")
         left = f"{row.left} left" if row.left else ""
         facts = Text(" ").join(filter(None, (row.state, Text(row.speed), Text(left))))
         yield from (Padding(each, (0, 0, 0, 2)) for each in (row.bar, facts, row.note) if each)
-
-
-def clock(seconds: float) -> str:
-    """`1:02:03`, `2:03`."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _size(size: float) -> str:
-    for unit in ("MB", "GB"):
-        size /= 1000 if unit != "MB" else 1_000_000
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}"
-    return f"{size / 1000:.1f} TB"

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperd.core import events
+from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
-from whisperd.core.job import Failure, Result, printable
+from whisperd.core.job import Failure, Result
 from whisperd.daemon.pool import Pool
 from whisperd.messages import Failed, Finished, Heartbeat, Work
 from whisperd.settings import config, profiles

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -76,6 +75,18 @@ class Signature:
             other.size,
             other.mtime_ns,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
+
+    name: str  # relative to the inbox
+    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
+    problems: tuple[str, ...] = ()  # why it could not be read
+    signature: Signature | None = None  # of the file as it was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,23 +211,3 @@ def utc_now(ago_seconds: float = 0.0) -> str:
 def original_url(place: str) -> str:
     """The original in done/ as seen from its transcripts in the outbox: a relative URL (RFC 3986, section 4.2)."""
     return "../" * (place.count("/") + 1) + "done/" + quote(os.fsencode(place))
-
-
-def printable(name: str) -> str:
-    """A file name as it may be shown: bytes that are not UTF-8, control characters and bidi marks become escapes.
-
-    A backslash is doubled, so that no two names are shown alike.
-    """
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in name)
-
-
-def _is_harmless(char: str) -> bool:
-    return char != "\\" and (char.isprintable() or unicodedata.category(char) == "Zs")
-
-
-def _escaped(char: str) -> str:
-    if unicodedata.category(char) == "Cs":  # a byte that is not UTF-8, as PEP 383 smuggles it through
-        return f"\\x{ord(char) & 0xFF:02x}"
-    if "\x80" <= char <= "\xff":  # `\xNN` is for bytes
-        return f"\\u{ord(char):04x}"
-    return char.encode("unicode_escape").decode("ascii")

@@ -17,8 +17,6 @@ from whisperd.core import languages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.core.job import Signature
-
 CHANNELS_MAX = 8  # of a recording whose channels are transcribed apart
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -198,18 +196,6 @@ class EngineOptions:
     compute_type: str = "auto"  # "fp32", "bf16", "fp16", "int8"; auto: the fastest that the device computes in hardware
     batch_size: int = 16  # windows decoded at once
     ffmpeg: Path | None = None  # the configured one, which a worker tries before it is ready
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
-
-    name: str  # relative to the inbox
-    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
-    values: dict[str, Any] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
-    problems: tuple[str, ...] = ()  # why it could not be read
-    signature: Signature | None = None  # of the file as it was read
 
 
 @dataclass(frozen=True, slots=True)

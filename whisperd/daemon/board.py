@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperd.core import events
-from whisperd.core.job import Phase, Progress, printable, utc_now
+from whisperd.core.display import printable, readable_duration
+from whisperd.core.job import Phase, Progress, utc_now
 from whisperd.listeners.index import MARK, SHOWN, Overview, Part, Row, render
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
@@ -259,7 +260,7 @@ def _running_row(job: Job, progress: Progress) -> Row:
     if progress.speed:
         facts.append(f"x{progress.speed:.1f}")
     if progress.eta_seconds is not None:
-        facts.append(f"{_duration(progress.eta_seconds)} left")
+        facts.append(f"{readable_duration(progress.eta_seconds)} left")
     return Row(printable(job.name), facts=" · ".join(facts), percent=progress.percent)
 
 
@@ -272,7 +273,7 @@ def _failed_row(document: dict[str, Any]) -> Row:
 
 def _done_row(place: str, document: dict[str, Any]) -> Row:
     length, language = document["duration_seconds"], document["language"]
-    facts = [_duration(length)] if length else []
+    facts = [readable_duration(length)] if length else []
     facts += [str(language)] if language else []
     outputs = sorted(document["outputs"].items(), key=lambda output: output[0] != "html")
     links = tuple((kind, url) for kind, shown in outputs if (url := _url(place, kind, str(shown))))
@@ -290,11 +291,3 @@ def _url(place: str, kind: str, shown: str) -> str:
             return ""
         shown = name
     return quote(os.fsencode(shown.removeprefix("outbox/")))
-
-
-def _duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `1 h 20 min`."""
-    if seconds < 90:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -10,8 +10,9 @@ import os
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
+from whisperd.core.display import printable
 from whisperd.core.errors import SpoolError
-from whisperd.core.job import Failure, Phase, printable
+from whisperd.core.job import Failure, Phase
 from whisperd.daemon.orders import ask, claim
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
-from whisperd.core.job import Failure, Job, Phase, Progress, Result, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Failure, Job, Phase, Progress, Result
 from whisperd.intake.recheck import State, recheck
 from whisperd.spool.claims import is_gone
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
+from whisperd.core.display import printable
 from whisperd.core.fair import FairQueue, top_folder
-from whisperd.core.job import Failure, Job, Phase, Progress, Result, printable
+from whisperd.core.job import Failure, Job, Phase, Progress, Result
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.endings import Endings
 from whisperd.daemon.retry import Retry, decide

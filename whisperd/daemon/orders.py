@@ -11,8 +11,8 @@ from whisperd.intake import ticket
 from whisperd.settings import profiles
 
 if TYPE_CHECKING:
-    from whisperd.core.job import Job
-    from whisperd.core.options import JobSpec, Ticket
+    from whisperd.core.job import Job, Ticket
+    from whisperd.core.options import JobSpec
     from whisperd.intake.upload import Upload
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store

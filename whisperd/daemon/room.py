@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
+from whisperd.core.display import mebibytes
 from whisperd.core.errors import SpoolFull
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Room:
             self.pause(SpoolFull(message, hint="look into the cause; it goes on by itself"), now)
             return False
         if free < min_free:
-            message = f"the disk is nearly full: {free >> 20} MB free, {min_free >> 20} MB wanted"
+            message = f"the disk is nearly full: {mebibytes(free)} free, {mebibytes(min_free)} wanted"
             self.pause(SpoolFull(message, hint="make room, or lower intake.min_free; it goes on by itself"), now)
             self.why = "the disk is nearly full"
             return False

@@ -6,7 +6,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import Phase, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Phase
 
 if TYPE_CHECKING:
     from whisperd.core.job import Job, Progress

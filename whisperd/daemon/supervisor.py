@@ -11,8 +11,9 @@ import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError, SpoolFull
-from whisperd.core.job import original_url, printable
+from whisperd.core.job import original_url
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming

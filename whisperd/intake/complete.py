@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.container import Complete, Short, Source, inspect
-from whisperd.core.job import Failure, Signature, printable
+from whisperd.core.display import printable, readable_size
+from whisperd.core.job import Failure, Signature
 from whisperd.intake.companions import companion, missing_marker
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptio
         return Take(_truncated(promise))
     written = _written_bytes(fd, size)
     if written < size and quiet_seconds < options.truncated_seconds:
-        return Wait(f"{readable(written)} of {readable(size)} written so far", again)
+        return Wait(f"{readable_size(written)} of {readable_size(size)} written so far", again)
     proven = is_known and isinstance(promise, Complete)
     return _quiet(quiet_seconds, options.settle_seconds_proven if proven else options.settle_seconds)
 
@@ -148,8 +149,8 @@ def _written_bytes(fd: int, size: int) -> int:
 
 def _what_is_missing(short: Short) -> str:
     if short.promised_bytes is None:
-        return f"{short.missing} has not come yet, {readable(short.present_bytes)} here"
-    return f"header promises {readable(short.promised_bytes)}, {readable(short.present_bytes)} here"
+        return f"{short.missing} has not come yet, {readable_size(short.present_bytes)} here"
+    return f"header promises {readable_size(short.promised_bytes)}, {readable_size(short.present_bytes)} here"
 
 
 def _truncated(short: Short) -> Failure:
@@ -168,12 +169,3 @@ def _truncated(short: Short) -> Failure:
 
 def _io(error: OSError) -> str:
     return f"cannot be read: {error.strerror}"
-
-
-def readable(size: float) -> str:
-    """`81 MB`."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.1f} {unit}" if size < 10 and unit != "bytes" else f"{size:.0f} {unit}"  # noqa: PLR2004
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from whisperd.core.job import Signature, printable
-from whisperd.core.options import Ticket
+from whisperd.core.display import printable
+from whisperd.core.job import Signature, Ticket
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 

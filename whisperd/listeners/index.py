@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 
+from whisperd.core.display import one_line
+
 MARK = '<meta name="generator" content="whisperd index">'  # by this the supervisor knows its own page
 SHOWN = 50  # rows of each list
 REFRESH_SECONDS, IDLE_REFRESH_SECONDS = 2, 15
@@ -166,7 +168,7 @@ def _time(at: str, form: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return html.escape("".join(char if char.isprintable() else " " for char in text))
+    return html.escape(one_line(text))
 
 
 def _policy() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from whisperd.core import events
-from whisperd.core.job import Failure, Job, printable
+from whisperd.core.display import mebibytes, printable, readable_size
+from whisperd.core.job import Failure, Job
 
 _log = logging.getLogger("whisperd")
 
@@ -24,7 +25,7 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return (
                 logging.INFO,
                 "claim",
-                f"{_name(job)}: claimed, {_size(job.signature.size)}, {waited:.1f} s after it was first seen",
+                f"{_name(job)}: claimed, {readable_size(job.signature.size)}, {waited:.1f} s after it was first seen",
             )
         case events.JobStarted(job, worker):
             return logging.INFO, "start", f"{_name(job)}: attempt {job.attempts} starts on worker {worker}"
@@ -119,9 +120,11 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.NoticeDropped(_, channel, _, name, reason):
             return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
         case events.FilesPruned(room, files, freed):
-            return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {_size(freed)}"
+            return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {readable_size(freed)}"
         case events.WorkerWorn(worker, pid, held, most):
-            message = f"holds {held >> 20} MB after a job, more than pool.max_memory, {most >> 20} MB: it is replaced"
+            message = (
+                f"holds {mebibytes(held)} after a job, more than pool.max_memory, {mebibytes(most)}: it is replaced"
+            )
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
         case events.ReloadTried(model, device):
             return (
@@ -152,11 +155,3 @@ def _name(job: Job) -> str:
 
 def _reason(failure: Failure) -> str:
     return f"{failure.message} ({failure.hint})" if failure.hint else failure.message
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from whisperd.core.job import printable
+from whisperd.core.display import printable
 
 LONGEST_LINE = 4096  # bytes; the rest of a line is dropped
 LONGEST_TEXT = 160  # characters of a recording's own words in a message

@@ -20,6 +20,7 @@ from pathlib import PurePath
 from string import Template
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import clock
 from whisperd.output import timeline
 
 if TYPE_CHECKING:
@@ -106,13 +107,6 @@ def policy(style: str, script: str = "") -> str:
     """
     script_source = f" script-src {_hash(script)}; media-src 'self' file:;" if script else ""
     return f"default-src 'none'; style-src {_hash(style)};{script_source} base-uri 'none'; form-action 'none'"
-
-
-def clock(seconds: float) -> str:
-    """`1:02:03`, or `2:03` below an hour."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 def _rows(segments: Sequence[Segment], speakers: dict[str, int]) -> Iterator[str]:

@@ -1,118 +1,23 @@
-"""The schema of whisperd.yaml as a whole, and its loading.
+"""Reads whisperd.yaml and checks it against the schema in `sections`.
 
 Unknown keys, wrong types and bad ranges are all reported at once, each with its dotted key.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ValidationError
 
 from whisperd.core.errors import ConfigError
-from whisperd.core.options import EngineOptions, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
 from whisperd.settings import profiles
-from whisperd.settings.sections import (
-    Absolute,
-    IntakeOptions,
-    MetricsOptions,
-    NotificationOptions,
-    PageOptions,
-    PoolOptions,
-    RetentionOptions,
-    TicketOptions,
-    default_models_directory,
-)
+from whisperd.settings.sections import Config
+
+__all__ = ["SYSTEM_CONFIG", "Config", "load", "validate"]
 
 SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
-
-
-class Config(Section):
-    """Everything that can be set."""
-
-    root: Absolute = Field(
-        Path("/var/spool/whisperd"),
-        strict=False,
-        description="the spool: inbox, outbox, done, failed and .work, all on one filesystem",
-    )
-    models_directory: Path = Field(
-        default_factory=default_models_directory, strict=False, description="fetched and imported weights"
-    )
-    engine: Literal["openai-whisper", "faster-whisper", "scripted"] = Field(
-        "openai-whisper",
-        description="what runs the model: openai-whisper, or faster-whisper (the extra of that name); scripted: a stand-in for tests",
-    )
-    model: str = Field(
-        "base",
-        min_length=1,
-        description="tiny, base, small, medium, large-v3, turbo, tiny.en, ... or the path of a checkpoint, or of a CTranslate2 directory for faster-whisper",
-    )
-    decoding: Literal["batched", "sequential"] = Field(
-        "batched",
-        description="batched: windows of all jobs of a worker together, fastest; sequential: openai-whisper's own transcribe, each window knows the text before it",
-    )
-    compute_type: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
-        "auto",
-        description="of batched decoding and of faster-whisper; auto: the fastest that the device computes in hardware and that loses nothing; int8 with openai-whisper: on CPUs, half of the encoder's products in 8 bits, measured with base only",
-    )
-    batch_size: int = Field(
-        16, ge=1, le=256, description="windows decoded at once; halved by itself when memory runs out"
-    )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    script: str = Field("ok", description="what the scripted engine does, for tests")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the journal gets")
-    intake: IntakeOptions = IntakeOptions()
-    pool: PoolOptions = PoolOptions()
-    media: MediaOptions = MediaOptions()
-    vad: VadOptions = VadOptions()
-    transcription: TranscribeOptions = TranscribeOptions()
-    output: OutputOptions = OutputOptions()
-    profiles: dict[str, dict[str, Any]] = Field(
-        {},
-        description="options by glob of the path in the inbox, such as `french/**: {language: fr}`; of several that match, later ones win key by key",
-    )
-    tickets: TicketOptions = TicketOptions()
-    notices: NotificationOptions = NotificationOptions()
-    metrics: MetricsOptions = MetricsOptions()
-    retention: RetentionOptions = RetentionOptions()
-    pages: PageOptions = PageOptions()
-
-    @field_validator("transcription")
-    @classmethod
-    def _fits_the_engine(cls, value: TranscribeOptions, info: ValidationInfo) -> TranscribeOptions:
-        if "engine" in info.data and "decoding" in info.data:
-            for key, reason in value.unfit(info.data["engine"], info.data["decoding"]):
-                raise ValueError(f"{key} {reason}")
-        return value
-
-    def engine_options(self, model: str | None = None) -> EngineOptions:
-        """What a worker loads; None: the model that is used where no profile names another."""
-        cores = len(os.sched_getaffinity(0))
-        threads = self.pool.threads or max(1, cores // self.pool.workers)
-        return EngineOptions(
-            engine=self.engine,
-            model=model or self.model,
-            models_directory=self.models_directory,
-            device=self.device,
-            threads=threads,
-            script=self.script,
-            decoding=self.decoding,
-            compute_type=self.compute_type,
-            batch_size=self.batch_size,
-            ffmpeg=self.media.ffmpeg,
-        )
-
-    def jobs_per_worker(self) -> int:
-        """How many jobs a worker can take at once."""
-        shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
-        return self.pool.jobs_per_worker if shared else 1
-
-    def pool_options(self) -> PoolOptions:
-        """The section `pool`, with as many jobs per worker as the engine can take."""
-        return self.pool.evolve(jobs_per_worker=self.jobs_per_worker())
 
 
 def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) -> Config:

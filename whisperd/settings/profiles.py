@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from whisperd.core.display import printable
 from whisperd.core.errors import InputError
-from whisperd.core.job import printable
 from whisperd.core.options import JobSpec, MediaOptions, OutputOptions, TranscribeOptions, VadOptions
 from whisperd.settings.sections import SETTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from whisperd.core.options import Section, Ticket
-    from whisperd.settings.config import Config
+    from whisperd.core.job import Ticket
+    from whisperd.core.options import Section
+    from whisperd.settings.sections import Config
 
 PROBLEMS_SHOWN = 10
 _WILD = re.compile(r"\*\*/|\*\*|\*|\?")

@@ -10,8 +10,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.core.job import Signature, printable
+from whisperd.core.job import Signature
 from whisperd.spool import names, pair, records
 from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
 from whisperd.spool.layout import LOCK

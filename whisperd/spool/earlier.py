@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from whisperd.core.job import Result, Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Result, Status
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 from whisperd.spool.notes import sidecars

@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Status
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 

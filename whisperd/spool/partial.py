@@ -11,7 +11,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import printable
+from whisperd.core.display import printable
 from whisperd.spool import names
 from whisperd.spool.durable import NOT_THERE, Folder, extend, failpoint
 

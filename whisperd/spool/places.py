@@ -7,7 +7,8 @@ import errno
 import itertools
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Status
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder
 

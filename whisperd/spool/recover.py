@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import Failure, Job, Result, Signature, printable, utc_now
+from whisperd.core.display import printable
+from whisperd.core.job import Failure, Job, Result, Signature, utc_now
 from whisperd.spool import claims, names, notes, pair, records, sidecar
 from whisperd.spool.durable import Folder, remove_tree
 from whisperd.spool.earlier import standing

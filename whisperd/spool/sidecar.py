@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from whisperd.core.job import Job, Phase, Progress, Status, printable
+from whisperd.core.display import printable
+from whisperd.core.job import Job, Phase, Progress, Status
 from whisperd.spool import names
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost
-from whisperd.core.job import Failure, Job, Progress, Result, Signature, printable, utc_now
+from whisperd.core.job import Failure, Job, Progress, Result, Signature, utc_now
 from whisperd.spool import names, notes, pair, records, sidecar, transcripts
 from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree
@@ -26,7 +27,8 @@ from whisperd.spool.sidecars import Sidecars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.core.options import JobSpec, Ticket
+    from whisperd.core.job import Ticket
+    from whisperd.core.options import JobSpec
     from whisperd.spool.layout import Layout
 
 # Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.invariants import check_spool, digest
-from whisperd.core.job import printable
+from whisperd.core.display import printable
 from whisperd.spool import sidecar
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from whisper.model import ModelDimensions
 from whisperd import cli
 from whisperd.bench import contest, floor, report, wer
 from whisperd.bench.contest import Spread, compete, figures, language_of
-from whisperd.bench.corpus import Recording, find_recordings
+from whisperd.bench.corpus import ReferenceRecording, find_recordings
 from whisperd.bench.machine import Machine, ModelSpeed, is_here, reckon
 from whisperd.bench.peer import Heard
-from whisperd.bench.systems import Run, missing
+from whisperd.bench.systems import SystemRun, missing
 from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.catalogue import OFFICIAL
 from whisperd.settings import config
@@ -149,10 +149,10 @@ class Fake:
         if self.broken:
             raise WhisperdError(f"{self.name} fell over")
         heard = tuple(Heard(self.text, "en") for _ in recordings)
-        return Run(next(self.seconds), 1.0, heard, 5 << 20, "", tuple(10.0 for _ in recordings))
+        return SystemRun(next(self.seconds), 1.0, heard, 5 << 20, "", tuple(10.0 for _ in recordings))
 
 
-RECORDINGS = [Recording(Path("a.ogg"), "red green", None), Recording(Path("b.ogg"), "red blue", None)]
+RECORDINGS = [ReferenceRecording(Path("a.ogg"), "red green", None), ReferenceRecording(Path("b.ogg"), "red blue", None)]
 
 
 def test_systems_take_turns():

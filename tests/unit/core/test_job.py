@@ -1,50 +1,15 @@
 """Values of a job: what a name looks like where it is shown, what an error is as a value, how far a job is."""
 
 import dataclasses
-import itertools
 import re
 
 import pytest
 from support.spool import result
 
 from whisperd.core.errors import EngineError, InputError, SpoolFull
-from whisperd.core.job import Failure, Progress, Signature, printable, utc_now
+from whisperd.core.job import Failure, Progress, Signature, utc_now
 
 SIGNATURE = Signature(1, 2, 3, 4, 5, 6)
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        pytest.param("alice/interview.mp3", "alice/interview.mp3", id="plain"),
-        pytest.param("Gespräch mit Ägir.mp3", "Gespräch mit Ägir.mp3", id="umlauts"),
-        pytest.param("会议录音🎙.mp3", "会议录音🎙.mp3", id="wide_characters"),
-        pytest.param("a\u00a0b\u3000c.mp3", "a\u00a0b\u3000c.mp3", id="no_break_and_wide_space"),
-        pytest.param("AC\\DC.mp3", "AC\\\\DC.mp3", id="backslash"),
-        pytest.param("a\nb.mp3", "a\\nb.mp3", id="newline"),
-        pytest.param("a\r\tb.mp3", "a\\r\\tb.mp3", id="carriage_return_and_tab"),
-        pytest.param("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m", id="terminal_escape"),
-        pytest.param("\u009b31mred", "\\u009b31mred", id="terminal_escape_in_one_byte"),
-        pytest.param("\u202egpj.mp3", "\\u202egpj.mp3", id="bidi_override"),
-        pytest.param("a\u200bb\ufeff", "a\\u200bb\\ufeff", id="invisible"),
-        pytest.param("a\u2028b", "a\\u2028b", id="line_separator"),
-        pytest.param("a\udcff\udc80.mp3", "a\\xff\\x80.mp3", id="not_utf8"),
-        pytest.param("\U000e0041", "\\U000e0041", id="tag_character"),
-    ],
-)
-def test_a_name_is_shown_with_escapes_for_what_must_not_reach_a_terminal_or_a_log(name, shown):
-    """One name is one line, cannot move the cursor and reads in the direction in which it is written."""
-    assert printable(name) == shown
-
-
-def test_no_two_names_are_shown_alike():
-    """A backslash in a name is told from one that an escape brought."""
-    alphabet = ["\\", "n", "\n", "x", "9", "b", "u", "0", "\udc9b", "\x9b", "\u202e"]
-    every_name = ["".join(letters) for count in range(5) for letters in itertools.product(alphabet, repeat=count)]
-
-    shown = {printable(name) for name in every_name}
-
-    assert len(shown) == len(every_name)
 
 
 def test_a_job_error_keeps_all_that_it_says():

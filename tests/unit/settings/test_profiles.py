@@ -3,7 +3,8 @@
 import pytest
 
 from whisperd.core.errors import ConfigError, InputError
-from whisperd.core.options import OutputOptions, Ticket, TranscribeOptions, VadOptions
+from whisperd.core.job import Ticket
+from whisperd.core.options import OutputOptions, TranscribeOptions, VadOptions
 from whisperd.settings import config
 from whisperd.settings.profiles import matches, models, resolve
 from whisperd.settings.sections import SETTABLE

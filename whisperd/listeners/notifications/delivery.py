@@ -9,7 +9,7 @@ import subprocess
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import printable
+from whisperd.core.display import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,8 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from typing import Any
 
+from whisperd.core.display import one_line
+
 SENDMAIL_SECONDS = 25.0
 SUBJECT_CHARACTERS = 150
 
@@ -26,7 +28,7 @@ def compose(document: dict[str, Any], sender: str, recipients: list[str]) -> Ema
     if sender:
         message["From"] = sender
     message["To"] = ", ".join(recipients)
-    message["Subject"] = "".join(char if char.isprintable() else " " for char in subject)[:SUBJECT_CHARACTERS]
+    message["Subject"] = one_line(subject)[:SUBJECT_CHARACTERS]
     message["Date"] = formatdate()
     message["Message-ID"] = f"<{document['id']}@whisperd.invalid>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: holiday notices stay away
