@@ -30,7 +30,7 @@ ARROWS = {
     # the supervisor's side
     "intake": SETTINGS | {"container", "spool.durable", "spool.layout", "spool.names"},
     "spool": SETTINGS,
-    "listeners": SETTINGS | {"spool.durable", "spool.layout", "spool.names"},
+    "listeners": SETTINGS | {f"spool.{name}" for name in ("durable", "layout", "names", "notes", "places", "sidecar")},
     "daemon": SETTINGS | {"intake", "spool", "messages", "listeners"},
     # the worker's side
     "engine": VALUES,
@@ -203,8 +203,9 @@ RETIRED = {
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
 NOT_YET_RENAMED = {
-    "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.index", "media.decode",
+    "daemon.claiming",
+    "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
+    "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.overview_html", "media.decode",
     "media.ffmpeg_log", "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store", "worker.journal",
 }  # fmt: skip

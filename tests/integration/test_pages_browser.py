@@ -7,7 +7,7 @@ from support.browser import Sight, chromium
 from support.daemon import Daemon, tone
 from support.pages import HOSTILE, SENTENCES, STEP_SECONDS, about, transcript
 
-from whisperd.listeners.index import Overview, Part, Row, render
+from whisperd.listeners.overview_html import Overview, Part, Row, render
 from whisperd.output import page
 
 PLACE = 'alice/a "talk" & <b>?#1%.wav'

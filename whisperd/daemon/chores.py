@@ -5,27 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import heap
-from whisperd.daemon.board import Board
 from whisperd.daemon.housekeeper import Housekeeper
-from whisperd.daemon.reporter import Reporter, vitals
+from whisperd.daemon.snapshot import jobs_now, vitals
+from whisperd.listeners.exporter import Exporter
 from whisperd.listeners.notifications.dispatch import Dispatcher
+from whisperd.listeners.overview import OverviewPage
 
 if TYPE_CHECKING:
     from whisperd.core import events
+    from whisperd.core.snapshots import JobsNow, Vitals
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.intake.inbox import Inbox
-    from whisperd.listeners.metrics import Vitals
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 
 
 class Chores:
-    """None of them may hold up or harm a job.
-
-    Attributes:
-        board: the page; the inbox speaks to it.
-    """
+    """None of them may hold up or harm a job."""
 
     def __init__(self, config: Config, store: Store, jobs: Jobs, pool: Pool, emitter: events.Emitter) -> None:
         self._config = config
@@ -33,11 +30,12 @@ class Chores:
         self._jobs = jobs
         self._pool = pool
         self._emitter = emitter
-        self.board = Board(store, emitter)
-        self.board.configure(on=config.pages.index)
+        self._inbox: Inbox | None = None
+        self._page = OverviewPage(store.layout, emitter, self._jobs_now)
+        self._page.configure(config)
         self._notices = Dispatcher(store.layout, config.notices, emitter)
         self._housekeeper = Housekeeper(store.layout, config.retention, emitter)
-        self._reporter: Reporter | None = None
+        self._exporter: Exporter | None = None
         self._trimmer = heap.Trimmer()
         store.announce = self._notices.announce
 
@@ -45,7 +43,7 @@ class Chores:
         """Use this configuration from now on; where metrics go does not change."""
         self._notices.configure(config.notices)
         self._housekeeper.configure(config.retention)
-        self.board.configure(on=config.pages.index)
+        self._page.configure(config)
 
     def start(self, inbox: Inbox) -> None:
         """Take up what an earlier daemon left; the spool has been read, and no job been brought to its end yet.
@@ -54,27 +52,22 @@ class Chores:
             BootError: the metrics cannot be shown as configured.
         """
         self._inbox = inbox
-        self._reporter = Reporter(self._config.metrics, self._layout, self._emitter, self._vitals)
+        self._exporter = Exporter(self._config.metrics, self._layout, self._emitter, self._vitals)
         self._notices.restore()
 
     def waitables(self) -> list[Any]:
         """What becomes readable when there is something to do."""
         return self._notices.waitables()
 
-    def tick(self, now: float, *, is_stopping: bool) -> None:
-        """Do a little of each."""
+    def tick(self, now: float, *, is_stopping: bool) -> float:
+        """Do a little of each; returns when to come again."""
         self._trimmer.tick()
         self._notices.tick(now, start=not is_stopping)
-        self.board.tick(now, self._jobs, len(self._inbox))
-        if self._reporter is not None:
-            self._reporter.tick(now)
         if not is_stopping:
             self._housekeeper.tick(now)
-
-    def next_at(self, now: float) -> float:
-        """When `tick` has something to do again."""
-        reporter_at = self._reporter.next_at() if self._reporter is not None else now
-        return min(self._notices.next_at(now), self._housekeeper.next_at(now), self.board.next_at(now), reporter_at)
+        page_at = self._page.tick(now)
+        exporter_at = now if self._exporter is None else self._exporter.tick(now)
+        return min(self._notices.next_at(now), self._housekeeper.next_at(now), page_at, exporter_at)
 
     def is_done(self) -> bool:
         """Whether there is nothing to wait for before the end of `run --once`."""
@@ -91,10 +84,13 @@ class Chores:
     def close(self) -> None:
         """End everything; the jobs have been given back."""
         self._notices.close()
-        if self._reporter is not None:
-            self.board.close(self._jobs, len(self._inbox))
-        if self._reporter is not None:
-            self._reporter.close()
+        if self._exporter is not None:
+            self._page.close()
+            self._exporter.close()
+
+    def _jobs_now(self) -> JobsNow:
+        return jobs_now(self._jobs, arriving=0 if self._inbox is None else len(self._inbox))
 
     def _vitals(self) -> Vitals:
+        assert self._inbox is not None
         return vitals(self._layout, self._jobs, self._pool, self._inbox, notices=len(self._notices))

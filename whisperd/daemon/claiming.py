@@ -10,6 +10,8 @@ from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.daemon.orders import ask, claim
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whisperd.core.job import Failure, Job
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.room import Room
@@ -89,3 +91,31 @@ class Claiming:
             self._inbox.claimed(job.name)
             self._receive(job, failure, 0.0, now)
         return True
+
+
+class Explanations:
+    """Keeps the status files of uploads that wait in the inbox, and says what they say; the inbox's `Notes`."""
+
+    def __init__(self, store: Store, emitter: events.Emitter) -> None:
+        self._store = store
+        self._emit = emitter.emit
+
+    def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
+        """Write one, as `Store.explain` does."""
+        place = self._store.explain(name, size_bytes, reason)
+        if place is not None:
+            self._emit(events.UploadExplained(name, reason, place))
+        return place
+
+    def unexplain(self, place: str) -> None:
+        """Remove one, as `Store.unexplain` does."""
+        self._store.unexplain(place)
+        self._emit(events.ExplanationRemoved(place))
+
+    def note_on(self, name: str) -> str | None:
+        """Where the one of an upload is, as `Store.note_on` says."""
+        return self._store.note_on(name)
+
+    def stale_notes(self) -> Iterator[str | None]:
+        """Those of uploads that are gone, as `Store.stale_notes` finds them."""
+        return self._store.stale_notes()

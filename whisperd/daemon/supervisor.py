@@ -16,7 +16,7 @@ from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError, Sp
 from whisperd.core.job import original_url
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
-from whisperd.daemon.claiming import Claiming
+from whisperd.daemon.claiming import Claiming, Explanations
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Pool
 from whisperd.daemon.reload import Reload
@@ -89,7 +89,10 @@ class Supervisor:
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
             self._inbox = Inbox(
-                self._config.root / "inbox", _intake_options(self._config), self._chores.board, self._emitter
+                self._config.root / "inbox",
+                _intake_options(self._config),
+                Explanations(self._store, self._emitter),
+                self._emitter,
             )
             self._claiming = Claiming(self._store, self._jobs, self._inbox, self._room, self._emitter)
             now = time.monotonic()
@@ -150,7 +153,7 @@ class Supervisor:
             self._pool.tick(now)
             self._jobs.explain(self._pool.trouble)
             self._jobs.tick(now)
-            self._chores.tick(now, is_stopping=self._stop_at is not None)
+            chores_due = self._chores.tick(now, is_stopping=self._stop_at is not None)
             self._notifier.alive(now)
             status_due = self._notifier.status(self._status(), now)
             if self._is_over():
@@ -163,11 +166,11 @@ class Supervisor:
                     *self._chores.waitables(),
                     *waitables,
                 ],
-                timeout=0 if more else min(self._pause(now, status_due), max(0.01, reload_due - now)),
+                timeout=0 if more else min(self._pause(now, status_due), max(0.01, min(reload_due, chores_due) - now)),
             )
 
     def _pause(self, now: float, status_due: float | None) -> float:
-        times = [self._pool.next_at(now), self._jobs.next_at(now), self._chores.next_at(now)]
+        times = [self._pool.next_at(now), self._jobs.next_at(now)]
         if status_due is not None:
             times.append(status_due)
         if self._stop_at is None:

@@ -8,11 +8,15 @@ from whisperd.core import events
 from whisperd.core.display import mebibytes, printable, readable_size
 from whisperd.core.job import Failure, Job
 
+SILENT = (events.UploadExplained, events.ExplanationRemoved)  # one for each file that waits, every few seconds
+
 _log = logging.getLogger("whisperd")
 
 
 def log_event(event: events.Event) -> None:
     """Write an event as one line, at the level that fits: error only where a person must act."""
+    if isinstance(event, SILENT):
+        return
     level, action, text = _sentence(event)
     job = getattr(event, "job", None)
     job_id = job.id if isinstance(job, Job) else getattr(event, "job_id", None)

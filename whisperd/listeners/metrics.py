@@ -7,7 +7,6 @@ of values: no file names, and only so many error codes.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -24,37 +23,13 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from whisperd.core.job import Result
+    from whisperd.core.snapshots import Vitals
 
 CODES_MAX = 50
 WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 SPEEDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second time series for each, which nobody reads
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerVitals:
-    """One worker process: what it runs on, and the memory that it holds."""
-
-    device: str
-    resident_bytes: int
-    device_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """What there is at one instant, as opposed to what has happened."""
-
-    arriving: int
-    queued: int
-    running: int
-    ending: int
-    notices: int
-    free_bytes: int
-    total_bytes: int
-    scanned_at: float | None  # seconds since 1970
-    workers: tuple[WorkerVitals, ...]
-    workers_failing: int = 0
 
 
 class Metrics:

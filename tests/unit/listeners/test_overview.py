@@ -9,10 +9,13 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.job import Failure, Phase
-from whisperd.daemon.board import EVERY_SECONDS, Board
+from whisperd.daemon.claiming import Explanations
 from whisperd.daemon.jobs import Jobs
-from whisperd.listeners.index import SHOWN, Overview, Part, Row, render
+from whisperd.daemon.snapshot import jobs_now
+from whisperd.listeners.overview import EVERY_SECONDS, OverviewPage
+from whisperd.listeners.overview_html import SHOWN, Overview, Part, Row, render
 from whisperd.messages import Heartbeat
+from whisperd.settings import config
 
 TEXTS = st.text(max_size=60) | st.sampled_from(HOSTILE)
 AT = "2026-01-02T03:04:05.678Z"
@@ -27,7 +30,7 @@ def text_of(element):
 
 
 class Lab:
-    """A board over a spool, with the jobs of a supervisor, and a clock in hand."""
+    """An overview page over a spool, with the jobs of a supervisor, and a clock in hand."""
 
     def __init__(self, root):
         self.spool = Spool(root)
@@ -37,15 +40,25 @@ class Lab:
 
     def restart(self):
         self.emitter = events.Emitter()
-        self.board = Board(self.spool.store, self.emitter)
-        self.board.configure(on=True)
+        self.arriving = 0
+        self.overview = OverviewPage(
+            self.spool.layout, self.emitter, lambda: jobs_now(self.jobs, arriving=self.arriving)
+        )
+        self.explanations = Explanations(self.spool.store, self.emitter)
+        self.configure(on=True)
         self.jobs = Jobs(self.spool.store, self.emitter, max_attempts=3, retry_seconds=30.0)
 
+    def configure(self, *, on):
+        settings = config.validate({"root": str(self.spool.layout.root), "pages": {"index": on}}, source="test")
+        self.overview.configure(settings)
+
     def tick(self, seconds=EVERY_SECONDS, arriving=0):
+        """Let time pass; returns when the page wants to be looked after again."""
         self.now += seconds
-        while self.board._reading is not None:
-            self.board.tick(self.now, self.jobs, arriving)
-        self.board.tick(self.now, self.jobs, arriving)
+        self.arriving = arriving
+        while self.overview._reading is not None:
+            self.overview.tick(self.now)
+        return self.overview.tick(self.now)
 
     def claim(self, name):
         job = self.spool.take(name)
@@ -134,10 +147,10 @@ def test_links_lead_to_the_transcripts(lab):
 
 def test_files_in_the_inbox_stand_there_with_their_reason(lab):
     """And no longer once they are claimed or gone."""
-    place = lab.board.explain("big.wav", 10, "still open for writing")
+    place = lab.explanations.explain("big.wav", 10, "still open for writing")
     lab.tick(arriving=1)
     assert lab.section("waiting") == ["big.wavstill open for writing"]
-    lab.board.unexplain(place)
+    lab.explanations.unexplain(place)
     lab.tick()
 
     assert lab.section("waiting") == []
@@ -190,7 +203,7 @@ def test_the_page_is_bounded_and_counts_the_rest(lab):
     """The newest are shown."""
     for number in range(2 * SHOWN + 10):
         document = {"status": "completed", "name": f"{number}.wav", "finished_at": f"2026-01-01T00:00:{number:06}Z"}
-        lab.board._add(f"{number}.wav", document | {"duration_seconds": 1.0, "language": "en", "outputs": {}})
+        lab.overview._add(f"{number}.wav", document | {"duration_seconds": 1.0, "language": "en", "outputs": {}})
     lab.tick()
 
     assert len(lab.section("done")) == SHOWN
@@ -203,10 +216,9 @@ def test_a_storm_of_events_is_one_write_a_second(lab):
     lab.tick()
     written = set()
     for number in range(100):
-        lab.board.explain(f"{number}.wav", 1, "changed 0 s ago")
-        lab.tick(0.01, arriving=number + 1)
+        lab.explanations.explain(f"{number}.wav", 1, "changed 0 s ago")
+        due = lab.tick(0.01, arriving=number + 1)
         written.add(lab.page.stat().st_ino)
-    due = lab.board.next_at(lab.now)
     lab.tick(due - lab.now, arriving=100)
 
     assert len(written) <= 2
@@ -218,10 +230,9 @@ def test_an_idle_daemon_writes_nothing(lab):
     """Nothing has changed."""
     lab.tick()
     inode = lab.page.stat().st_ino
-    lab.tick(3600.0)
 
+    assert lab.tick(3600.0) == float("inf")
     assert lab.page.stat().st_ino == inode
-    assert lab.board.next_at(lab.now) == float("inf")
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling"])
@@ -239,7 +250,7 @@ def test_what_is_not_ours_is_left_alone(lab, caplog, kind):
             lab.page.symlink_to("nowhere")
     before = lab.page.lstat()
     for _ in range(3):
-        lab.board.hear(events.ClaimsResumed())
+        lab.overview.hear(events.ClaimsResumed())
         lab.tick(60.0)
 
     assert lab.page.lstat() == before
@@ -249,10 +260,10 @@ def test_what_is_not_ours_is_left_alone(lab, caplog, kind):
 
 def test_off_means_off(lab):
     """With pages.index: false nothing is written, and nothing read."""
-    lab.board.configure(on=False)
+    lab.configure(on=False)
     lab.finish("a.wav")
     lab.tick()
-    lab.board.close(lab.jobs, 0)
+    lab.overview.close()
 
     assert not lab.page.exists()
 
@@ -263,7 +274,7 @@ def test_a_pause_is_announced_and_the_end_too(lab):
     lab.tick()
     assert "the disk is nearly full; make room" in text_of(parsed(lab.page.read_bytes()))
     lab.emitter.emit(events.ClaimsResumed())
-    lab.board.close(lab.jobs, 0)
+    lab.overview.close()
 
     assert "nearly full" not in lab.page.read_text()
     assert "whisperd is not running" in lab.page.read_text()

@@ -178,4 +178,4 @@ def _policy() -> str:
 
 @functools.cache
 def _style() -> str:
-    return (resources.files("whisperd.listeners") / "index.css").read_text("utf-8")
+    return (resources.files("whisperd.listeners") / "overview.css").read_text("utf-8")
