@@ -193,20 +193,18 @@ LARGE_CLASSES = {
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
     "intake.inbox.Inbox": "",
-    "media.ffmpeg_log.FfmpegLog": "",
 }
 
-SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "IntakeOptions", "Waiting", "Heartbeat"}  # to be renamed
+SHARED_CLASS_NAMES = {"State", "Running", "IntakeOptions", "Waiting", "Heartbeat"}  # to be renamed
 
 RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
 NOT_YET_RENAMED = {
-    "daemon.claiming",
-    "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
+    "daemon.chores", "daemon.claiming", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
     "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.overview_html", "media.decode",
-    "media.ffmpeg_log", "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
+    "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store", "worker.journal",
 }  # fmt: skip
 

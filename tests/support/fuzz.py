@@ -19,7 +19,7 @@ from whisperd.container import HEAD_BYTES, Complete, Damaged, Short, Source, Unk
 from whisperd.core.errors import JobError
 from whisperd.core.options import MediaOptions
 from whisperd.media.decode import decode
-from whisperd.media.ffmpeg_log import LONGEST_TEXT, FfmpegLog
+from whisperd.media.ffmpeg_run import LONGEST_TEXT, FfmpegLog
 from whisperd.spool import sidecar
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Parsers:
         targets: tuple[tuple[str, Callable[[bytes], None], Sequence[bytes], tuple[str, ...], int], ...] = (
             ("container", parse_container, [*recordings, *heads], _sources("container"), 6),
             ("header", parse_header, heads, ("container/formats.py",), 2),
-            ("ffmpeg's log", parse_log, [LOG], ("speech/ffmpeg_log.py",), 1),
+            ("ffmpeg's log", parse_log, [LOG], ("media/ffmpeg_run.py",), 1),
             ("sidecar", parse_sidecar, [status], ("spool/sidecar.py",), 1),
         )
         self.tried: collections.Counter[str] = collections.Counter()

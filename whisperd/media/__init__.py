@@ -1,1 +1,1 @@
-"""AUDIO: from an upload to samples. `media` is the way in."""
+"""MEDIA: turns an upload into samples, and samples into windows of speech."""

@@ -1,4 +1,8 @@
-"""From an upload, whatever it is, to plain samples on disk."""
+"""Decodes an upload into raw samples on disk, and says what is wrong with one that cannot be decoded.
+
+The reason, its code and the hint that a user reads are chosen here, from what the container promises
+(`whisperd.container`), what ffmpeg said and how many samples came out.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +29,18 @@ from whisperd.container import (
 )
 from whisperd.core.errors import InputError, SpoolFull
 from whisperd.media.ffmpeg import BYTES_PER_SAMPLE, find_ffmpeg, inspect
-from whisperd.media.ffmpeg_run import BYTES_PER_SECOND, STAGE, Heartbeat, Run, died, run
+from whisperd.media.ffmpeg_run import BYTES_PER_SECOND, STAGE, Fault, FfmpegLog, FfmpegRun, Throttle, died, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from whisperd.core.options import MediaOptions
-    from whisperd.media.ffmpeg_log import FfmpegLog
 
 __all__ = ["Decoded", "decode", "find_ffmpeg", "hash_file"]
 
-WHOLE = 0.9  # a recording with less than this part of what its header promises was cut off,
-SLACK_SECONDS = 2.0  # unless no more than this is missing: short clips often end before their header says
+WHOLE = 0.9  # a recording with less than this part of the promised length was cut off ...
+SLACK_SECONDS = 2.0  # ... unless no more than this is missing: short clips often end a little early
 HASH_BYTES = 1 << 20
 MOST_FRAMES_FAILED = 69  # exit status of ffmpeg beyond its `-max_error_rate`, two thirds
 ANY_FORMAT = "upload sound or video in any usual format"
@@ -50,7 +53,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What was made of a recording.
+    """The facts about a decoded recording.
 
     Attributes:
         samples: how many were written for each channel.
@@ -60,7 +63,7 @@ class Decoded:
         format: container and codec, in ffmpeg's words.
         sha256: of the recording's own bytes, hexadecimal.
         size_bytes: of the recording.
-        errors: complaints of ffmpeg over damage that it went past.
+        errors: number of complaints of ffmpeg about damage that it skipped.
         channels: in the samples, which are interleaved; 1 unless channels are told apart.
     """
 
@@ -78,8 +81,9 @@ class Decoded:
 def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[float], None]) -> Decoded:
     """Write the first sound track of a recording as raw PCM: signed 16 bit little-endian, 16 kHz, mono.
 
-    With `options.channels` split all its channels, interleaved. Times in it are those that a player shows: a track that starts late, and a hole in a track, become silence. Damage
-    within a recording is passed over. Memory does not grow with its length.
+    With `options.channels` set to split, all channels are written, interleaved. Times are those that a player shows: a
+    late start of the track, and a hole in it, become silence. ffmpeg skips damage within a recording. Memory does not
+    grow with the length.
 
     Args:
         source: the recording; a regular file.
@@ -96,18 +100,18 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
         BootError: there is no ffmpeg.
         OSError: the disk cannot read the recording.
     """
-    beat = Heartbeat(report)
+    beat = Throttle(report)
     try:
         with _opened(source) as recording:
             size = os.fstat(recording).st_size
-            _refuse_at_sight(Source(recording, size))
+            _refuse_early(Source(recording, size))
             ffmpeg = inspect(find_ffmpeg(options.ffmpeg))
-            sha256 = _hash(recording, beat)  # before ffmpeg: where the disk fails, the recording must not be blamed
+            sha256 = _hash(recording, beat)  # before ffmpeg: if the disk fails, the recording must not be blamed
             with target.open("wb") as sink:
                 ran = run(ffmpeg, recording, sink, options, beat)
             _judge(ran, Source(recording, size))
     except BaseException as error:
-        with contextlib.suppress(OSError):  # the reason counts, not the broom
+        with contextlib.suppress(OSError):  # the first error counts, not that of the cleanup
             target.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise SpoolFull(f"no room for decoded audio: {error.strerror}", hint="make room on the disk") from error
@@ -117,7 +121,7 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
     return Decoded(
         samples=ran.count // BYTES_PER_SAMPLE,
         duration_seconds=seconds,
-        start_offset_seconds=max(0.0, ran.log.first_sound_seconds),
+        start_offset_seconds=max(0.0, ran.log.first_sound_seconds or 0.0),
         promised_seconds=ran.log.promised_seconds,
         format=f"{ran.log.container}: {ran.log.audio}",
         sha256=sha256,
@@ -128,19 +132,19 @@ def decode(source: Path, target: Path, options: MediaOptions, report: Callable[[
 
 
 def hash_file(path: Path, report: Callable[[float], None]) -> str:
-    """The SHA-256 of a regular file, hexadecimal; `report` is the heartbeat and is given 0.
+    """Compute the SHA-256 of a regular file, hexadecimal; `report` is the heartbeat and is given 0.
 
     Raises:
         InputError: `unreadable`.
         OSError: the disk cannot read it.
     """
     with _opened(path) as descriptor:
-        return _hash(descriptor, Heartbeat(report))
+        return _hash(descriptor, Throttle(report))
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """The file that was uploaded, and neither what a link points to nor a FIFO that would hang the reader."""
+    """Open the uploaded file itself: never the target of a link, nor a FIFO on which the reader would hang."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -156,8 +160,8 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _hash(descriptor: int, beat: Heartbeat) -> str:
-    """Of the bytes that are there now: a writer that goes on appending must not keep the reader for ever."""
+def _hash(descriptor: int, beat: Throttle) -> str:
+    """Hash the bytes that are there now: a writer that keeps appending must not keep the reader for ever."""
     digest = hashlib.sha256()
     at, size = 0, os.fstat(descriptor).st_size
     while at < size and (block := os.pread(descriptor, min(HASH_BYTES, size - at), at)):
@@ -167,7 +171,8 @@ def _hash(descriptor: int, beat: Heartbeat) -> str:
     return digest.hexdigest()
 
 
-def _refuse_at_sight(recording: Source) -> None:
+def _refuse_early(recording: Source) -> None:
+    """Refuse what needs no ffmpeg to be refused: empty files, playlists, and files far shorter than their header promises."""
     if recording.size == 0:
         raise _input_error("empty", "the file is empty", "upload it again")
     if kind := playlist_kind(recording.read(0, HEAD_BYTES)):
@@ -177,13 +182,13 @@ def _refuse_at_sight(recording: Source) -> None:
             raise _truncated(recording.size / promised)
 
 
-def _judge(ran: Run, recording: Source) -> None:
-    """Raise what is wrong with the recording, or with ffmpeg; return where it is fit to be transcribed."""
+def _judge(ran: FfmpegRun, recording: Source) -> None:
+    """Raise the error for a recording that cannot be transcribed, or for an ffmpeg that failed."""
     log, status, count = ran.log, ran.status, ran.count
     if status < 0:
         name = signal.Signals(-status).name
         raise died(f"ffmpeg was killed by {name}", "perhaps out of memory" if -status == signal.SIGKILL else "")
-    if log.interrupted:
+    if Fault.INTERRUPTED in log.faults:
         raise died("ffmpeg was asked to stop")
     if not log.said_anything:
         raise died(f"ffmpeg ended with status {status} and did not say why", "try `whisperd check`")
@@ -193,33 +198,33 @@ def _judge(ran: Run, recording: Source) -> None:
         raise _input_error("no_audio", "the recording has no sound track", "upload one that has sound")
     if count < BYTES_PER_SAMPLE or status == MOST_FRAMES_FAILED:
         raise _not_decoded(ran, recording)
-    if log.unfillable:
+    if Fault.UNFILLABLE in log.faults:
         raise _input_error("corrupt", "its timestamps have a hole too long to fill", EXPORT_AGAIN)
     seconds, promised = count / BYTES_PER_SECOND, log.promised_seconds
-    # Beside a picture, or another track, the sound may well be the shorter one: then something else must say "cut off".
+    # With a picture or another track the sound may be the shorter one; then ffmpeg itself must say "cut off".
     promise_is_of_sound = log.audio_tracks == 1 and log.video_tracks == 0
     if promised is None or seconds >= min(WHOLE * promised, promised - SLACK_SECONDS):
         return
-    if promise_is_of_sound or log.cut_off:
+    if promise_is_of_sound or Fault.CUT_OFF in log.faults:
         raise _truncated(seconds / promised)
 
 
 def _not_opened(log: FfmpegLog, recording: Source) -> InputError:
-    """The reason why ffmpeg found no recording in the file."""
+    """Find the reason why ffmpeg found no recording in the file."""
     known, promise = format_of(recording), inspect_container(recording)
     if isinstance(promise, Damaged):
         return _damaged(promise)
     if known is not None and not known.is_readable:
         message = f"this is {known.name}, a format that ffmpeg cannot read"
         return _input_error("not_media", message, "convert it to WAV, FLAC or MP3 and upload that")
-    if log.index_missing:
+    if Fault.INDEX_MISSING in log.faults:
         message = "the file is cut off: its index, which comes last, is missing"
         return _input_error("truncated", message, "upload the whole file again")
     if isinstance(promise, Short):
         return _input_error(
             "truncated", f"the file is cut off: {promise.missing} is missing", "upload the whole file again"
         )
-    if log.refused:
+    if Fault.REFUSED in log.faults:
         message = "whisperd does not open this kind of file, such as a picture, text or a protected audio book"
         return _input_error("not_media", message, ANY_FORMAT)
     if holds_one_frame(recording):
@@ -237,15 +242,15 @@ def _not_opened(log: FfmpegLog, recording: Source) -> InputError:
     return _input_error("not_media", f"there is no recording in the file{why}", ANY_FORMAT)
 
 
-def _not_decoded(ran: Run, recording: Source) -> InputError:
-    """The reason why a recording that ffmpeg opened gave no sound."""
+def _not_decoded(ran: FfmpegRun, recording: Source) -> InputError:
+    """Find the reason why a recording that ffmpeg opened gave no sound."""
     log = ran.log
     promise = inspect_container(recording)
     if isinstance(promise, Damaged):
         return _damaged(promise)
-    if log.no_decoder:
+    if Fault.NO_DECODER in log.faults:
         return _input_error("corrupt", "the sound cannot be decoded: ffmpeg has no decoder for it", EXPORT_AGAIN)
-    if ran.status == 0 and not log.errors and not log.cut_off:
+    if ran.status == 0 and not log.errors and Fault.CUT_OFF not in log.faults:
         if log.promised_seconds is not None and log.promised_seconds > SLACK_SECONDS:
             return _truncated(0.0)
         return _input_error("no_audio", "there is no sound in the recording: its sound track is empty", CHECK_IT)

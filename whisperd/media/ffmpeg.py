@@ -1,6 +1,6 @@
-"""The ffmpeg that decodes: which binary, with what arguments, and what it may use of the machine.
+"""Finds the ffmpeg binary, builds its command line and limits its resources.
 
-Importing this module costs next to nothing, so that `whisperd check` can ask for the binary.
+This module imports nothing heavy, because `whisperd check` uses it too.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from whisperd.core.errors import BootError, NoResources
 SAMPLE_RATE = 16_000
 BYTES_PER_SAMPLE = 2
 
-# Proxies, FFREPORT (which writes files) and LD_PRELOAD stay outside; LC_ALL keeps the log in the words that are looked for.
+# Not inherited: proxies, FFREPORT (which writes files) and LD_PRELOAD. LC_ALL: the messages are parsed, so they are English.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"}
 
-# Containers of sound that are found by their content and that hold all of it themselves. What is not listed is not
-# opened: playlists and scripts (hls, dash, concat, sdp, imf, ...) name other files and hosts, mlv looks for files beside
-# its own, image2, lavfi and the devices read no file at all, and text and pictures have no sound.
+# Containers of sound that ffmpeg detects by content and that hold all of their data themselves. Nothing else is opened:
+# playlists and scripts (hls, dash, concat, sdp, imf, ...) name other files and hosts, mlv looks for files beside its own,
+# image2, lavfi and the devices read no file at all, and text and pictures have no sound.
 DEMUXERS = (
     "aac,ac3,ac4,aiff,amr,amrnb,amrwb,ape,asf,asf_o,au,avi,caf,codec2,dhav,dsf,dss,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,iamf,"
     "iff,ilbc,ircam,ivr,kux,lc3,live_flv,loas,lvf,matroska,mlp,mmf,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,mxg,nistsphere,nsv,nut,"
     "nuv,ogg,oma,osq,pva,pvf,qcp,rka,rm,sbc,shn,sox,spdif,tak,truehd,tta,ty,voc,vqf,w64,wav,webm,wsd,wtv,wv,wve,xwma"
 )
 
-# 1. 16 kHz mono first: silence is put in as whole blocks of memory, and 48 kHz stereo takes 16 times as much for a gap.
+# 1. 16 kHz mono first: silence is inserted as one block of memory, which for 48 kHz stereo would be 16 times as large.
 # 2. Log the time of the first sound (`print` of ffmpeg-utils(1), EXPRESSION EVALUATION), once.
-# 3. Silence wherever the timestamps leave a hole, and before the first sound from the start of the container on, so that
-#    times in the transcript are those that a player shows.
-# 4. Channels that are speakers stay apart, interleaved; then 1 is 16 kHz in as many channels as there are.
+# 3. Silence in every gap of the timestamps, and from the start of the container to the first sound, so that times in the
+#    transcript are those that a player shows.
+# 4. Channels that are speakers stay separate, interleaved; then step 1 keeps the number of channels.
 FILTERS = (
     f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}{{layout}},"
     "asetpts='PTS+0*if(eq(N,0),print(T,32))',"
@@ -50,7 +50,7 @@ PROBE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Ffmpeg:
-    """A binary that has been seen to run."""
+    """A binary that runs, and its version."""
 
     path: Path
     version: str
@@ -58,7 +58,7 @@ class Ffmpeg:
 
 
 def find_ffmpeg(configured: Path | None) -> Path:
-    """The ffmpeg to use: the configured one, else `ffmpeg` on PATH, else the one that imageio-ffmpeg carries.
+    """Find the ffmpeg to use: the configured one, else `ffmpeg` on PATH, else the one of imageio-ffmpeg.
 
     Raises:
         BootError: the configured one does not run, or none is found that does.
@@ -79,7 +79,7 @@ def find_ffmpeg(configured: Path | None) -> Path:
 
 @functools.lru_cache
 def inspect(path: Path) -> Ffmpeg:
-    """What a binary is able to do; remembered, for it costs two hundred dynamic libraries to ask.
+    """Run a binary to learn its version and protocols; the answer is cached, because starting ffmpeg is slow.
 
     Raises:
         BootError: it does not run, or is not an ffmpeg.
@@ -108,13 +108,13 @@ def inspect(path: Path) -> Ffmpeg:
 
 
 def decode_command(ffmpeg: Ffmpeg, *, split: bool = False) -> list[str]:
-    """The command that reads a recording on its standard input and writes PCM (s16le, 16 kHz, mono) to its output.
+    """Build the command that reads a recording on standard input and writes PCM (s16le, 16 kHz, mono) to standard output.
 
-    With `split` all its channels, interleaved.
+    With `split`, it writes all channels, interleaved.
 
-    The recording comes as an open descriptor that can seek, for an mp4 may keep its index at the end. With `fd:` as the
-    only protocol nothing that a file says can open anything; before ffmpeg 6 it takes `file:`, and then `DEMUXERS` alone
-    stands between a playlist and the disk (no demuxer in it opens files: mov does so only with `enable_drefs`).
+    The recording is an open descriptor that can seek, because an MP4 may have its index at the end. With `fd:` as the only
+    protocol, nothing in a file can make ffmpeg open another file or host. Before version 6 there is only `file:`, and
+    `DEMUXERS` alone protects against playlists (no demuxer in it opens files: mov does so only with `enable_drefs`).
     """
     protocol, source = ("fd", "fd:") if ffmpeg.reads_descriptors else ("file", "file:/proc/self/fd/0")
     first_sound = ["-map", "0:a:0"]
@@ -132,24 +132,24 @@ def decode_command(ffmpeg: Ffmpeg, *, split: bool = False) -> list[str]:
             "s16le",
             "pipe:1",
         ),
-        # The picture goes nowhere, undecoded. But were it not asked for, MPEG-TS, MPEG-PS and Ogg would count time from
-        # the first sound instead of from the first picture. The sound is there for files without a picture; a cover (`v`,
-        # not `V`) is none, and one that is damaged would end it all.
+        # A second output that discards the video undecoded: without it, MPEG-TS, MPEG-PS and Ogg would count time from the
+        # first sound instead of the first picture. It has the sound too, for files without video. `V` leaves out covers,
+        # of which a damaged one would end the whole run.
         *(*first_sound, "-map", "0:V:0?", "-c", "copy", "-f", "null", "-"),
     ]
 
 
 def confine(pid: int, max_duration_seconds: float) -> None:
-    """Bound what a running ffmpeg can take, whatever the file in its hands makes it do.
+    """Limit the resources of a running ffmpeg, whatever a hostile file makes it do.
 
-    From outside, as soon as it runs: code between fork and exec is not safe where there are threads (subprocess,
-    `preexec_fn`), and ffmpeg reads nothing of the file before its libraries are loaded. Memory is RLIMIT_DATA and not
-    RLIMIT_AS: libraries and mapped files cost nothing. Soft equals hard, for at the soft CPU limit ffmpeg ends as if all
-    were well.
+    The parent sets the limits as soon as ffmpeg runs: code between fork and exec is not safe in a process with threads
+    (subprocess, `preexec_fn`), and ffmpeg reads nothing of the file before its libraries are loaded. RLIMIT_DATA instead
+    of RLIMIT_AS: libraries and mapped files cost nothing. The soft limit equals the hard one, because at the soft CPU
+    limit ffmpeg ends as if it had succeeded.
     """
     for which, wanted in (
         (resource.RLIMIT_DATA, MEMORY_BYTES),
-        (resource.RLIMIT_CPU, int(max_duration_seconds) + SPARE_CPU_SECONDS),  # slower than the recording plays
+        (resource.RLIMIT_CPU, int(max_duration_seconds) + SPARE_CPU_SECONDS),  # as long as the recording plays
         (resource.RLIMIT_FSIZE, 0),  # it has pipes to write to, and no files
         (resource.RLIMIT_NOFILE, OPEN_FILES),
         (resource.RLIMIT_CORE, 0),

@@ -1,7 +1,7 @@
-"""Where somebody speaks: silero-vad over recordings of any length, at about 500 times their speed on one core.
+"""Finds speech in recordings of any length with silero-vad, run by onnxruntime.
 
-The network is run by onnxruntime over hundreds of frames in one call (https://github.com/snakers4/silero-vad/pull/784).
-Of the package silero-vad only the weights are used: importing it would load torch and set it to one thread.
+The network gets hundreds of frames in one call (https://github.com/snakers4/silero-vad/pull/784). Of the package
+silero-vad only the weights are used: importing it would load torch and set it to one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnxruntime
 
 from whisperd.core.errors import BootError
 from whisperd.media.ffmpeg import SAMPLE_RATE
-from whisperd.media.windows import FRAME_SAMPLES, MAX_SECONDS, PIECE_FRAMES, Region, Stretch
+from whisperd.media.windows import FRAME_SAMPLES, MAX_SECONDS, PIECE_FRAMES, Region, UncutFrames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,10 +31,9 @@ EXIT_MARGIN, LEAST_EXIT = 0.15, 0.01  # speech ends below the threshold minus th
 
 
 class Detector:
-    """The loaded network. Holds no state between calls: any number of threads may use one.
+    """The loaded network. It keeps no state between calls, so any number of threads may share one.
 
-    It computes on the thread that calls it; with two of them onnxruntime is slower (0.65 s for 300 s of audio, 0.55 s
-    with one). The interpreter lock is free meanwhile.
+    It computes on the calling thread, without the interpreter lock.
 
     Raises:
         BootError: the weights are missing or cannot be loaded.
@@ -57,7 +56,7 @@ class Detector:
         *,
         max_seconds: float = MAX_SECONDS,
     ) -> Iterator[Region]:
-        """Find speech, each region as soon as it is certain.
+        """Find speech, and yield each region as soon as it is certain.
 
         Args:
             audio: shape (samples,), 16 kHz mono; may be a memory map, it is read piece by piece.
@@ -75,13 +74,13 @@ class Detector:
         *,
         max_seconds: float = MAX_SECONDS,
     ) -> list[Region]:
-        """All that `detect` finds."""
+        """Collect all that `detect` finds."""
         return list(self.detect(audio, options, report, max_seconds=max_seconds))
 
     def probabilities(
         self, audio: npt.NDArray[np.int16], report: Callable[[float], None]
     ) -> Iterator[npt.NDArray[np.float32]]:
-        """The probability of speech in each frame of 32 ms, in pieces of up to `PIECE_FRAMES`."""
+        """Yield the probability of speech in each frame of 32 ms, in pieces of up to `PIECE_FRAMES`."""
         hidden = cell = np.zeros(STATE, dtype=np.float32)
         context = np.zeros(CONTEXT_SAMPLES, dtype=np.float32)
         for first in range(0, len(audio), PIECE_FRAMES * FRAME_SAMPLES):
@@ -102,7 +101,7 @@ def find_speech(
     *,
     max_seconds: float = MAX_SECONDS,
 ) -> Iterator[Region]:
-    """Turn probabilities into regions, as silero-vad's `get_speech_timestamps_from_probs` does, without waiting.
+    """Turn probabilities into regions as silero-vad's `get_speech_timestamps_from_probs` does, but without waiting for the end.
 
     Args:
         probabilities: of each frame, in pieces of any size.
@@ -122,7 +121,7 @@ def find_speech(
         if start is None or end is None:
             start = max(0, next_start - pad)
         else:
-            margin = min(pad, (next_start - end) // 2)  # two that are near share the pause between them
+            margin = min(pad, (next_start - end) // 2)  # close neighbours share the pause between them
             yield Region(start, end + margin)
             start = next_start - margin
         end = next_end
@@ -133,33 +132,33 @@ def find_speech(
 def _runs(
     probabilities: Iterable[npt.NDArray[np.float32]], total_samples: int, options: VadOptions, longest: int
 ) -> Iterator[tuple[int, int]]:
-    """Speech without margins, as `(first sample, first sample after)`: entered above one threshold, left below another."""
+    """Yield speech without margins as `(first sample, first sample after)`; it begins above one threshold and ends below another."""
     leave = max(options.threshold - EXIT_MARGIN, LEAST_EXIT)
     least_silence, least_speech = _samples(options.min_silence_seconds), _samples(options.min_speech_seconds)
-    stretch: Stretch | None = None
+    speech: UncutFrames | None = None
     silent_from: int | None = None
     for frame, probability in enumerate(itertools.chain.from_iterable(piece.tolist() for piece in probabilities)):
         if probability >= options.threshold:
-            stretch = stretch or Stretch(frame, longest)
+            speech = speech or UncutFrames(frame, longest)
             silent_from = None
-        if stretch is None:
+        if speech is None:
             continue
-        stretch.activity.append(probability)
+        speech.activity.append(probability)
         if probability < leave and silent_from is None:
             silent_from = frame
         if silent_from is None:
-            yield from _in_samples(stretch.cut(ended=False))
+            yield from _in_samples(speech.cut(ended=False))
         elif probability < leave and (frame - silent_from) * FRAME_SAMPLES >= least_silence:
-            yield from _end(stretch, silent_from * FRAME_SAMPLES, least_speech)
-            stretch = silent_from = None
-    if stretch is not None:
-        yield from _end(stretch, total_samples, least_speech)
+            yield from _end(speech, silent_from * FRAME_SAMPLES, least_speech)
+            speech = silent_from = None
+    if speech is not None:
+        yield from _end(speech, total_samples, least_speech)
 
 
-def _end(stretch: Stretch, end: int, least_speech: int) -> Iterator[tuple[int, int]]:
-    if end - stretch.start * FRAME_SAMPLES > least_speech:
-        yield from _in_samples(stretch.cut(-(-end // FRAME_SAMPLES) - stretch.start, ended=True))
-        yield stretch.start * FRAME_SAMPLES, end
+def _end(speech: UncutFrames, end: int, least_speech: int) -> Iterator[tuple[int, int]]:
+    if end - speech.start * FRAME_SAMPLES > least_speech:
+        yield from _in_samples(speech.cut(-(-end // FRAME_SAMPLES) - speech.start, ended=True))
+        yield speech.start * FRAME_SAMPLES, end
 
 
 def _in_samples(parts: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

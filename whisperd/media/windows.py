@@ -1,4 +1,4 @@
-"""What a model is given at once: windows of at most 30 s, cut where nobody speaks.
+"""Groups regions of speech into windows of at most 30 s, cut where nobody speaks.
 
 ::
 
@@ -7,8 +7,8 @@
     for window in windows(regions):
         decode(audio[window.start_sample : window.end_sample])
 
-All of it is lazy: the first windows are out while the rest of the recording has not been read.
-Audio between the regions of a window stays in, so that times are those of the recording.
+Everything is lazy: the first windows come while the rest of the recording has not been read.
+The audio between the regions of a window is part of the window, so that times are those of the recording.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 FRAME_SAMPLES = 512  # 32 ms
 PIECE_FRAMES = 256  # read at once: 8.2 s
-MAX_SECONDS = 29.0  # Whisper hears 30 s; the silence that is left tells it that the text ends there
+MAX_SECONDS = 29.0  # Whisper hears 30 s; the last second is silence, which tells it that the text ends there
 MAX_PAUSE_SECONDS = 4.0  # more silence than this is left out, not decoded
 DIP_FRAMES = 6  # a pause between words is about 0.2 s long
 
-# A cut is decided once this many times the longest window is known, so that the rest is never a scrap.
+# A cut is made once this many times the longest window is known, so that what remains is never a scrap.
 DECIDED = 1.75
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A stretch of audio in which somebody may be speaking: samples `[start_sample, end_sample)`."""
+    """A part of the audio in which somebody may be speaking: samples `[start_sample, end_sample)`."""
 
     start_sample: int
     end_sample: int
@@ -65,9 +65,9 @@ class Window:
 def windows(
     regions: Iterable[Region], *, max_seconds: float = MAX_SECONDS, max_pause_seconds: float = MAX_PAUSE_SECONDS
 ) -> Iterator[Window]:
-    """Gather regions into windows, each region whole and in one window.
+    """Group regions into windows, each region whole and in one window.
 
-    A window ends at the longest pause in its last quarter; the last two of a row of windows are of similar length.
+    A window ends at the longest pause in its last quarter; the last two windows before a long pause are of similar length.
 
     Args:
         regions: in order, disjoint, none longer than `max_seconds`.
@@ -78,46 +78,46 @@ def windows(
         ValueError: a region is too long.
     """
     longest = round(max_seconds * SAMPLE_RATE)
-    row: list[Region] = []
+    group: list[Region] = []
     for region in regions:
         if region.end_sample - region.start_sample > longest:
             raise ValueError(f"{region} is longer than {max_seconds} s")
-        if row and region.start_sample - row[-1].end_sample > max_pause_seconds * SAMPLE_RATE:
-            yield from _gather(row, longest, 0)
-        row.append(region)
-        yield from _gather(row, longest, DECIDED * longest)
-    yield from _gather(row, longest, 0)
+        if group and region.start_sample - group[-1].end_sample > max_pause_seconds * SAMPLE_RATE:
+            yield from _split(group, longest, 0)
+        group.append(region)
+        yield from _split(group, longest, DECIDED * longest)
+    yield from _split(group, longest, 0)
 
 
 def everything(
     audio: npt.NDArray[np.int16], report: Callable[[float], None], *, max_seconds: float = MAX_SECONDS
 ) -> Iterator[Region]:
-    """Regions that cover all of the audio, cut where it is quietest.
+    """Make regions that cover all of the audio, cut where it is quietest.
 
     Args:
         audio: shape (samples,), 16 kHz mono; may be a memory map, it is read piece by piece.
         report: called with the seconds read so far; what it raises passes through.
         max_seconds: the longest region.
     """
-    stretch = Stretch(0, int(max_seconds * SAMPLE_RATE) // FRAME_SAMPLES)
+    frames = UncutFrames(0, int(max_seconds * SAMPLE_RATE) // FRAME_SAMPLES)
     for first in range(0, len(audio), PIECE_FRAMES * FRAME_SAMPLES):
         piece = np.abs(audio[first : first + PIECE_FRAMES * FRAME_SAMPLES].astype(np.int32))
-        stretch.activity += np.add.reduceat(piece, range(0, len(piece), FRAME_SAMPLES)).tolist()
-        yield from _regions(stretch.cut(ended=False))
+        frames.activity += np.add.reduceat(piece, range(0, len(piece), FRAME_SAMPLES)).tolist()
+        yield from _regions(frames.cut(ended=False))
         report((first + len(piece)) / SAMPLE_RATE)
-    yield from _regions(stretch.cut(ended=True))
+    yield from _regions(frames.cut(ended=True))
     if len(audio):
-        yield Region(stretch.start * FRAME_SAMPLES, len(audio))
+        yield Region(frames.start * FRAME_SAMPLES, len(audio))
 
 
-def seconds_outside(spans: Iterable[Region | Window], total_samples: int) -> float:
-    """What a model does not hear of a recording if it hears these regions or windows."""
-    return (total_samples - sum(span.end_sample - span.start_sample for span in spans)) / SAMPLE_RATE
+def seconds_outside(parts: Iterable[Region | Window], total_samples: int) -> float:
+    """Sum up the audio that is in none of these regions or windows."""
+    return (total_samples - sum(part.end_sample - part.start_sample for part in parts)) / SAMPLE_RATE
 
 
 @dataclass(slots=True)
-class Stretch:
-    """Frames in a row, cut where they are least active once they are too many for one window.
+class UncutFrames:
+    """Consecutive frames, which are cut where they are least active once they are too many for one window.
 
     Attributes:
         start: number of its first frame.
@@ -146,36 +146,36 @@ class Stretch:
 
 
 def quietest(activity: Sequence[float], longest: int) -> int:
-    """How many frames to take off the front of too many, so that the cut is in the deepest dip and no part a scrap."""
+    """Choose how many frames to cut off the front: the cut is in the deepest dip, and no part is a scrap."""
     around = np.pad(np.asarray(activity, dtype=np.float64), DIP_FRAMES // 2, mode="edge")
     dips = np.lib.stride_tricks.sliding_window_view(around, DIP_FRAMES).mean(axis=1)
     earliest, latest = _cut_between(len(activity), longest)
-    # the last of equals, so that windows of plain silence are long
+    # the last of equals, so that windows of pure silence are long
     return latest - int(np.argmin(dips[earliest : latest + 1][::-1]))
 
 
 def _cut_between(length: int, longest: int) -> tuple[int, int]:
-    """Where to cut something too long; does not depend on the length once that is `DECIDED` times the longest."""
+    """The earliest and latest place of a cut; independent of the length once that is `DECIDED` times the longest."""
     earliest = min((DECIDED - 1) * longest, max(length / 3, length - longest))
     return math.ceil(earliest), int(min(longest, length * 2 / 3))
 
 
-def _gather(row: list[Region], longest: int, limit: float) -> Iterator[Window]:
-    """Take windows off the front of a row of regions while it is longer than the limit."""
-    while row and row[-1].end_sample - row[0].start_sample >= limit:
-        size = _last_fitting(row, longest)
-        yield Window(tuple(row[:size]))
-        del row[:size]
+def _split(group: list[Region], longest: int, limit: float) -> Iterator[Window]:
+    """Take windows off the front of a group of regions while the group is at least as long as the limit."""
+    while group and group[-1].end_sample - group[0].start_sample >= limit:
+        size = _last_fitting(group, longest)
+        yield Window(tuple(group[:size]))
+        del group[:size]
 
 
-def _last_fitting(row: Sequence[Region], longest: int) -> int:
-    start, length = row[0].start_sample, row[-1].end_sample - row[0].start_sample
+def _last_fitting(group: Sequence[Region], longest: int) -> int:
+    start, length = group[0].start_sample, group[-1].end_sample - group[0].start_sample
     if length <= longest:
-        return len(row)
+        return len(group)
     earliest, latest = _cut_between(length, longest)
-    pauses = [(after.start_sample - before.end_sample) for before, after in itertools.pairwise(row)]
-    fitting = [size for size in range(1, len(row)) if row[size - 1].end_sample - start <= longest]
-    well = [size for size in fitting if earliest <= row[size - 1].end_sample - start <= latest]
+    pauses = [(after.start_sample - before.end_sample) for before, after in itertools.pairwise(group)]
+    fitting = [size for size in range(1, len(group)) if group[size - 1].end_sample - start <= longest]
+    well = [size for size in fitting if earliest <= group[size - 1].end_sample - start <= latest]
     return max(well, key=lambda size: (pauses[size - 1], size)) if well else fitting[-1]
 
 

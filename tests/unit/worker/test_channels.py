@@ -4,7 +4,7 @@ import numpy as np
 
 from whisperd.core.transcript import Segment, Transcript
 from whisperd.engine.api import SAMPLE_RATE, DecodedWindow
-from whisperd.media.ffmpeg_log import FfmpegLog
+from whisperd.media.ffmpeg_run import FfmpegLog
 from whisperd.worker.channels import BLOCK, apart, speakers, together, tracks
 from whisperd.worker.recording import Recording
 
