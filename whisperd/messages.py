@@ -85,11 +85,18 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From the worker, or said in its place when it died; `shared` when it had other jobs too, so any may be to blame."""
+    """From the worker, or said in its place: this attempt failed, and the job is the reason."""
 
     job_id: str
     failure: Failure
-    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFailed:
+    """From the worker, last: its engine failed unexpectedly and is not used again; `job_ids` were in the batch."""
+
+    failure: Failure
+    job_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +107,4 @@ class Released:
 
 
 ToWorker = Boot | Work | Release | Quit
-FromWorker = Ready | BootFailed | Heartbeat | Finished | Failed | Released
+FromWorker = Ready | BootFailed | Heartbeat | Finished | Failed | EngineFailed | Released

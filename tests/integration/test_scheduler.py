@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from support.daemon import tone
 
-from whisperd.core.errors import EngineError, OutOfMemory
+from whisperd.core.errors import EngineError, InputError, OutOfMemory
 from whisperd.core.transcript import Segment
 from whisperd.engine.api import DecodedWindow, EngineInfo
-from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.messages import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 from whisperd.worker import partial, scheduler
@@ -217,24 +217,61 @@ def test_out_of_memory_makes_the_batch_smaller(worker, tmp_path):
     assert result.quality["batch_size"] == 1
 
 
-def test_out_of_memory_with_a_batch_of_one_fails_the_jobs(tmp_path):
-    """The supervisor then tries a fresh worker."""
+def test_out_of_memory_with_a_batch_of_one_ends_the_worker(tmp_path):
+    """The supervisor then tries a fresh one."""
     worker = Worker(tmp_path, LoudEngine(capacity=1))
     worker.engine.trouble = [OutOfMemory("no memory", hint="use a smaller model")]
     worker.give("a", tone(tmp_path / "a.wav", seconds=40.0))
-    failed = worker.until(Failed)[-1]
+    failed = worker.until(EngineFailed)[-1]
     worker.close()
 
     assert (failed.failure.code, failed.failure.retryable) == ("out_of_memory", True)
+    assert failed.failure.hint == "use a smaller model"
 
 
-def test_an_engine_error_fails_what_was_in_the_batch(worker, tmp_path):
-    """Retryable, and the worker goes on."""
-    worker.engine.trouble = [EngineError("broken")]
+@pytest.mark.parametrize("error", [EngineError("CUDA error: device-side assert triggered"), KeyError("cache")])
+@pytest.mark.parametrize("where", ["submit", "step"])
+def test_an_unexpected_error_of_the_engine_ends_the_worker(worker, tmp_path, monkeypatch, error, where):
+    """Every later call may fail too; the jobs in the batch are named, and the failure has a hint."""
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(worker.engine, where, fail)
     worker.give("a", tone(tmp_path / "a.wav", seconds=40.0))
+    said = worker.until(EngineFailed)
 
-    assert worker.until(Failed)[-1].failure.code == "engine"
+    assert not [message for message in said if isinstance(message, Failed | Finished)]
+    assert said[-1].job_ids == ("a",)
+    assert said[-1].failure.code == ("engine" if isinstance(error, EngineError) else "internal")
+    assert said[-1].failure.retryable
+    assert "if others fail too, the model or the device is at fault" in said[-1].failure.hint
+
+
+def test_a_job_that_is_still_prepared_is_not_in_the_batch(worker, tmp_path):
+    """The engine has heard nothing of it."""
+    worker.engine.gate.clear()
+    worker.give("a", tone(tmp_path / "a.wav", seconds=40.0))
+    assert worker.engine.reached.wait(30)
+    worker.give("b", tone(tmp_path / "b.wav", seconds=40.0))
+    worker.engine.trouble = [EngineError("broken")]
+    worker.engine.gate.set()
+
+    assert worker.until(EngineFailed)[-1].job_ids == ("a",)
+
+
+def test_what_a_job_is_known_to_cause_ends_nothing_but_the_job(worker, tmp_path, monkeypatch):
+    """A recording that the engine refuses fails, and the worker continues."""
+
+    def refuse(*arguments):
+        raise InputError("not so", code="unsupported")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.engine, "submit", refuse)
+        worker.give("a", tone(tmp_path / "a.wav", seconds=5.0))
+        assert worker.until(Failed, EngineFailed)[-1].failure.code == "unsupported"
     worker.give("b", tone(tmp_path / "b.wav", seconds=5.0))
+
     assert isinstance(worker.until(Finished)[-1], Finished)
 
 

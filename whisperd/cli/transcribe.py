@@ -17,7 +17,7 @@ from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
 from whisperd.core.job import Failure, Result
-from whisperd.daemon.pool import Pool
+from whisperd.daemon.pool import Blame, Interrupted, Pool
 from whisperd.messages import Failed, Finished, Heartbeat, Work
 from whisperd.settings import config, profiles
 from whisperd.settings.sections import SETTABLE
@@ -92,8 +92,10 @@ class Session:
             for message in self._pool.collect(now):
                 if isinstance(message, Finished):
                     return message.result
-                if isinstance(message, Failed):
+                if isinstance(message, Failed) or (isinstance(message, Interrupted) and message.blame is Blame.GUILTY):
                     return message.failure
+                if isinstance(message, Interrupted):
+                    assigned = False  # the engine failed after other files: a fresh worker tells whether it is this one
                 if isinstance(message, Heartbeat):
                     show(message.processed_seconds, message.duration_seconds)
             self._pool.tick(now)

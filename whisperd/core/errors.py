@@ -12,7 +12,7 @@
         ClaimLost            the upload changed or went away while it was claimed
       JobError               belongs to one job: retryable, stage
         InputError           not retryable: not audio, corrupt, truncated, no speech track, too long, too big
-        EngineError          retryable
+        EngineError          retryable, on a fresh worker
           OutOfMemory        again with a smaller batch on a fresh worker
         JobTimeout           no heartbeat, or past its deadline
         WorkerDied           exit status or signal
@@ -134,7 +134,7 @@ class InputError(JobError):
 
 
 class EngineError(JobError):
-    """The engine failed on this job; another attempt may succeed."""
+    """The engine failed: its worker ends, and another attempt on a fresh one may succeed."""
 
     code = "engine"
     retryable = True

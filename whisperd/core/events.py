@@ -282,6 +282,16 @@ class ConfigRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRetired(Event):
+    """A worker is ended because its engine failed; its jobs go back to the queue."""
+
+    worker: int
+    pid: int
+    failure: Failure
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersFail(Event):
     """Workers cannot load what their jobs need; they are tried again until they can."""
 

@@ -32,6 +32,7 @@ class State(Enum):
     BOOTING = auto()
     READY = auto()  # with jobs or without
     ENDING = auto()  # told to quit
+    RETIRED = auto()  # its engine failed: it has been killed
 
 
 class Child:
@@ -48,6 +49,7 @@ class Child:
         self.options = options
         self.state = State.BOOTING
         self.works: dict[str, Work] = {}
+        self.jobs_given = 0  # since it was started
         self.deadlines: dict[str, float] = {}
         self.given_at: dict[str, float] = {}
         self.heard_at = now
@@ -113,6 +115,7 @@ class Child:
         if not self.works:
             self.heard_at = now
         self.works[work.job_id] = work
+        self.jobs_given += 1
         self.given_at[work.job_id] = now
         self.allow(work.job_id, allowed_seconds)
         self.send(work)

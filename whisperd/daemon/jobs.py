@@ -14,6 +14,7 @@ from whisperd.core.fair import FairQueue, top_folder
 from whisperd.core.job import Failure, Job, Phase, Progress, Result
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.endings import Endings
+from whisperd.daemon.pool import Blame
 from whisperd.daemon.retry import Retry, decide
 from whisperd.daemon.shown import Shown
 
@@ -67,6 +68,7 @@ class Jobs:
         self._endings = Endings(store, emitter, self.duplicates, self._shown)
         self._count = itertools.count()
         self._interruptions: dict[str, int] = {}
+        self._for_fresh_workers: set[str] = set()  # jobs that were alone when the engine failed
         self._positions: dict[str, int] = {}
         self._overtaken: dict[str, float] = {}  # since when
         self._positions_at = float("-inf")
@@ -167,6 +169,10 @@ class Jobs:
                 return
             yield job
 
+    def needs_fresh_worker(self, job: Job) -> bool:
+        """Whether an engine failed with this job alone: only a worker that has had no other can show whose fault it is."""
+        return job.id in self._for_fresh_workers
+
     def is_overdue(self, job: Job, now: float) -> bool:
         """Whether others have overtaken a job for long enough: it waits for a model that no worker has."""
         self._overtaken.setdefault(job.id, now)
@@ -192,6 +198,7 @@ class Jobs:
             return False
         self._leave_queue(job)
         self._interruptions.pop(job.id, None)
+        self._for_fresh_workers.discard(job.id)
         return True
 
     def _leave_queue(self, job: Job) -> None:
@@ -218,20 +225,28 @@ class Jobs:
         if not self._was_cancelled(job_id, now):
             self._end(self.running.pop(job_id).job, result, now, is_unchecked=True)
 
-    def attempt_failed(self, job_id: str, failure: Failure, now: float, *, shared: bool = False) -> None:
-        """An attempt failed: again, or the end.
+    def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float) -> None:
+        """A worker ended with this job: an attempt failed if the job is guilty, otherwise it is tried again at once.
 
-        A worker that died with several jobs leaves as many suspects: it costs none of them an attempt, and each runs
-        alone next time, so that only the guilty one is blamed.
+        A suspect runs alone next time. If the engine fails then too, it runs alone in a fresh worker, until it ends: an
+        attempt is lost there, or none.
         """
+        running = self.running[job_id]
+        if blame is Blame.GUILTY or (blame is Blame.SUSPECT and running.alone):
+            self._for_fresh_workers.add(job_id)
+        if blame is Blame.GUILTY:
+            self.attempt_failed(job_id, failure, now)
+        elif not self._was_cancelled(job_id, now):
+            job = self.running.pop(job_id).job
+            job = self._noted(job.suspected() if blame is Blame.SUSPECT else job.given_back())
+            self._emit(events.JobRetried(job, failure, 0.0, counted=False))
+            self.admit(job)
+
+    def attempt_failed(self, job_id: str, failure: Failure, now: float) -> None:
+        """An attempt failed: again, or the end."""
         if self._was_cancelled(job_id, now):
             return
         job = self.running.pop(job_id).job
-        if shared:
-            job = self._noted(job.suspected())
-            self._emit(events.JobRetried(job, failure, 0.0, counted=False))
-            self.admit(job)
-            return
         verdict = decide(
             job,
             failure,
@@ -244,7 +259,10 @@ class Jobs:
         if not isinstance(verdict, Retry):
             self._end(job, verdict.failure, now)
             return
-        job = self._noted(job.failed_once() if verdict.counted else job.given_back())
+        if not verdict.counted:
+            job = self._noted(job.suspected() if self.needs_fresh_worker(job) else job.given_back())
+        elif not self.needs_fresh_worker(job):  # one that does stays a suspect, as `start` has noted
+            job = self._noted(job.failed_once())
         heapq.heappush(self._delayed, (now + verdict.delay_seconds, next(self._count), job))
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
         self._shown.show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
@@ -316,6 +334,7 @@ class Jobs:
 
     def _end(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
         self._interruptions.pop(job.id, None)
+        self._for_fresh_workers.discard(job.id)
         self._endings.begin(job, outcome, now, is_unchecked=is_unchecked)
 
     def _noted(self, job: Job) -> Job:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
@@ -10,9 +11,11 @@ from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
 from whisperd.daemon.failing import Failing
-from whisperd.messages import BootFailed, Failed, Finished, Heartbeat, Ready, Release, Released
+from whisperd.messages import BootFailed, EngineFailed, Failed, Finished, Heartbeat, Ready, Release, Released
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whisperd.core.options import EngineOptions
     from whisperd.messages import FromWorker, Work
     from whisperd.settings.sections import PoolOptions
@@ -21,8 +24,25 @@ BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not
 RESTART_SECONDS_MAX = 60.0
 
 
+class Blame(Enum):
+    """How far a job is to blame for the end of its worker."""
+
+    NONE = auto()  # the engine had nothing of it
+    SUSPECT = auto()  # one of several, or the last of many that the worker had
+    GUILTY = auto()  # a fresh worker had this job and no other one
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Said in place of a worker that ended with jobs: only a guilty one loses an attempt."""
+
+    job_id: str
+    failure: Failure
+    blame: Blame
+
+
 class Pool:
-    """All workers. Whatever happens to one, its job is answered for exactly once: Finished, Failed or Released."""
+    """All workers. Whatever happens to one, its job is answered for exactly once: Finished, Failed, Released or Interrupted."""
 
     def __init__(self, options: PoolOptions, engine: EngineOptions, emitter: events.Emitter) -> None:
         self._options = options
@@ -93,12 +113,16 @@ class Pool:
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children]
         return min(waiting, default=None) if len(self.failing) else None
 
-    def free(self, engine: EngineOptions) -> Child | None:
-        """Of the workers with this engine that which has the fewest jobs, if it can take another one."""
+    def free(self, engine: EngineOptions, *, fresh: bool = False) -> Child | None:
+        """Of the workers with this engine that which has the fewest jobs, if it can take another one.
+
+        A fresh one has not had any job.
+        """
         able = [
             child
             for child in self._children.values()
             if child.state is State.READY and child.options == engine and not self._is_surplus(child)
+            if not (fresh and child.jobs_given)
         ]
         child = min(able, key=lambda child: len(child.works), default=None)
         return (
@@ -120,6 +144,13 @@ class Pool:
                 return True
         return False
 
+    def renew(self, engine: EngineOptions) -> None:
+        """See to it that a worker with this engine is fresh: an idle one that has had jobs is replaced."""
+        mine = [child for child in self._children.values() if child.options == engine]
+        if all(child.state is State.READY and not child.worn for child in mine):  # otherwise one is on its way
+            for child in [child for child in mine if not child.works][:1]:
+                child.worn = True
+
     def _engine_of(self, number: int) -> EngineOptions:
         return self._wanted.get(number, self._engine)
 
@@ -131,13 +162,13 @@ class Pool:
         """Give a job to a worker; its deadline grows once the length of the audio is known."""
         child.assign(work, now, self._options.deadline_seconds)
 
-    def collect(self, now: float) -> list[FromWorker]:
-        """All that the workers said, with a `Failed` in the name of each that died with a job.
+    def collect(self, now: float) -> list[FromWorker | Interrupted]:
+        """All that the workers said, with what became of the jobs of each that died or whose engine failed.
 
         Raises:
             BootError: a worker cannot load its model, and none has ever been ready.
         """
-        said: list[FromWorker] = []
+        said: list[FromWorker | Interrupted] = []
         for child in tuple(self._children.values()):
             dead = child.has_ended()
             for message in child.receive():
@@ -222,7 +253,7 @@ class Pool:
         """Whether no worker process is left."""
         return not self._children
 
-    def _heard(self, child: Child, message: FromWorker, now: float) -> list[FromWorker]:
+    def _heard(self, child: Child, message: FromWorker, now: float) -> Sequence[FromWorker | Interrupted]:
         child.heard_at = now
         match message:
             case BootFailed(failure):
@@ -238,6 +269,10 @@ class Pool:
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
                 return [message]
+            case EngineFailed(failure, job_ids) if child.state is not State.RETIRED:
+                return self._retire(child, failure, job_ids, now)
+            case EngineFailed():
+                return []
             case _ if message.job_id not in child.works:
                 return []  # a late word about a job that was answered for
             case Heartbeat():
@@ -259,6 +294,27 @@ class Pool:
                 return [message]
         raise TypeError(message)
 
+    def _retire(
+        self, child: Child, failure: Failure, job_ids: tuple[str, ...], now: float
+    ) -> list[Failed | Interrupted]:
+        """End a worker whose engine failed; its jobs go back, and only one that it had from its start to its end is guilty."""
+        child.state = State.RETIRED
+        child.kill()  # what is broken may take minutes to end by itself
+        pause = self._pause()
+        if child.number <= self._options.workers:
+            self._spawn_at[child.number] = now + pause
+        self._emit(events.WorkerRetired(child.number, child.pid, failure, len(child.works)))
+        batch = child.works.keys() & set(job_ids) or child.works.keys()
+        suspicion = Blame.GUILTY if child.jobs_given == 1 else Blame.SUSPECT
+        said: list[Failed | Interrupted] = []
+        for job_id in tuple(child.works):
+            if job_id in child.dooms:
+                said.append(Failed(job_id, child.dooms[job_id]))
+            else:
+                said.append(Interrupted(job_id, failure, suspicion if job_id in batch else Blame.NONE))
+            child.drop(job_id, now)
+        return said
+
     def _weigh(self, child: Child) -> None:
         """A worker that leaks is replaced as soon as it has no job, before the kernel ends it in the middle of one."""
         most = self._options.max_memory
@@ -266,12 +322,13 @@ class Pool:
             child.worn = True
             self._emit(events.WorkerWorn(child.number, child.pid, held, most))
 
-    def _buried(self, child: Child, now: float) -> list[FromWorker]:
+    def _buried(self, child: Child, now: float) -> list[Failed | Interrupted]:
         how = child.reap()
         del self._children[child.number]
         expected = child.state is State.ENDING
-        pause: float | None = None
-        if not expected:
+        if child.state is State.RETIRED:
+            how = "has ended"
+        elif not expected:
             if child.state is State.BOOTING:
                 self._boot_deaths += 1
                 if child.options not in self.broken and self._boot_deaths >= BOOT_DEATHS_MAX:
@@ -283,14 +340,16 @@ class Pool:
                     )
             if child.state is not State.ENDING and child.number <= self._options.workers:
                 self._spawn_at[child.number] = now + self._pause()
-            is_replaced = not self._closing and child.number <= self._options.workers
-            pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
+        is_replaced = not expected and not self._closing and child.number <= self._options.workers
+        pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
         guilty = child.dooms or child.works
-        return [
-            Failed(job_id, child.dooms.get(job_id) or death_of(how), shared=job_id not in guilty or len(guilty) > 1)
-            for job_id in child.works
-        ]
+        said: list[Failed | Interrupted] = []
+        for job_id in child.works:
+            failure = child.dooms.get(job_id) or death_of(how)
+            is_alone = job_id in guilty and len(guilty) == 1
+            said.append(Failed(job_id, failure) if is_alone else Interrupted(job_id, failure, Blame.SUSPECT))
+        return said
 
     def _check(self, child: Child, now: float) -> None:
         if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:

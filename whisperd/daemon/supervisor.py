@@ -18,7 +18,7 @@ from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming, Explanations
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.pool import Pool
+from whisperd.daemon.pool import Interrupted, Pool
 from whisperd.daemon.reload import Reload
 from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
@@ -236,7 +236,7 @@ class Supervisor:
         self._chores.configure(config)
         self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
 
-    def _handle(self, message: FromWorker, now: float) -> None:
+    def _handle(self, message: FromWorker | Interrupted, now: float) -> None:
         match message:
             case Ready():
                 if not self._ready:
@@ -247,11 +247,12 @@ class Supervisor:
                 self._jobs.heard(message, now)
             case Finished(job_id, result):
                 self._jobs.finished(job_id, result, now)
-            case Failed(job_id, failure, shared):
-                if self._kill_at is not None:
-                    self._jobs.released(job_id, now)  # it died because it was told to
-                else:
-                    self._jobs.attempt_failed(job_id, failure, now, shared=shared)
+            case Failed(job_id) | Interrupted(job_id) if self._kill_at is not None:
+                self._jobs.released(job_id, now)  # it died because it was told to
+            case Failed(job_id, failure):
+                self._jobs.attempt_failed(job_id, failure, now)
+            case Interrupted(job_id, failure, blame):
+                self._jobs.interrupted(job_id, failure, blame, now)
             case Released(job_id):
                 self._jobs.released(job_id, now)
 

@@ -33,8 +33,11 @@ def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child,
             jobs.reject(job, failure, now)
             continue
         tried.add(spec.model)
-        if child := pool.free(engine):
+        fresh = jobs.needs_fresh_worker(job)
+        if child := pool.free(engine, fresh=fresh):
             return child, job, spec
+        if fresh:
+            pool.renew(engine)
         if jobs.is_overdue(job, now) and not pool.prepare(engine):
             return None  # whoever becomes idle first is replaced
         lacking.append(engine)

@@ -37,7 +37,7 @@ def create(options: EngineOptions) -> Engine | WindowEngine:
 
         return FasterWhisper(options)
     if options.engine == "scripted":
-        from whisperd.engine.scripted import Scripted  # noqa: PLC0415
+        from whisperd.engine.scripted import WINDOWS, Scripted, ScriptedWindows  # noqa: PLC0415
 
-        return Scripted(options)
+        return ScriptedWindows(options) if options.script.startswith(WINDOWS) else Scripted(options)
     raise BootError(f"there is no engine {options.engine!r}", hint="set engine to openai-whisper or faster-whisper")

@@ -12,15 +12,19 @@ action         what happens
 `slow:S`       like `ok`, but sleeps S seconds for each second of audio; ten reports a second of audio
 `leak:MB`      keeps MB more memory, then `ok`
 `raise:KIND`   raises OutOfMemory (`oom`), EngineError (`engine`), InputError (`input`) or a RuntimeError (`bug`)
+`sticky:N`     like `ok`, but after N seconds of audio, or N windows, in this process every call raises EngineError
+`poison:S`     like `ok`, but from a recording, or window, of S seconds on (rounded) every call raises EngineError
 `hang`         never returns or reports; SIGABRT and SIGKILL alone end it
 `exit:N`       the process ends with status N
 `kill`         the process kills itself with SIGKILL
 `boot:ACTION`  `fail` raises BootError when the engine is created, `hang`, `exit:N` and `kill` act then; `ok` in calls
+`windows`      first in the list: the engine takes windows of several jobs; `ok`, `slow`, `sticky`, `poison`, `raise` only
 ============== =======================================================================================================
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -34,7 +38,7 @@ import numpy as np
 
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.core.transcript import Segment, Transcript, Word
-from whisperd.engine.api import SAMPLE_RATE, EngineInfo
+from whisperd.engine.api import SAMPLE_RATE, DecodedWindow, EngineInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +46,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from whisperd.core.options import EngineOptions, TranscribeOptions
+    from whisperd.engine.api import AudioWindow
+
+WINDOWS = "windows,"  # how the script of an engine begins that takes windows
 
 _CHUNK = 60 * SAMPLE_RATE
 _STEPS_PER_SECOND_WHEN_SLOW = 10
 _ACTION = re.compile(
-    r"ok|echo|hang|kill|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
+    r"ok|echo|hang|kill|sticky:\d+|poison:\d+|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
 )
 
 
@@ -66,6 +73,8 @@ class Scripted:
         self._script = options.script
         self._sleep = sleep
         self._calls = 0
+        self._steps = 0  # seconds of audio, or windows, in this process
+        self._is_broken = False
         self._leaked: list[npt.NDArray[np.uint8]] = []
         for action in self._actions():
             if action.startswith("boot:"):
@@ -87,10 +96,7 @@ class Scripted:
         report: Callable[[float], None],
     ) -> Transcript:
         """Do what the script says for this call; see the module."""
-        actions = self._actions()
-        action = actions[min(self._calls, len(actions) - 1)]
-        self._calls += 1
-        verb, _, argument = action.partition(":")
+        verb, argument = self._next_action()
         pause_seconds = 0.0
         if verb == "slow":
             pause_seconds = float(argument)
@@ -98,13 +104,39 @@ class Scripted:
             self._leaked.append(np.ones(int(argument) << 20, dtype=np.uint8))
         elif verb != "boot":
             self._misbehave(verb, argument)
-        self._listen(len(audio) / SAMPLE_RATE, pause_seconds, report)
+        self._check_health(verb, argument, len(audio))
+
+        def step(done_seconds: float) -> None:
+            self._step(verb, argument)
+            report(done_seconds)
+
+        self._listen(len(audio) / SAMPLE_RATE, pause_seconds, step)
         if verb == "echo":
             return _echo(self._info.model, options, len(audio) / SAMPLE_RATE)
         return _transcript(audio, options)
 
+    def _next_action(self) -> tuple[str, str]:
+        actions = self._actions()
+        verb, _, argument = actions[min(self._calls, len(actions) - 1)].partition(":")
+        self._calls += 1
+        return verb, argument
+
+    def _check_health(self, verb: str, argument: str, samples: int) -> None:
+        """Raise if the engine is broken, or breaks on audio of this length."""
+        if verb == "poison" and round(samples / SAMPLE_RATE) == int(argument):
+            self._is_broken = True
+        if self._is_broken:
+            raise EngineError("broken for good, says the script", stage="transcribing")
+
+    def _step(self, verb: str, argument: str) -> None:
+        """Count a second of audio or a window; raise if that is one too many."""
+        self._steps += 1
+        if verb == "sticky" and self._steps > int(argument):
+            self._is_broken = True
+        self._check_health("", "", 0)
+
     def _actions(self) -> list[str]:
-        actions = self._script.split(",")
+        actions = self._script.removeprefix(WINDOWS).split(",")
         if self._script.startswith("@"):
             actions = Path(self._script[1:]).read_text(encoding="utf-8").splitlines()[:1]
         actions = [action.strip() for action in actions if action.strip()] or ["ok"]
@@ -137,6 +169,69 @@ class Scripted:
                 signal.signal(number, signal.SIG_IGN)
             while True:
                 self._sleep(3600.0)
+
+
+class ScriptedWindows(Scripted):
+    """The same for the windows of several jobs: each step of it decodes the one that has waited longest."""
+
+    def __init__(self, options: EngineOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        super().__init__(options, sleep=sleep)
+        self._capacity = options.batch_size
+        self._windows: dict[int, AudioWindow] = {}
+        self._handles = itertools.count(1)
+
+    @property
+    def capacity(self) -> int:
+        """Windows at once."""
+        return self._capacity
+
+    @property
+    def pending(self) -> int:
+        """Windows that wait."""
+        return len(self._windows)
+
+    def submit(self, window: AudioWindow) -> int:
+        """Take a window."""
+        handle = next(self._handles)
+        self._windows[handle] = window
+        return handle
+
+    def withdraw(self, handle: int) -> None:
+        """Forget a window."""
+        self._windows.pop(handle, None)
+
+    def step(self) -> list[tuple[int, DecodedWindow]]:
+        """Decode one window, as the script says."""
+        handle, window = next(iter(self._windows.items()))
+        transcript = self.transcribe(window.audio, window.options, lambda _: None)
+        del self._windows[handle]
+        seconds = len(window.audio) / SAMPLE_RATE
+        decoded = DecodedWindow(
+            transcript.language,
+            transcript.language_probability,
+            transcript.segments,
+            seconds,
+            temperature=0.0,
+            avg_logprob=-0.1,
+            compression_ratio=1.0,
+            no_speech_prob=0.0,
+            silent=False,
+            attempts=1,
+            looped=False,
+        )
+        return [(handle, decoded)]
+
+    def shrink(self) -> bool:
+        """Halve the number of windows at once."""
+        if self._capacity == 1:
+            return False
+        self._capacity //= 2
+        return True
+
+    def _listen(self, duration_seconds: float, pause_seconds: float, report: Callable[[float], None]) -> None:
+        if pause_seconds:
+            self._sleep(pause_seconds * duration_seconds)
+        report(duration_seconds)
 
 
 def _error(kind: str) -> Exception:

@@ -141,6 +141,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.ConfigRefused(reason, hint):
             remedy = f" ({hint})" if hint else ""
             return logging.ERROR, "refuse", f"the new configuration is refused, the old one stays: {reason}{remedy}"
+        case events.WorkerRetired(worker, pid, failure, jobs):
+            message = f"is replaced, because its engine failed: {_reason(failure)}; jobs that go back: {jobs}"
+            return logging.WARNING, "worker_retired", f"worker {worker} (pid {pid}) {message}"
         case events.WorkersFail(failure, delay):
             return (
                 logging.ERROR,

@@ -342,8 +342,12 @@ class Config(Section):
 
     def jobs_per_worker(self) -> int:
         """How many jobs a worker can take at once."""
-        shared = self.engine == "faster-whisper" or (self.engine == "openai-whisper" and self.decoding == "batched")
-        return self.pool.jobs_per_worker if shared else 1
+        takes_windows = {
+            "faster-whisper": True,
+            "openai-whisper": self.decoding == "batched",
+            "scripted": self.script.startswith("windows,"),
+        }
+        return self.pool.jobs_per_worker if takes_windows[self.engine] else 1
 
     def pool_options(self) -> PoolOptions:
         """The section `pool`, with as many jobs per worker as the engine can take."""

@@ -26,14 +26,14 @@ from whisperd.core import heap
 from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.core.job import Failure, Phase, Result
 from whisperd.engine.api import AudioWindow
-from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.messages import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers
 from whisperd.worker.journal import Journal
 from whisperd.worker.memory import device_bytes
 from whisperd.worker.partial import Partial
 from whisperd.worker.prepare import Prepared, prepare
 from whisperd.worker.recording import Recording, Span
-from whisperd.worker.steps import disk_errors, render
+from whisperd.worker.steps import EngineBroken, disk_errors, engine_errors, render
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -85,7 +85,15 @@ class Scheduler:
         self._trimmer = heap.Trimmer()
 
     def serve(self) -> None:
-        """Work until told to end, or until the supervisor has gone (EOFError)."""
+        """Work until told to end, the engine breaks, or the supervisor has gone (EOFError)."""
+        try:
+            self._serve()
+        except EngineBroken as error:
+            _log.error("the engine failed, and this worker ends", exc_info=error.__cause__)
+            batch = tuple(job_id for job_id, task in self._tasks.items() if task.recording is not None)
+            self._say(EngineFailed(error.failure, batch))
+
+    def _serve(self) -> None:
         while not (self._quit and not self._tasks):
             self._take_prepared()
             self._submit()
@@ -192,10 +200,12 @@ class Scheduler:
             audio = task.prepared.cut(span.start, span.end).copy()  # torch warns of memory that it may not write
             window = AudioWindow(audio, task.work.spec.transcribe, span.language)
             try:
-                task.tickets[self._engine.submit(window)] = span
+                with engine_errors():
+                    handle = self._engine.submit(window)
             except WhisperdError as error:
                 self._fail(task, error)
                 continue
+            task.tickets[handle] = span
             self._tasks.move_to_end(task.work.job_id)
             waiting.append(task)
 
@@ -218,16 +228,15 @@ class Scheduler:
 
     def _step(self) -> None:
         try:
-            finished = self._engine.step()
+            with engine_errors():
+                finished = self._engine.step()
         except OutOfMemory as error:
-            if self._engine.shrink():
-                self._shrunk += 1
-                _log.warning("out of memory: %d windows at once from now on", self._engine.capacity)
-            else:
-                self._fail_all(error)
-            return
-        except WhisperdError as error:
-            self._fail_all(error)
+            with engine_errors():
+                can_continue = self._engine.shrink()
+            if not can_continue:
+                raise EngineBroken(error) from error
+            self._shrunk += 1
+            _log.warning("out of memory: %d windows at once from now on", self._engine.capacity)
             return
         by_task: dict[str, list[tuple[Span, DecodedWindow]]] = {}
         for ticket, decoded in finished:
@@ -308,10 +317,6 @@ class Scheduler:
         if not isinstance(error, WhisperdError):
             _log.error("job %s failed in a way nobody foresaw", task.work.job_id, exc_info=error)
         self._say(Failed(task.work.job_id, Failure.of(error, stage="transcribing")))
-
-    def _fail_all(self, error: WhisperdError) -> None:
-        for task in [task for task in self._tasks.values() if task.recording is not None]:
-            self._fail(task, error)
 
     def _drop(self, task: Task) -> None:
         for ticket in task.tickets:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from whisperd.core.errors import SpoolFull
-from whisperd.core.job import Phase, utc_now
+from whisperd.core.errors import EngineError, OutOfMemory, SpoolFull, WhisperdError
+from whisperd.core.job import Failure, Phase, utc_now
 from whisperd.media.decode import Decoded, decode
 from whisperd.media.peaks import peaks
 from whisperd.output import formats, page
@@ -32,6 +33,37 @@ if TYPE_CHECKING:
 
 SAMPLES = "audio.s16le"
 OUTPUTS = "outputs"
+ENGINE_HINT = (
+    "a fresh worker tries it again; if this recording alone fails, give it another model; if others fail too, the model or "
+    "the device is at fault: the journal has the traceback, and dmesg or nvidia-smi may say more"
+)
+
+
+class EngineBroken(Exception):  # an end of the worker, not of one job
+    """The engine failed in a way that no job explains: every later call may fail too, so the worker must end."""
+
+    def __init__(self, error: BaseException) -> None:
+        failure = Failure.of(error, stage="transcribing")
+        if not failure.hint or failure.code == "internal":
+            failure = replace(failure, hint=ENGINE_HINT)
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@contextmanager
+def engine_errors(*passing: type[Exception]) -> Iterator[None]:
+    """Tell an unexpected error of the engine from one that a job is known to cause, which passes, as do those of `passing`.
+
+    Raises:
+        EngineBroken: the worker must end.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_the_engines = isinstance(error, EngineError) and not isinstance(error, OutOfMemory)
+        if isinstance(error, (WhisperdError, *passing)) and not is_the_engines:
+            raise
+        raise EngineBroken(error) from error
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from whisperd.core import heap
 from whisperd.core.errors import WhisperdError
 from whisperd.core.job import Failure, Phase, Result
-from whisperd.messages import Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.messages import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.worker.channels import speakers, together, tracks
 from whisperd.worker.memory import device_bytes
-from whisperd.worker.steps import load, render
+from whisperd.worker.steps import EngineBroken, engine_errors, load, render
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -58,11 +58,17 @@ class Reporter:
 
 
 def serve(connection: Connection, engine: Engine) -> None:
-    """Do one job after the other until told to end, or until the supervisor has gone (EOFError)."""
+    """Do one job after the other until told to end, the engine breaks, or the supervisor has gone (EOFError)."""
     trimmer = heap.Trimmer()
     while not isinstance(message := connection.recv(), Quit):
         if isinstance(message, Work):
-            connection.send(_answer(message, engine, Reporter(connection, message.job_id, engine.info.device)))
+            try:
+                answer = _answer(message, engine, Reporter(connection, message.job_id, engine.info.device))
+            except EngineBroken as error:
+                _log.error("the engine failed, and this worker ends", exc_info=error.__cause__)
+                connection.send(EngineFailed(error.failure, (message.job_id,)))
+                return
+            connection.send(answer)
             trimmer.tick()
 
 
@@ -71,7 +77,7 @@ def _answer(work: Work, engine: Engine, report: Reporter) -> Finished | Failed |
         return Finished(work.job_id, run(work, engine, report))
     except ReleaseRequested:
         return Released(work.job_id)
-    except (EOFError, ConnectionError):
+    except (EOFError, ConnectionError, EngineBroken):
         raise
     except WhisperdError as error:
         return Failed(work.job_id, Failure.of(error, stage="transcribing"))
@@ -84,7 +90,8 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
     """Transcribe one recording.
 
     Raises:
-        JobError: the recording, or the engine on it, is at fault.
+        JobError: the recording is at fault.
+        EngineBroken: the engine is, and is not to be used again.
         SpoolFull: no room for what is produced on the way.
         ReleaseRequested: the supervisor wants the job back.
     """
@@ -101,7 +108,8 @@ def run(work: Work, engine: Engine, report: Reporter) -> Result:
         def tell(done: float, before: float = before) -> None:
             report(Phase.TRANSCRIBING, (before + done) / len(parts), duration)
 
-        transcripts.append(engine.transcribe(part, work.spec.transcribe, tell))
+        with engine_errors(ReleaseRequested, EOFError, ConnectionError):
+            transcripts.append(engine.transcribe(part, work.spec.transcribe, tell))
     names = speakers(samples, work.spec.media.speakers)
     transcript = together(transcripts, names) if names else transcripts[0]
     report(Phase.PUBLISHING, duration, duration)

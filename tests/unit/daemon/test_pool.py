@@ -1,4 +1,4 @@
-"""The pool where workers cannot be started, or cannot load what their jobs need."""
+"""The pool where workers cannot be started, cannot load what their jobs need, or have an engine that failed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 
 from whisperd.core import events
 from whisperd.core.errors import BootError
-from whisperd.daemon.pool import BOOT_DEATHS_MAX, Pool
-from whisperd.messages import Ready
+from whisperd.core.job import Failure
+from whisperd.daemon.pool import BOOT_DEATHS_MAX, Blame, Interrupted, Pool
+from whisperd.messages import EngineFailed, Failed, Ready, Work
 from whisperd.settings import config
+from whisperd.settings.profiles import resolve
 
 SOON = 30.0
 
@@ -137,3 +139,110 @@ def test_ready_is_said_once_for_each_worker(lab):
         said += lab.pool.collect(0.0)
 
     assert [type(message) for message in said] == [Ready]
+
+
+BROKEN = Failure("engine", "CUDA error", "look at the device", retryable=True)
+
+
+class Mute:
+    """The supervisor's end of the pipe of a worker that says what the test wants."""
+
+    def __init__(self):
+        self.messages = []
+
+    def receive(self):
+        said, self.messages = self.messages, []
+        return said
+
+
+@pytest.fixture
+def child(lab, monkeypatch, tmp_path):
+    """A worker that is ready and does nothing; `says` makes it speak."""
+    lab.until(lambda: lab.count(events.WorkerReady))
+    child = lab.pool.children()[0]
+    mute = Mute()
+    monkeypatch.setattr(child, "send", lambda message: None)
+    monkeypatch.setattr(child, "receive", mute.receive)
+
+    def give(*job_ids):
+        for job_id in job_ids:
+            lab.pool.assign(child, Work(job_id, tmp_path, tmp_path, None), lab.now)
+
+    def says(message):
+        mute.messages.append(message)
+        return lab.pool.collect(lab.now)
+
+    child.give, child.says = give, says
+    return child
+
+
+def test_of_a_batch_all_are_suspects_and_others_are_not(child):
+    """What the engine has heard nothing of is not to blame."""
+    child.give("a", "b", "c")
+
+    assert child.says(EngineFailed(BROKEN, ("a", "b", "not its own"))) == [
+        Interrupted("a", BROKEN, Blame.SUSPECT),
+        Interrupted("b", BROKEN, Blame.SUSPECT),
+        Interrupted("c", BROKEN, Blame.NONE),
+    ]
+
+
+@pytest.mark.parametrize("job_ids", [(), ("not its own",)])
+def test_a_worker_that_cannot_say_what_was_in_the_batch_makes_all_suspects(child, job_ids):
+    """Somebody must be, or they would be tried again for ever."""
+    child.give("a", "b")
+
+    assert {each.blame for each in child.says(EngineFailed(BROKEN, job_ids))} == {Blame.SUSPECT}
+
+
+def test_only_the_one_job_of_a_fresh_worker_is_guilty(child):
+    """Where it had others before, one of those may have broken the engine."""
+    child.give("a")
+
+    assert child.says(EngineFailed(BROKEN, ("a",))) == [Interrupted("a", BROKEN, Blame.GUILTY)]
+
+
+def test_the_last_of_many_jobs_is_a_suspect(lab, child):
+    """It may have met what an earlier one left."""
+    child.give("before")
+    child.drop("before", lab.now)
+    child.give("a")
+
+    assert child.says(EngineFailed(BROKEN, ("a",))) == [Interrupted("a", BROKEN, Blame.SUSPECT)]
+
+
+def test_a_job_that_was_being_taken_away_fails_for_that_reason(lab, child):
+    """It is past its deadline, whatever the engine says meanwhile."""
+    late = Failure("timeout", "not done")
+    child.give("a", "b")
+    child.doom(["a"], late, lab.now)
+
+    assert child.says(EngineFailed(BROKEN, ("a", "b"))) == [Failed("a", late), Interrupted("b", BROKEN, Blame.SUSPECT)]
+
+
+def test_a_worker_whose_engine_failed_is_replaced(lab, child):
+    """Even if it does not end by itself; it gets no other job, and the event says why."""
+    child.give("a")
+    child.says(EngineFailed(BROKEN, ("a",)))
+
+    assert lab.pool.free(lab.engine) is None
+    assert lab.pool.busy() == []
+    lab.until(lambda: lab.pool.free(lab.engine) is not None)
+    assert lab.pool.children()[0].pid != child.pid
+    retired = [event for event in lab.heard if isinstance(event, events.WorkerRetired)]
+    assert retired == [events.WorkerRetired(1, child.pid, BROKEN, 1)]
+    assert [event.how for event in lab.heard if isinstance(event, events.WorkerEnded)] == ["has ended"]
+
+
+def test_a_fresh_worker_takes_the_place_of_an_idle_one(lab, tmp_path):
+    """For a job that must be alone in it."""
+    lab.until(lambda: lab.count(events.WorkerReady))
+    used = lab.pool.free(lab.engine, fresh=True)
+    lab.pool.assign(used, Work("a", tmp_path, tmp_path / "a.mp3", resolve(lab.settings, "a.mp3")), lab.now)
+    lab.until(lambda: not used.works)
+    assert lab.pool.free(lab.engine) is used
+    assert lab.pool.free(lab.engine, fresh=True) is None
+
+    lab.pool.renew(lab.engine)
+    lab.until(lambda: lab.pool.free(lab.engine, fresh=True) is not None)
+    assert lab.pool.children()[0] is not used

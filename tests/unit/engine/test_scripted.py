@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from support.options import options
 
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.core.options import EngineOptions
-from whisperd.engine.api import SAMPLE_RATE
+from whisperd.engine.api import SAMPLE_RATE, AudioWindow
+from whisperd.engine.create import create
 from whisperd.engine.scripted import Scripted
 
 OPTIONS = options(language=None, condition_on_previous_text=True)
@@ -97,6 +99,42 @@ def test_a_script_in_a_file_is_read_again_at_every_call(tmp_path):
     assert transcribe(engine)[0].text
     with pytest.raises(BootError):
         make(f"@{script}")
+
+
+@pytest.mark.parametrize("script", ["sticky:3", "poison:5"])
+def test_a_broken_engine_stays_broken(script):
+    """After so many seconds of audio, or a recording of that length."""
+    engine = make(script)
+    assert transcribe(engine)[0].text
+    with pytest.raises(EngineError, match="broken for good"):
+        transcribe(engine, np.zeros(5 * SAMPLE_RATE, np.int16))
+    with pytest.raises(EngineError, match="broken for good"):
+        transcribe(engine)
+
+
+@pytest.mark.parametrize(("script", "windows"), [("windows,ok", 4), ("windows,sticky:3", 3)])
+def test_windows_are_decoded_one_a_step(script, windows):
+    """In the order of their arrival; one that is withdrawn is not."""
+    engine = create(engine_options(script))
+    handles = [engine.submit(AudioWindow(AUDIO[number:], OPTIONS, "de")) for number in range(5)]
+    engine.withdraw(handles.pop(1))
+    done = []
+    for _ in range(windows):
+        done += engine.step()
+
+    assert [handle for handle, _ in done] == handles[:windows]
+    assert done[0][1].segments[0].text.startswith(" scripted 2.25 s sum ")
+    assert engine.pending == 4 - windows
+    if engine.pending:
+        with pytest.raises(EngineError, match="broken for good"):
+            engine.step()
+
+
+def test_fewer_windows_at_once():
+    """Down to one."""
+    engine = create(dataclasses.replace(engine_options("windows,ok"), batch_size=3))
+
+    assert (engine.capacity, engine.shrink(), engine.capacity, engine.shrink()) == (3, True, 1, False)
 
 
 def test_slow_lets_time_pass_in_small_steps():

@@ -1,0 +1,118 @@
+"""What becomes of jobs whose worker ended: who loses an attempt, who is tried again, and who runs alone."""
+
+import pytest
+from support.spool import Spool
+
+from whisperd.core import events
+from whisperd.core.job import Failure
+from whisperd.daemon.jobs import Jobs
+from whisperd.daemon.pool import Blame
+from whisperd.spool.durable import Folder
+from whisperd.spool.layout import LOCK
+from whisperd.spool.records import load_job
+
+BROKEN = Failure("engine", "CUDA error", "look at the device", retryable=True)
+
+
+class Desk:
+    """The jobs of a spool, and a worker that can be told to fail."""
+
+    def __init__(self, tmp_path, names, max_attempts):
+        self.spool = Spool(tmp_path)
+        (self.spool.layout.work / LOCK).touch()
+        self.heard = []
+        emitter = events.Emitter()
+        emitter.subscribe(self.heard.append)
+        self.jobs = Jobs(self.spool.store, emitter, max_attempts=max_attempts, retry_seconds=1.0)
+        for name in names:
+            self.jobs.receive(self.spool.take(name))
+
+    def start(self):
+        """Start all that may run now; their names."""
+        started = []
+        while (job := next(iter(self.jobs.candidates()), None)) is not None:
+            self.jobs.start(job, 1, 0.0)
+            started.append(job.name)
+        return started
+
+    def id_of(self, name):
+        return next(each.job.id for each in self.jobs.running.values() if each.job.name == name)
+
+    def interrupt(self, name, blame):
+        self.jobs.interrupted(self.id_of(name), BROKEN, blame, 0.0)
+
+    def on_disk(self, name):
+        """Attempts, and whether it is a suspect, as the next daemon would read them."""
+        jobs = [*self.jobs.queue, *(entry[2] for entry in self.jobs._delayed)]
+        job_id = next(job.id for job in jobs if job.name == name)
+        with Folder(self.spool.layout.job_directory(job_id)) as own:
+            job = load_job(own)
+        return job.attempts, job.suspect
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path, ["a", "b", "c"], max_attempts=1)
+
+
+def test_suspects_lose_no_attempt_and_run_one_by_one(desk):
+    """Durably: the next daemon knows it too."""
+    assert desk.start() == ["a", "b", "c"]
+    for name in "abc":
+        desk.interrupt(name, Blame.SUSPECT)
+
+    assert [desk.on_disk(name) for name in "abc"] == [(0, True)] * 3
+    assert desk.start() == ["a"]
+    assert [event.counted for event in desk.heard if isinstance(event, events.JobRetried)] == [False] * 3
+
+
+def test_who_was_not_in_the_batch_is_no_suspect(desk):
+    """It loses no attempt, and runs in company."""
+    desk.start()
+    for name in "abc":
+        desk.interrupt(name, Blame.NONE)
+
+    assert [desk.on_disk(name) for name in "abc"] == [(0, False)] * 3
+    assert desk.start() == ["a", "b", "c"]
+
+
+def test_a_suspect_that_fails_alone_in_a_used_worker_gets_a_fresh_one(desk):
+    """It may have met what another one left; there it loses nothing yet."""
+    desk.start()
+    for name in "abc":
+        desk.interrupt(name, Blame.SUSPECT)
+    desk.start()
+    desk.interrupt("a", Blame.SUSPECT)
+
+    assert desk.on_disk("a") == (0, True)
+    waiting = {job.name: desk.jobs.needs_fresh_worker(job) for job in desk.jobs.queue}
+    assert waiting == {"a": True, "b": False, "c": False}
+
+
+def test_the_guilty_one_pays_and_stays_alone_until_its_end(tmp_path):
+    """It does not get into the company of others again."""
+    desk = Desk(tmp_path, ["a"], max_attempts=2)
+    desk.start()
+    desk.interrupt("a", Blame.GUILTY)
+    assert desk.on_disk("a") == (1, True)
+    desk.jobs.tick(1.0)
+    for name in "bc":
+        desk.jobs.receive(desk.spool.take(name))
+
+    assert desk.start() == ["a"]
+    desk.interrupt("a", Blame.GUILTY)
+    assert desk.jobs.failed == 1
+    assert (desk.spool.layout.root / "failed/a").exists()
+    assert desk.start() == ["b", "c"]
+
+
+def test_a_cancelled_job_ends_when_its_worker_does(desk):
+    """As cancelled, whoever is to blame."""
+    desk.start()
+    for name, blame in zip("abc", Blame, strict=True):
+        job = desk.jobs.running[desk.id_of(name)].job
+        assert not desk.jobs.cancel(job, Failure("cancelled", "cancelled by you"), 0.0)
+        desk.interrupt(name, blame)
+
+    ends = [event.failure.code for event in desk.heard if isinstance(event, events.JobFailed)]
+    assert ends == ["cancelled"] * 3
