@@ -300,6 +300,13 @@ class WorkersFail(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LoopTurned(Event):
+    """The supervisor's loop has turned once; how long each of its steps took."""
+
+    step_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersWork(Event):
     """All workers can be used again."""
 

@@ -13,6 +13,7 @@ from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.errors import SpoolError
 from whisperd.core.job import Failure, Phase
+from whisperd.core.slices import Slice
 from whisperd.daemon.orders import ask, claim
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
@@ -50,12 +51,15 @@ class Cancels:
 
     def tick(self, inbox: Inbox, config: Config, now: float) -> None:
         """Obey what can be obeyed, and explain the rest."""
+        share = Slice()
         for request in inbox.requests.due(now):
             try:
                 self._answer(request, inbox, config, now)
             except (OSError, SpoolError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
+            if share.is_over:
+                return  # the others stay due
 
     def _answer(self, request: Request, inbox: Inbox, config: Config, now: float) -> None:
         failure = self._failure(request)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.core.slices import Slice
 from whisperd.daemon.orders import ask, claim
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
     from whisperd.spool.store import Store
 
-CLAIM_SECONDS = 0.25  # then workers, signals and the watchdog get their turn
+CLAIM_SECONDS = 0.02  # of one turn
 
 
 class Claiming:
@@ -40,18 +40,19 @@ class Claiming:
             return False
         if not self._settle(now):
             return False
-        end = time.monotonic() + CLAIM_SECONDS
-        while time.monotonic() < end:
+        share = Slice(CLAIM_SECONDS)
+        while True:
             if self._jobs.waiting >= config.pool.queue_size:
                 self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
                 return False
-            upload = self._inbox.take(now)
+            upload = self._inbox.take(now, share)
             if upload is None:
                 self._room.resume()
                 return self._inbox.has_more()
             if not self._claim(upload, config, now):
                 return False
-        return True
+            if share.is_over:
+                return True
 
     def _claim(self, upload: Upload, config: Config, now: float) -> bool:
         """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import collections
 import json
 import os
-import time
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Signature
+from whisperd.core.slices import Slice
 from whisperd.intake.recheck import read_sha256
 from whisperd.spool.durable import Folder
 from whisperd.spool.earlier import completed, standing
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from whisperd.core.job import Job, Result
     from whisperd.spool.earlier import Earlier
     from whisperd.spool.layout import Layout
-
-SLICE_SECONDS = 0.02  # then workers, signals and the watchdog get their turn
 
 
 class Duplicates:
@@ -76,21 +74,22 @@ class Duplicates:
             self._places[bytes.fromhex(result.sha256)] = job.place
             self._sizes.add(job.signature.size)
 
-    def tick(self) -> list[tuple[Job, Result | None]]:
-        """Go on for a slice of time; the jobs that were decided on, with a result where there is an earlier one.
+    def tick(self, share: Slice | None = None) -> list[tuple[Job, Result | None]]:
+        """Go on for a slice of time, or until one job is decided on: that, with a result where there is an earlier one.
 
         The signature of a job with a result is that of the file as it was read.
         """
-        end = time.monotonic() + SLICE_SECONDS
-        decided: list[tuple[Job, Result | None]] = []
-        while (self._held or self._reading is not None) and time.monotonic() < end:
+        share = share or Slice()
+        while self._held or self._reading is not None:
             if self._reading is not None:
                 self._read_on(self._reading)
             elif not self._is_on or self._held[0].signature.size not in self._sizes:
-                decided.append((self._held.popleft(), None))
+                return [(self._held.popleft(), None)]
             elif (compared := self._compare_on()) is not None:
-                decided.append(compared)
-        return decided
+                return [compared]
+            if share.is_over:
+                break
+        return []
 
     @property
     def is_busy(self) -> bool:

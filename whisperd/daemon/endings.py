@@ -5,13 +5,13 @@ An original that was touched during the run is read again before its result coun
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.job import Failure, Job, Phase, Progress, Result
+from whisperd.core.slices import Slice
 from whisperd.intake.recheck import State, recheck
 from whisperd.spool.claims import is_gone
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from whisperd.daemon.shown import Shown
     from whisperd.spool.store import Store
 
-SLICE_SECONDS = 0.02  # then workers, signals and the watchdog get their turn
+SLICE_SECONDS = 0.02  # of one turn
 WRITER_SECONDS = 60.0  # a result waits so long for somebody who still has the original open for writing ...
 WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
 PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
@@ -63,17 +63,17 @@ class Endings:
 
     def tick(self, now: float) -> None:
         """Try again what could not be written down, and compare originals a little further."""
-        end = time.monotonic() + SLICE_SECONDS
+        share = Slice(SLICE_SECONDS)
         due = [ending for ending in self._endings.values() if ending.next_at <= now]
         for ending in sorted(due, key=lambda ending: (ending.check is not None, ending.next_at)):
-            self._write(ending, now, end)
-            if time.monotonic() >= end:
+            self._write(ending, now, share)
+            if share.is_over:
                 return
 
     def begin(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
         """Write an end down, at once if it can be; with `is_unchecked` only if the original is what was read."""
         ending = self._endings[job.id] = Ending(job, outcome, now, is_unchecked=is_unchecked)
-        self._write(ending, now, end=float("-inf"))
+        self._write(ending, now, Slice(0.0))
 
     @property
     def is_comparing(self) -> bool:
@@ -95,9 +95,9 @@ class Endings:
         self._emit(events.JobGone(job))
         return True
 
-    def _write(self, ending: Ending, now: float, end: float) -> None:
+    def _write(self, ending: Ending, now: float, share: Slice) -> None:
         try:
-            if ending.is_unchecked and self._must_wait(ending, now, end):
+            if ending.is_unchecked and self._must_wait(ending, now, share):
                 return
             if isinstance(ending.outcome, Result):
                 job = self._store.finish(ending.job, ending.outcome)
@@ -122,10 +122,10 @@ class Endings:
             self.failed += 1
             self._emit(events.JobFailed(job, ending.outcome))
 
-    def _must_wait(self, ending: Ending, now: float, end: float) -> bool:
+    def _must_wait(self, ending: Ending, now: float, share: Slice) -> bool:
         """Whether the result must wait, or is void, because somebody wrote to the original meanwhile."""
         job = ending.job
-        state = self._compare_on(ending, end)
+        state = self._compare_on(ending, share)
         if state is None:
             ending.next_at = now
             return True
@@ -143,7 +143,7 @@ class Endings:
         ending.is_unchecked = False
         return False
 
-    def _compare_on(self, ending: Ending, end: float) -> State | None:
+    def _compare_on(self, ending: Ending, share: Slice) -> State | None:
         """Read at least one block more of an original; None if it was not the last one."""
         assert isinstance(ending.outcome, Result)
         if ending.check is None:
@@ -152,7 +152,7 @@ class Endings:
                 self._show(ending, "the recording was touched while it was transcribed; its content is compared")
         else:
             state = next(ending.check)
-        while state is None and time.monotonic() < end:
+        while state is None and not share.is_over:
             state = next(ending.check)
         if state is not None:
             ending.check = None

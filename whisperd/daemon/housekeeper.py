@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
+from whisperd.core.slices import advance
 from whisperd.spool.retention import prune
 
 if TYPE_CHECKING:
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 3600.0
 FIRST_SECONDS = 60.0  # after a start there is more urgent work
-STEPS_PER_TICK = 200
-PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get their turn
+PAUSE_SECONDS = 0.03  # between two slices: this may take its time
 
 
 class Housekeeper:
@@ -42,13 +42,10 @@ class Housekeeper:
             return
         if self._work is None:
             self._work = self._round()
-        for _ in range(STEPS_PER_TICK):
-            try:
-                next(self._work)
-            except StopIteration:
-                self._work, self._next_at = None, now + EVERY_SECONDS
-                return
-        self._next_at = now + PAUSE_SECONDS
+        if advance(self._work):
+            self._next_at = now + PAUSE_SECONDS
+        else:
+            self._work, self._next_at = None, now + EVERY_SECONDS
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""

@@ -12,6 +12,7 @@ from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.fair import FairQueue, top_folder
 from whisperd.core.job import Failure, Job, Phase, Progress, Result
+from whisperd.core.slices import Slice, advance
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.endings import Endings
 from whisperd.daemon.pool import Blame
@@ -72,6 +73,7 @@ class Jobs:
         self._positions: dict[str, int] = {}
         self._overtaken: dict[str, float] = {}  # since when
         self._positions_at = float("-inf")
+        self._showing: Iterator[None] | None = None  # a pass over the positions that has begun
         self._refresh_at = float("inf")
         self._obstacle: str | None = None  # why nothing in the queue can start
 
@@ -128,6 +130,7 @@ class Jobs:
         obstacle = None if trouble is None else f"no worker can be used, {trouble.message}; it is tried again"
         if obstacle != self._obstacle:
             self._obstacle = obstacle
+            self._showing = None
             self._positions.clear()
             self._positions_at = float("-inf")
 
@@ -287,29 +290,42 @@ class Jobs:
 
     def tick(self, now: float) -> None:
         """Queue what has waited long enough, write down ends that could not be written, bring sidecars up to date."""
-        for job, result in self.duplicates.tick():
-            if result is None:
-                self.admit(job)
-            else:
-                self._end(job, result, now, is_unchecked=True)
-        while self._delayed and self._delayed[0][0] <= now:
-            self.admit(heapq.heappop(self._delayed)[2])
+        self._admit_due(now)
         self._endings.tick(now)
-        for running in self.running.values():
+        share = Slice()
+        for running in sorted(self.running.values(), key=lambda running: running.shown_at):
             if now - running.shown_at >= SHOW_SECONDS and running.progress != running.shown:
                 running.shown_at, running.shown = now, running.progress
                 self._shown.show(running.job, running.progress, reason=running.reason)
-        if now - self._positions_at >= POSITIONS_SECONDS:
+                if share.is_over:
+                    break  # who has waited longest is shown first
+        if self._showing is None and now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now
             if now >= self._refresh_at:
                 self._refresh_at = now + REFRESH_SECONDS
                 self._positions.clear()
-            self._show_positions()
+            self._showing = self._show_positions()
+        if self._showing is not None and not advance(self._showing):
+            self._showing = None
+
+    def _admit_due(self, now: float) -> None:
+        """Queue what has been compared or has waited long enough, as far as a slice goes."""
+        share = Slice()
+        while not share.is_over and (decided := self.duplicates.tick(share)):
+            for job, result in decided:
+                if result is None:
+                    self.admit(job)
+                else:
+                    self._end(job, result, now, is_unchecked=True)
+        while self._delayed and self._delayed[0][0] <= now:
+            self.admit(heapq.heappop(self._delayed)[2])
+            if share.is_over:
+                return
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again."""
         times = self._endings.times()
-        if self.duplicates.is_busy:
+        if self.duplicates.is_busy or self._showing is not None:
             times.append(now)
         if self._delayed:
             times.append(self._delayed[0][0])
@@ -345,8 +361,10 @@ class Jobs:
             _log.warning("%s: its attempts cannot be written down: %s", printable(job.name), error.strerror)
             return job
 
-    def _show_positions(self) -> None:
+    def _show_positions(self) -> Iterator[None]:
+        """Bring the status files of the queue up to date, one by one; some may leave it meanwhile."""
         for position, job in enumerate(self.queue, start=1):
-            if self._positions.get(job.id) != position:
+            if self._positions.get(job.id) != position and job.id in self.queue:
                 self._positions[job.id] = position
                 self._shown.show(job, Progress(queue_position=position), reason=self._obstacle)
+                yield

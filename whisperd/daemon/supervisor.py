@@ -5,6 +5,7 @@ Nothing here blocks for long, imports a model library or takes a lock; the servi
 
 from __future__ import annotations
 
+import collections
 import logging
 import signal
 import time
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError, SpoolFull
+from whisperd.core.events import LoopTurned
 from whisperd.core.job import original_url
+from whisperd.core.slices import SLICE_SECONDS, Slice, StepTimes
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
 from whisperd.daemon.claiming import Claiming, Explanations
@@ -76,6 +79,9 @@ class Supervisor:
         self._room = Room(self._layout, emitter)
         self._stop_at: float | None = None  # when running jobs are released
         self._kill_at: float | None = None
+        self._said: collections.deque[FromWorker | Interrupted] = (
+            collections.deque()
+        )  # by workers, and not acted on yet
 
     def run(self) -> int:
         """Work until told to stop; returns the exit status.
@@ -111,6 +117,8 @@ class Supervisor:
                 self._chores.close()
                 for job_id in self._pool.kill_all():
                     self._jobs.released(job_id, time.monotonic())
+                for message in self._said:
+                    self._handle(message, time.monotonic())
                 self._jobs.close()
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
 
@@ -136,26 +144,37 @@ class Supervisor:
     def _loop(self) -> None:
         while True:
             now = time.monotonic()
+            times = StepTimes()
             self._hear_signals(now)
             reload_due = self._reload.tick(now)
-            for message in self._pool.collect(now):
-                self._handle(message, now)
+            times.mark()
+            self._said.extend(self._pool.collect(now))
+            more = self._handle_some(now)
+            times.mark()
             waitables = []
             if self._stop_at is None:
                 self._inbox.tick(now)
+                times.mark()
                 self._cancels.tick(self._inbox, self._config, now)
+                times.mark()
                 waitables = self._inbox.waitables()
-                more = self._claiming.tick(self._config, now)
-                self._assign(now)
+                more |= self._claiming.tick(self._config, now)
+                times.mark()
+                more |= self._assign(now)
             else:
-                more = False
                 self._wind_down(now)
+            times.mark()
             self._pool.tick(now)
+            times.mark()
             self._jobs.explain(self._pool.trouble)
             self._jobs.tick(now)
+            times.mark()
             chores_due = self._chores.tick(now, is_stopping=self._stop_at is not None)
+            times.mark()
             self._notifier.alive(now)
             status_due = self._notifier.status(self._status(), now)
+            times.mark()
+            self._emitter.emit(LoopTurned(tuple(times.seconds)))
             if self._is_over():
                 return
             wait(
@@ -185,9 +204,9 @@ class Supervisor:
     def _is_over(self) -> bool:
         if self._stop_at is not None:
             is_comparing = self._jobs.is_comparing and self._kill_at is None
-            return self._pool.is_empty() and not is_comparing and not self._chores.is_busy()
-        is_idle = len(self._jobs) == 0 and self._inbox.is_empty() and self._chores.is_done()
-        if self._once and self._ready and is_idle:
+            return self._pool.is_empty() and not (self._said or is_comparing or self._chores.is_busy())
+        may_end = self._once and self._ready and len(self._jobs) == 0
+        if may_end and self._inbox.is_empty() and self._chores.is_done():
             self._stop(time.monotonic(), grace_seconds=0.0)
         return False
 
@@ -236,6 +255,15 @@ class Supervisor:
         self._chores.configure(config)
         self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
 
+    def _handle_some(self, now: float) -> bool:
+        """Act on what workers have said; True if some of it has to wait for the next turn: an end takes many writes."""
+        share = Slice(2 * SLICE_SECONDS)
+        while self._said:
+            self._handle(self._said.popleft(), now)
+            if share.is_over:
+                break
+        return bool(self._said)
+
     def _handle(self, message: FromWorker | Interrupted, now: float) -> None:
         match message:
             case Ready():
@@ -256,7 +284,9 @@ class Supervisor:
             case Released(job_id):
                 self._jobs.released(job_id, now)
 
-    def _assign(self, now: float) -> None:
+    def _assign(self, now: float) -> bool:
+        """Give waiting jobs to workers; True if there may be more to give at once."""
+        share = Slice(2 * SLICE_SECONDS)
         if self._jobs.queue:
             self._pool.need()
         while (found := next_job(self._jobs, self._pool, self._config, now)) is not None:
@@ -269,10 +299,13 @@ class Supervisor:
                 self._room.pause(
                     SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
                 )
-                return
+                return False
             directory = self._layout.job_directory(job.id)
             title, link = printable(job.name), original_url(job.place)
             self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
+            if share.is_over:
+                return True
+        return False
 
     def _status(self) -> str:
         if not self._ready:

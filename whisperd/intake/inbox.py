@@ -1,17 +1,18 @@
 """The inbox as the supervisor sees it: what is complete, in which order it is taken, and why the rest is not.
 
-Nothing here takes long: scans and folders that arrive are walked in slices, hints and looks are counted per turn.
+Nothing here takes long: whatever grows with the number of files is done in slices of the loop's time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
 from whisperd.core.fair import FairQueue, top_folder
 from whisperd.core.job import Signature
+from whisperd.core.slices import Slice, advance, drained
 from whisperd.intake.complete import LOOK_AGAIN_SECONDS, Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
@@ -27,14 +28,12 @@ from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from whisperd.intake.options import IntakeOptions
 
-HINTS_PER_TURN = 1000
 DUE_PER_TURN = 2000
-LOOKS_PER_TURN = 200
-LOOK_SECONDS = 0.25  # the same in time: a look at a container that was made to take long takes some 0.01 s
 STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
 
 
@@ -62,11 +61,12 @@ class Inbox:
         self._options, self._ignore = options, Ignore(options.ignored)
         self._settle = Settle(options.first_look_seconds)
         self._quiet: FairQueue[str] = FairQueue()  # they have been quiet for long enough to be looked at
-        self._hints: dict[str, None] = {}
+        self._hints: OrderedDict[str, None] = OrderedDict()
+        self._unmet: OrderedDict[str, None] = OrderedDict()  # known, and not found by the last scan
+        self._reconsidering: Iterator[None] | None = None  # what is known, under new options
         self._walker = Walker(path, self._ignore, self._sight.enter)
         self._is_scanned = False
         self._rescan_at = 0.0
-        self._looks, self._looks_end = 0, 0.0
         self._notes_at = 0.0
         self.scanned_at: float | None = None  # monotonic: when a scan came to its end
         self._generation = 0
@@ -76,9 +76,8 @@ class Inbox:
         if options == self._options:
             return  # a reload every few seconds must not keep a scan from its end
         self._options, self._ignore = options, Ignore(options.ignored)
-        for name in [name for name, _ in self._settle.items() if any(map(self._ignore, name.split("/")))]:
-            self._forget(name)
-        self._settle.reconsider(options.first_look_seconds)
+        self._settle.quiet_seconds = options.first_look_seconds
+        self._reconsidering = self._reconsider()
         self._walker = Walker(self._path, self._ignore, self._sight.enter)
         self._is_scanned = False
         self._rescan_at = 0.0
@@ -107,43 +106,48 @@ class Inbox:
 
     def is_empty(self) -> bool:
         """Whether nothing that a scan found could be claimed, however long one waited."""
-        if not self._is_scanned or self._walker.is_busy or self._hints:
+        if not self._is_scanned or self._is_behind:
             return False
         return all(known.held_back or name in self._refused for name, known in self._settle.items())
 
     def tick(self, now: float) -> None:
         """Take in what happened since the last call."""
-        self._looks = 0
-        self._looks_end = time.monotonic() + LOOK_SECONDS
         self._look_around(now)
         self._walk(now)
-        for name in list(self._hints)[:HINTS_PER_TURN]:
-            del self._hints[name]
+        for name in drained(self._hints):
             self._settle.touch(name, now)
             self._look_again(name, now)
+        if not self._hints:
+            for name in drained(self._unmet):
+                self._look_again(name, now)
+        if self._reconsidering is not None and not advance(self._reconsidering):
+            self._reconsidering = None
         for name in self._settle.due(now, DUE_PER_TURN):
             self._quiet.push(name, top_folder(name), name)
         self._notes_at = self._waiting.tick(now)
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do again, if no event comes before."""
-        if self._walker.is_busy or self._hints:
+        if self._is_behind:
             return now
         due = self._settle.next_due()
         due = due if due is not None else self._rescan_at
         return min(self._rescan_at, self._notes_at, self._sight.next_at(now), self.requests.next_at(), due)
 
-    def take(self, now: float) -> Upload | None:
-        """The next upload to claim: folders in turn, first come first served within one."""
+    def take(self, now: float, share: Slice | None = None) -> Upload | None:
+        """The next upload to claim: folders in turn, first come first served within one.
+
+        None also where the slice was over before one was found: `has_more`.
+        """
         self._held = ""
-        while self._may_look() and (name := self._quiet.pop()) is not None:
+        share = share or Slice()
+        while (name := self._quiet.pop()) is not None:
             upload = self._examine(name, now)
             if upload is not None:
                 return upload
+            if share.is_over:
+                break
         return None
-
-    def _may_look(self) -> bool:
-        return self._looks < LOOKS_PER_TURN and time.monotonic() < self._looks_end
 
     def has_more(self) -> bool:
         """Whether `take` stopped for this turn, not for lack of files."""
@@ -190,6 +194,20 @@ class Inbox:
         self._settle.forget(name)
         self._quiet.remove(name)
         return Upload(name, reached, known.first_seen if known is not None else now)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether `tick` has more to do at once."""
+        return self._walker.is_busy or bool(self._hints or self._unmet) or self._reconsidering is not None
+
+    def _reconsider(self) -> Iterator[None]:
+        """Apply new options to what is known, one by one: forget what is ignored now, look early at the rest."""
+        for name in [name for name, _ in self._settle.items()]:
+            if any(map(self._ignore, name.split("/"))):
+                self._forget(name)
+            else:
+                self._settle.reconsider(name)
+            yield
 
     def _look_around(self, now: float) -> None:
         """Take what the watch tells, and see to it that it tells."""
@@ -240,9 +258,10 @@ class Inbox:
         self._sight.prove(now)
         for name, known in self._settle.items():
             if known.generation != self._generation:
-                self._look_again(name, now)  # readdir(3) may miss what is renamed meanwhile
-        for name in [name for name in self._refused if name not in self._settle and name not in self._met]:
-            self._look_again(name, now)
+                self._unmet[name] = None  # readdir(3) may miss what is renamed meanwhile
+        for name in self._refused:
+            if name not in self._settle and name not in self._met:
+                self._unmet[name] = None
 
     def _see(self, seen: Found, now: float) -> None:
         if (found := self.requests.sift(seen, now)) is None:
@@ -284,7 +303,9 @@ class Inbox:
         known = self._settle.get(name)
         if known is None:
             return None
-        self._looks += 1
+        if self._reconsidering is not None and any(map(self._ignore, name.split("/"))):
+            self._forget(name)
+            return None
         verdict = self._judged(name, known, now)
         if isinstance(verdict, Take):
             self._settle.forget(name)

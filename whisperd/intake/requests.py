@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUFFIX = ".cancel"
 BYTES_MAX = 4096  # a request is removed once it is obeyed: a recording that was renamed must not be taken for one
 LOOK_SECONDS = 0.5
-DUE_PER_TURN = 100
+REQUESTS_MAX = 10_000  # those beyond wait for a later scan
 KEPT_SECONDS = 60.0  # a request for nothing known is explained for so long, then removed
 TOO_LARGE = f"its name asks to cancel something, but it has more than {BYTES_MAX} bytes; give it another name"
 
@@ -58,7 +58,8 @@ class Requests:
             return found
         if found.signature.size > BYTES_MAX:
             return Found(found.name, None, TOO_LARGE)
-        self._known.setdefault(found.name, Request(found.name, wanted, now, now))
+        if len(self._known) < REQUESTS_MAX:
+            self._known.setdefault(found.name, Request(found.name, wanted, now, now))
         return None
 
     def forget(self, name: str) -> None:
@@ -77,7 +78,8 @@ class Requests:
 
     def due(self, now: float) -> Iterator[Request]:
         """Those that may be obeyed by now; each is due again a little later, until it is forgotten."""
-        for request in [request for request in self._known.values() if request.look_at <= now][:DUE_PER_TURN]:
+        due = [request for request in self._known.values() if request.look_at <= now]
+        for request in sorted(due, key=lambda request: request.look_at):
             request.look_at = now + LOOK_SECONDS
             yield request
 

@@ -38,6 +38,7 @@ MEDIA_EXTENSIONS = frozenset(
         ".3gp",
     ]
 )
+SKIPPED_MAX = 100  # entries that are no uploads between two pauses
 FAILED_NAMED = 3  # entries of one folder that are named when each of them fails
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -70,9 +71,10 @@ def scan(
     below: tuple[str, ...] = (),
     enter: Callable[[tuple[str, ...], Folder], object] = lambda _below, _folder: None,
 ) -> Iterator[Found | None]:
-    """Every upload in the inbox, or in one folder of it, in no particular order; and None for each folder.
+    """Every upload in the inbox, or in one folder of it, in no particular order; and None now and then.
 
-    So who takes it in steps may pause between folders that hold nothing, however many there are.
+    So who takes it in steps may pause between folders that hold nothing, and among entries that are no uploads, however
+    many there are.
 
     Args:
         inbox: the directory.
@@ -102,9 +104,12 @@ def scan(
             prefix = "".join(f"{part}/" for part in parts)
             try:
                 with os.scandir(folder.fd) as entries:
-                    failed = 0
+                    failed = skipped = 0
                     for entry in entries:
                         name = entry.name
+                        skipped += 1
+                        if skipped % SKIPPED_MAX == 0:
+                            yield None
                         if ignore(name):
                             continue
                         try:

@@ -90,12 +90,11 @@ class Settle:
             known.reason = reason
             self._schedule(name, known, until)
 
-    def reconsider(self, quiet_seconds: float) -> None:
-        """Another quiet time holds: every file is looked at once it has been quiet for that long, its clocks go on."""
-        self.quiet_seconds = quiet_seconds
-        for name, known in self._files.items():
+    def reconsider(self, name: str) -> None:
+        """Another quiet time holds: a file is looked at once it has been quiet for that long, its clocks go on."""
+        if known := self._files.get(name):
             known.held_back = False
-            self._schedule(name, known, known.quiet_since + quiet_seconds)
+            self._schedule(name, known, known.quiet_since + self.quiet_seconds)
 
     def forget(self, name: str) -> None:
         """The file is gone or taken."""
@@ -106,9 +105,10 @@ class Settle:
                 del self._per_folder[group]
 
     def due(self, now: float, limit: int) -> Iterator[str]:
-        """Up to `limit` files that have been quiet for long enough to be looked at, oldest first."""
+        """Files that have been quiet for long enough to be looked at, oldest first; `limit` bounds the work of a call."""
         while limit and self._due and self._due[0][0] <= now:
             at, _, name = heapq.heappop(self._due)
+            limit -= 1
             known = self._files.get(name)
             if known is None or known.queued_at != at:
                 continue  # it was taken, or has another entry
@@ -117,7 +117,6 @@ class Settle:
                 self._schedule(name, known, known.check_at)
                 continue
             known.check_at = NEVER
-            limit -= 1
             yield name
 
     def next_due(self) -> float | None:

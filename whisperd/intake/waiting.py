@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import heapq
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from whisperd.core.slices import Slice, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOTE_AFTER_SECONDS = 2.0
 NOTES_PER_TICK = 100
-SLICE_SECONDS = 0.25  # the same in time: some looks were made to take long
 PAUSE_SECONDS = 0.03  # between two such ticks, in which workers and signals get their turn
 REFRESH_SECONDS = (2.0, 600.0)  # of one note; the more files wait, the less often
 REWRITE_SECONDS = 86_400.0  # though nothing has changed: systemd-tmpfiles must not take it for an old one
@@ -88,16 +88,16 @@ class Waiting:
     def tick(self, now: float) -> float:
         """Write what is due; returns when to come again."""
         again = now + PAUSE_SECONDS
-        end = time.monotonic() + SLICE_SECONDS
+        share = Slice()
         for _ in range(NOTES_PER_TICK):
-            if time.monotonic() >= end:
-                return again
             if not self._due or self._due[0][0] > now:
                 break
             at, name = heapq.heappop(self._due)
             note = self._known.get(name)
             if note is not None and note.refresh_at == at:
                 self._refresh(name, note, now)
+                if share.is_over:  # some looks were made to take long
+                    return again
         else:
             return again
         if self._sweep is not None:
@@ -127,8 +127,11 @@ class Waiting:
     def _sweep_on(self) -> None:
         assert self._sweep is not None
         try:
-            for _ in range(NOTES_PER_TICK):
-                if (place := next(self._sweep)) is not None:
-                    self._notes.unexplain(place)
-        except (StopIteration, OSError):
+            if not advance(map(self._unexplain_stale, self._sweep)):
+                self._sweep = None
+        except OSError:
             self._sweep = None
+
+    def _unexplain_stale(self, place: str | None) -> None:
+        if place is not None:
+            self._notes.unexplain(place)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import collections
-import itertools
-import time
 from typing import TYPE_CHECKING
 
+from whisperd.core.slices import Slice
 from whisperd.intake.scan import Found, scan
 
 if TYPE_CHECKING:
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from whisperd.intake.ignore import Ignore
     from whisperd.spool.durable import Folder
 
-SLICE_SECONDS = 0.05  # then workers, signals and the watchdog get their turn
-STEP = 200  # entries between two looks at the clock
+ARRIVED_SECONDS = 0.01  # of one turn
+SCANNED_SECONDS = 0.015
 
 
 class Walker:
@@ -68,12 +67,14 @@ class Walker:
 
     def arrived(self) -> Iterator[Found]:
         """What is in the folders that were added, as far as one slice of time goes."""
-        end = time.monotonic() + SLICE_SECONDS
-        while self._folders and time.monotonic() < end:
-            some = list(itertools.islice(self._folders[0], STEP))
-            yield from filter(None, some)
-            if len(some) < STEP:
-                self._folders.popleft()
+        share = Slice(ARRIVED_SECONDS)
+        while self._folders:
+            for found in self._folders[0]:
+                if found is not None:
+                    yield found
+                if share.is_over:
+                    return
+            self._folders.popleft()
 
     def scanned(self) -> Iterator[Found]:
         """What the scan meets next, as far as one slice of time goes; `is_scanning` is false once it is through.
@@ -81,13 +82,14 @@ class Walker:
         Raises:
             OSError: the inbox cannot be read; the scan is over.
         """
-        end = time.monotonic() + SLICE_SECONDS
-        while self._whole is not None and time.monotonic() < end:
-            try:
-                some = list(itertools.islice(self._whole, STEP))
-            except OSError:
-                self._whole = None
-                raise
-            yield from filter(None, some)
-            if len(some) < STEP:
-                self._whole = None
+        share = Slice(SCANNED_SECONDS)
+        try:
+            for found in self._whole or ():
+                if found is not None:
+                    yield found
+                if share.is_over:
+                    return
+        except OSError:
+            self._whole = None
+            raise
+        self._whole = None

@@ -18,6 +18,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.slices import Slice
 from whisperd.spool.durable import Folder, write
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Watch:
         return is_new
 
     def drain(self) -> Hints:
-        """What was told since the last call."""
+        """What was told since the last call; of very much a part, and `fileno` stays readable."""
         hints = Hints()
         gone: set[tuple[str, ...]] = set()
         for number, mask, name in self._read():
@@ -164,8 +165,9 @@ class Watch:
         return hints
 
     def _read(self) -> Iterator[tuple[int, int, str]]:
-        """Watch, mask and name of each event that is there."""
-        while True:
+        """Watch, mask and name of each event that is there; what does not fit into a slice stays in the kernel's queue."""
+        share = Slice()
+        while not share.is_over:
             try:
                 data = os.read(self._fd, _BUFFER_BYTES)
             except BlockingIOError:

@@ -9,6 +9,7 @@ from whisperd.core.display import mebibytes, printable, readable_size
 from whisperd.core.job import Failure, Job
 
 SILENT = (events.UploadExplained, events.ExplanationRemoved)  # one for each file that waits, every few seconds
+STALL_SECONDS = 5.0  # a step of the loop that takes this long is named
 
 _log = logging.getLogger("whisperd")
 
@@ -17,6 +18,8 @@ def log_event(event: events.Event) -> None:
     """Write an event as one line, at the level that fits: error only where a person must act."""
     if isinstance(event, SILENT):
         return
+    if isinstance(event, events.LoopTurned) and max(event.step_seconds, default=0.0) < STALL_SECONDS:
+        return  # several times a second
     level, action, text = _sentence(event)
     job = getattr(event, "job", None)
     job_id = job.id if isinstance(job, Job) else getattr(event, "job_id", None)
@@ -152,6 +155,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             )
         case events.WorkersWork():
             return logging.INFO, "workers_work", "all workers can be used again"
+        case events.LoopTurned(step_seconds):
+            text = f"nothing moved for {max(step_seconds):.0f} s: a disk or a mount did not answer, or the machine had no time"
+            return logging.WARNING, "stall", f"{text}; look into the journal of the kernel"
         case _:
             raise TypeError(event)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CODES_MAX = 50
 WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 SPEEDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second time series for each, which nobody reads
@@ -69,6 +70,9 @@ class Metrics:
         self._speed = histogram("speed_ratio", "audio seconds per second of work, per job", SPEEDS)
         self._settle_wait = histogram("settle_wait_seconds", "from first sight of an upload to its claim", WAIT_SECONDS)
         self._queue_wait = histogram("queue_wait_seconds", "from the claim to the start of the first try", WAIT_SECONDS)
+        self._loop_step = histogram(
+            "loop_step_seconds", "how long each step of the supervisor's loop took, waiting excluded", STEP_SECONDS
+        )
         self._restarts = counter("worker_restarts_total", "worker processes that ended without being told to")
         self._notices = counter(
             "notices_total", "notices by kind (hook, webhook, mail) and what came of a try: told, delayed, dropped",
@@ -112,6 +116,9 @@ class Metrics:
     def heard(self, event: events.Event) -> None:
         """Count what happened."""
         match event:
+            case events.LoopTurned(step_seconds):
+                for seconds in step_seconds:
+                    self._loop_step.observe(seconds)
             case events.JobClaimed(_, waited):
                 self._settle_wait.observe(max(0.0, waited))
             case events.JobStarted(job, _) if job.attempts == 1 and job.started_at is not None:

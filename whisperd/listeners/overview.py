@@ -15,6 +15,7 @@ from urllib.parse import quote
 from whisperd.core import events
 from whisperd.core.display import printable, readable_duration
 from whisperd.core.job import Phase, Progress, utc_now
+from whisperd.core.slices import advance
 from whisperd.listeners.overview_html import MARK, SHOWN, Overview, Part, Row, render
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 1.0
 AFTER_ERROR_SECONDS = 10.0
-SLICE_SECONDS = 0.02  # of reading status files; then workers, signals and the watchdog get their turn
 ARRIVALS_KEPT = 1000  # reasons remembered; of a hundred thousand waiting files the rest is counted only
 NEVER = float("inf")
 _FILE = INDEX.partition("/")[2]
@@ -143,7 +143,7 @@ class OverviewPage:
     def hear(self, event: events.Event) -> None:
         """Remember what the page will show."""
         self._warnings.hear(event)
-        self._is_due = True
+        self._is_due |= not isinstance(event, events.LoopTurned)
         match event:
             case events.JobFinished(job, result):
                 self._ended(job, sidecar.of_job(job, now=utc_now(), result=result))
@@ -255,11 +255,10 @@ class OverviewPage:
                 continue  # a person has edited it, or taken it away
 
     def _read_on(self, reading: Iterator[None]) -> None:
-        end = time.monotonic() + SLICE_SECONDS
         try:
-            while time.monotonic() < end:
-                next(reading)
-        except (StopIteration, OSError):
+            if not advance(reading):
+                self._reading = None
+        except OSError:
             self._reading = None
 
 

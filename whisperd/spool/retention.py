@@ -40,7 +40,11 @@ def prune(layout: Layout, room: str, limit_bytes: int, *, now: float) -> Iterato
     """
     total = 0
     oldest: list[Candidate] = []
-    for folders, file, status in _files(layout, room):
+    for found in _files(layout, room):
+        if found is None:
+            yield 0
+            continue
+        folders, file, status = found
         total += status.st_size
         if now - status.st_ctime >= FRESH_SECONDS:
             candidate = (-status.st_ctime_ns, status.st_size, folders, file)
@@ -59,8 +63,13 @@ def prune(layout: Layout, room: str, limit_bytes: int, *, now: float) -> Iterato
         yield size if removed else 0
 
 
-def _files(layout: Layout, room: str) -> Iterator[tuple[tuple[str, ...], str, os.stat_result]]:
-    for folders, file in filter(None, files(layout.root / room)):
+def _files(layout: Layout, room: str) -> Iterator[tuple[tuple[str, ...], str, os.stat_result] | None]:
+    """Every regular file of a room; None for a step without one."""
+    for found in files(layout.root / room):
+        yield None
+        if found is None:
+            continue
+        folders, file = found
         with contextlib.suppress(OSError), Folder(layout.root / room, folders) as folder:
             status = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from support.spool import FORMATS, Spool
 
-from whisperd.daemon import duplicates as duplicates_module
+from whisperd.core import slices
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.spool import records
 from whisperd.spool.durable import Folder
@@ -192,8 +192,8 @@ def test_a_long_recording_is_read_in_slices(spool, first, monkeypatch):
     duplicates = comparer(spool)
     duplicates.hold(spool.take("b.wav", SOUND))
     times = itertools.count()
-    monkeypatch.setattr(duplicates_module, "SLICE_SECONDS", 1.5)
-    monkeypatch.setattr(duplicates_module, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 1.0)
+    monkeypatch.setattr(slices, "time", SimpleNamespace(monotonic=lambda: next(times)))
     turns = 0
     while not duplicates.tick():
         turns += 1

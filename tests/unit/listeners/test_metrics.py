@@ -77,6 +77,17 @@ def test_waiting_is_measured_once_for_each_job(metrics, job):
     assert (found["whisperd_queue_wait_seconds_sum",], found["whisperd_queue_wait_seconds_count",]) == (60.5, 1)
 
 
+def test_each_step_of_the_loop_is_measured(metrics):
+    """Those within the aim of 50 ms can be told from the others."""
+    metrics.heard(events.LoopTurned((0.001, 0.03, 0.2)))
+    metrics.heard(events.LoopTurned((0.002,)))
+    lines = metrics.text().decode().splitlines()
+    (within,) = [line for line in lines if line.startswith("whisperd_loop_step_seconds_bucket") and 'le="0.05"' in line]
+
+    assert within.endswith(" 3.0")
+    assert samples(metrics)["whisperd_loop_step_seconds_count",] == 4
+
+
 def test_what_the_daemon_suffers_is_counted(metrics):
     """Dead workers, a full disk, notices; a worker that was told to end is none."""
     metrics.heard(events.WorkerEnded(1, 1, "exited", expected=True, restart_seconds=None))
