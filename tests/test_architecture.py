@@ -190,7 +190,6 @@ LARGE_CLASSES = {
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
     # to be split in the rebuilding
     "daemon.child.Child": "",
-    "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
     "intake.inbox.Inbox": "",
 }
@@ -202,7 +201,7 @@ RETIRED = {
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
 NOT_YET_RENAMED = {
-    "daemon.chores", "daemon.claiming", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
+    "daemon.admission", "daemon.chores", "daemon.duplicates",
     "engine.whisper_batched.text_decoder", "intake.sight", "intake.waiting", "listeners.overview_html", "media.decode",
     "media.windows", "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store", "worker.journal",

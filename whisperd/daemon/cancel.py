@@ -14,7 +14,7 @@ from whisperd.core.display import printable
 from whisperd.core.errors import SpoolError
 from whisperd.core.job import Failure, Phase
 from whisperd.core.slices import Slice
-from whisperd.daemon.orders import ask, claim
+from whisperd.daemon.admission import ask, claim
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
 from whisperd.spool import names
@@ -68,7 +68,7 @@ class Cancels:
             return
         condemned: list[Job] = []
         try:
-            for job in self._jobs.called(request.target):
+            for job in self._jobs.registry.called(request.target):
                 self._condemn(job, failure)
                 condemned.append(job)
             upload = inbox.seize(request.target, now)

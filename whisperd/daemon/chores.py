@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd.core import heap
 from whisperd.daemon.housekeeper import Housekeeper
-from whisperd.daemon.snapshot import jobs_now, vitals
+from whisperd.daemon.snapshot import vitals
 from whisperd.listeners.exporter import Exporter
 from whisperd.listeners.notifications.dispatch import Dispatcher
 from whisperd.listeners.overview import OverviewPage
@@ -89,7 +89,7 @@ class Chores:
             self._exporter.close()
 
     def _jobs_now(self) -> JobsNow:
-        return jobs_now(self._jobs, arriving=0 if self._inbox is None else len(self._inbox))
+        return self._jobs.registry.snapshot(arriving=0 if self._inbox is None else len(self._inbox))
 
     def _vitals(self) -> Vitals:
         assert self._inbox is not None

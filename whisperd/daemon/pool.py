@@ -10,7 +10,6 @@ from whisperd.core import events
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
-from whisperd.daemon.failing import Failing
 from whisperd.messages import BootFailed, EngineFailed, Failed, Finished, Heartbeat, Ready, Release, Released
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
 RESTART_SECONDS_MAX = 60.0
+FAILING_SECONDS_MAX = 300.0  # between tries of a worker that cannot load
+DOUBLINGS_MAX = 20
 
 
 class Blame(Enum):
@@ -39,6 +40,47 @@ class Interrupted:
     job_id: str
     failure: Failure
     blame: Blame
+
+
+class Failing:
+    """The slots of the pool without a worker that works, and why; a kind of failure is told once until all work again."""
+
+    def __init__(self, emitter: events.Emitter) -> None:
+        self._emit = emitter.emit
+        self._failures: dict[int, Failure] = {}
+        self._tries: dict[int, int] = {}
+        self._told: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many workers cannot be used."""
+        return len(self._failures)
+
+    @property
+    def latest(self) -> Failure | None:
+        """Why the one that was tried last cannot be used."""
+        return next(reversed(self._failures.values()), None)
+
+    def add(self, number: int, failure: Failure) -> float:
+        """A worker could not be used; returns how long to wait before the next try."""
+        pause = min(FAILING_SECONDS_MAX, 2.0 ** min(DOUBLINGS_MAX, self._tries.get(number, 0)))
+        self._tries[number] = self._tries.get(number, 0) + 1
+        self._failures.pop(number, None)
+        self._failures[number] = failure
+        if failure.message not in self._told:
+            self._told.add(failure.message)
+            self._emit(events.WorkersFail(failure, pause))
+        return pause
+
+    def works(self, number: int) -> None:
+        """A worker is ready."""
+        self._tries.pop(number, None)
+        if self._failures.pop(number, None) is not None and not self._failures:
+            self._told.clear()
+            self._emit(events.WorkersWork())
+
+    def try_now(self) -> None:
+        """Forget the pauses: somebody may have repaired the cause."""
+        self._tries.clear()
 
 
 class Pool:
@@ -131,25 +173,36 @@ class Pool:
             else None
         )
 
-    def prepare(self, engine: EngineOptions) -> bool:
-        """See to it that a worker loads this engine, in place of an idle one; False where all are at work."""
+    def replaceable(self, engine: EngineOptions) -> Child | None:
+        """A worker that has no job, and another engine than this one."""
+        idle = (child for child in self._children.values() if child.state is State.READY and not child.works)
+        return next((child for child in idle if child.options != engine and not self._is_surplus(child)), None)
+
+    def is_coming(self, engine: EngineOptions) -> bool:
+        """Whether a worker is about to load this engine."""
         for number in range(1, self._options.workers + 1):
             child = self._children.get(number)
             has_it = child is not None and child.state is State.READY and child.options == engine and not child.worn
             if self._engine_of(number) == engine and not has_it:
-                return True  # it is on its way
-        for child in self._children.values():
-            if child.state is State.READY and not child.works and not self._is_surplus(child):
-                self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
                 return True
         return False
 
+    def prepare(self, engine: EngineOptions) -> None:
+        """See to it that a worker loads this engine, in place of an idle one."""
+        if not self.is_coming(engine) and (child := self.replaceable(engine)) is not None:
+            self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
+
+    def used(self, engine: EngineOptions) -> Child | None:
+        """An idle worker with this engine that has had jobs; None while a fresh one is on its way."""
+        mine = [child for child in self._children.values() if child.options == engine]
+        if not all(child.state is State.READY and not child.worn for child in mine):
+            return None
+        return next((child for child in mine if not child.works), None)
+
     def renew(self, engine: EngineOptions) -> None:
         """See to it that a worker with this engine is fresh: an idle one that has had jobs is replaced."""
-        mine = [child for child in self._children.values() if child.options == engine]
-        if all(child.state is State.READY and not child.worn for child in mine):  # otherwise one is on its way
-            for child in [child for child in mine if not child.works][:1]:
-                child.worn = True
+        if (child := self.used(engine)) is not None:
+            child.worn = True
 
     def _engine_of(self, number: int) -> EngineOptions:
         return self._wanted.get(number, self._engine)

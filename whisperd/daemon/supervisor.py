@@ -12,25 +12,21 @@ import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from whisperd.core.display import printable
-from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError, SpoolFull
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
 from whisperd.core.events import LoopTurned
-from whisperd.core.job import original_url
 from whisperd.core.slices import SLICE_SECONDS, Slice, StepTimes
+from whisperd.daemon.admission import PAUSE_SECONDS, Claiming, Explanations, Room
+from whisperd.daemon.assignment import Assignment
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.chores import Chores
-from whisperd.daemon.claiming import Claiming, Explanations
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Interrupted, Pool
 from whisperd.daemon.reload import Reload
-from whisperd.daemon.room import PAUSE_SECONDS, Room
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
-from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.options import IntakeOptions
-from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
-from whisperd.spool.durable import remedy
+from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import recover
 from whisperd.spool.store import Store
@@ -71,12 +67,13 @@ class Supervisor:
         self._jobs = Jobs(
             self._store, emitter, max_attempts=config.pool.max_attempts, retry_seconds=config.pool.retry_seconds
         )
-        self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
+        self._configure_jobs()
         self._pool = Pool(config.pool_options(), config.engine_options(), emitter)
         self._cancels = Cancels(self._store, self._jobs, self._pool, emitter)
         self._chores = Chores(config, self._store, self._jobs, self._pool, emitter)
         self._ready = False
         self._room = Room(self._layout, emitter)
+        self._assignment = Assignment(self._layout, self._jobs, self._pool, self._room)
         self._stop_at: float | None = None  # when running jobs are released
         self._kill_at: float | None = None
         self._said: collections.deque[FromWorker | Interrupted] = (
@@ -160,14 +157,14 @@ class Supervisor:
                 waitables = self._inbox.waitables()
                 more |= self._claiming.tick(self._config, now)
                 times.mark()
-                more |= self._assign(now)
+                more |= self._assignment.tick(self._config, now)
             else:
                 self._wind_down(now)
             times.mark()
             self._pool.tick(now)
             times.mark()
             self._jobs.explain(self._pool.trouble)
-            self._jobs.tick(now)
+            jobs_due = self._jobs.tick(now)
             times.mark()
             chores_due = self._chores.tick(now, is_stopping=self._stop_at is not None)
             times.mark()
@@ -185,11 +182,13 @@ class Supervisor:
                     *self._chores.waitables(),
                     *waitables,
                 ],
-                timeout=0 if more else min(self._pause(now, status_due), max(0.01, min(reload_due, chores_due) - now)),
+                timeout=0
+                if more
+                else min(self._pause(now, status_due), max(0.01, min(reload_due, chores_due, jobs_due) - now)),
             )
 
     def _pause(self, now: float, status_due: float | None) -> float:
-        times = [self._pool.next_at(now), self._jobs.next_at(now)]
+        times = [self._pool.next_at(now)]
         if status_due is not None:
             times.append(status_due)
         if self._stop_at is None:
@@ -247,13 +246,16 @@ class Supervisor:
         self._config = config
         logging.getLogger("whisperd").setLevel(config.log_level.upper())
         self._inbox.configure(_intake_options(config))
-        self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
+        self._configure_jobs()
         self._pool.configure(config.pool_options(), config.engine_options())
         if trial is not None:
             self._pool.adopt(*trial, now)
             self._handle(trial[1], now)
         self._chores.configure(config)
-        self._jobs.max_attempts, self._jobs.retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
+
+    def _configure_jobs(self) -> None:
+        pool, skip = self._config.pool, self._config.intake.duplicates == "skip"
+        self._jobs.configure(max_attempts=pool.max_attempts, retry_seconds=pool.retry_seconds, skip_duplicates=skip)
 
     def _handle_some(self, now: float) -> bool:
         """Act on what workers have said; True if some of it has to wait for the next turn: an end takes many writes."""
@@ -283,29 +285,6 @@ class Supervisor:
                 self._jobs.interrupted(job_id, failure, blame, now)
             case Released(job_id):
                 self._jobs.released(job_id, now)
-
-    def _assign(self, now: float) -> bool:
-        """Give waiting jobs to workers; True if there may be more to give at once."""
-        share = Slice(2 * SLICE_SECONDS)
-        if self._jobs.queue:
-            self._pool.need()
-        while (found := next_job(self._jobs, self._pool, self._config, now)) is not None:
-            child, job, spec = found
-            try:
-                job = self._jobs.start(job, child.number, now)
-            except OSError as error:
-                if isinstance(error, FileNotFoundError) and self._jobs.forget_gone(job):
-                    continue
-                self._room.pause(
-                    SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now
-                )
-                return False
-            directory = self._layout.job_directory(job.id)
-            title, link = printable(job.name), original_url(job.place)
-            self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
-            if share.is_over:
-                return True
-        return False
 
     def _status(self) -> str:
         if not self._ready:

@@ -7,6 +7,7 @@ from whisperd.core import events
 from whisperd.core.job import Failure
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Blame
+from whisperd.daemon.registry import JobState
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import LOCK
 from whisperd.spool.records import load_job
@@ -30,21 +31,21 @@ class Desk:
     def start(self):
         """Start all that may run now; their names."""
         started = []
-        while (job := next(iter(self.jobs.candidates()), None)) is not None:
-            self.jobs.start(job, 1, 0.0)
-            started.append(job.name)
+        while (entry := next(self.jobs.registry.candidates(), None)) is not None:
+            self.jobs.start(entry.job, 1, 0.0)
+            started.append(entry.job.name)
         return started
 
     def id_of(self, name):
-        return next(each.job.id for each in self.jobs.running.values() if each.job.name == name)
+        return next(entry.job.id for entry, _ in self.jobs.registry.attempts() if entry.job.name == name)
 
     def interrupt(self, name, blame):
         self.jobs.interrupted(self.id_of(name), BROKEN, blame, 0.0)
 
     def on_disk(self, name):
         """Attempts, and whether it is a suspect, as the next daemon would read them."""
-        jobs = [*self.jobs.queue, *(entry[2] for entry in self.jobs._delayed)]
-        job_id = next(job.id for job in jobs if job.name == name)
+        waiting = [*self.jobs.registry.queue(), *self.jobs.registry.of(JobState.DELAYED)]
+        job_id = next(entry.job.id for entry in waiting if entry.job.name == name)
         with Folder(self.spool.layout.job_directory(job_id)) as own:
             job = load_job(own)
         return job.attempts, job.suspect
@@ -85,7 +86,7 @@ def test_a_suspect_that_fails_alone_in_a_used_worker_gets_a_fresh_one(desk):
     desk.interrupt("a", Blame.SUSPECT)
 
     assert desk.on_disk("a") == (0, True)
-    waiting = {job.name: desk.jobs.needs_fresh_worker(job) for job in desk.jobs.queue}
+    waiting = {entry.job.name: entry.needs_fresh_worker for entry in desk.jobs.registry.queue()}
     assert waiting == {"a": True, "b": False, "c": False}
 
 
@@ -110,7 +111,7 @@ def test_a_cancelled_job_ends_when_its_worker_does(desk):
     """As cancelled, whoever is to blame."""
     desk.start()
     for name, blame in zip("abc", Blame, strict=True):
-        job = desk.jobs.running[desk.id_of(name)].job
+        job = desk.jobs.registry.get(desk.id_of(name)).job
         assert not desk.jobs.cancel(job, Failure("cancelled", "cancelled by you"), 0.0)
         desk.interrupt(name, blame)
 

@@ -9,9 +9,8 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.job import Failure, Phase
-from whisperd.daemon.claiming import Explanations
+from whisperd.daemon.admission import Explanations
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.snapshot import jobs_now
 from whisperd.listeners.overview import EVERY_SECONDS, OverviewPage
 from whisperd.listeners.overview_html import SHOWN, Overview, Part, Row, render
 from whisperd.messages import Heartbeat
@@ -42,7 +41,7 @@ class Lab:
         self.emitter = events.Emitter()
         self.arriving = 0
         self.overview = OverviewPage(
-            self.spool.layout, self.emitter, lambda: jobs_now(self.jobs, arriving=self.arriving)
+            self.spool.layout, self.emitter, lambda: self.jobs.registry.snapshot(arriving=self.arriving)
         )
         self.explanations = Explanations(self.spool.store, self.emitter)
         self.configure(on=True)
@@ -68,13 +67,12 @@ class Lab:
 
     def start(self, name):
         self.claim(name)
-        return self.jobs.start(next(self.jobs.candidates()), 1, self.now)
+        return self.jobs.start(next(self.jobs.registry.candidates()).job, 1, self.now)
 
     def finish(self, name):
         job = self.start(name)
         self.spool.render(job)
-        self.jobs.running.pop(job.id)
-        self.jobs._end(job, result(), self.now)
+        self.jobs.finished(job.id, result(), self.now)
 
     def fail(self, name, failure=FAILURE):
         self.jobs.reject(self.spool.take(name), failure, self.now)
@@ -178,7 +176,7 @@ def test_an_attempt_that_failed_is_explained_until_the_next(lab):
     lab.tick(0.5)
     assert lab.section("waiting") == ["a.wavattempt failed, it broke; it is tried againmend it"]
     lab.jobs.tick(lab.now + 60)
-    lab.jobs.start(next(lab.jobs.candidates()), 1, lab.now)
+    lab.jobs.start(next(lab.jobs.registry.candidates()).job, 1, lab.now)
     lab.tick()
 
     assert (lab.section("waiting"), len(lab.section("running"))) == ([], 1)

@@ -1,26 +1,110 @@
-"""From the inbox into `.work`: complete uploads become jobs, as long as there is room for them."""
+"""From the inbox into `.work`: complete uploads become jobs, with all that is asked for them, as long as there is room."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
-from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.core.display import mebibytes
+from whisperd.core.errors import ClaimLost, ClaimRefused, InputError, SpoolFull
+from whisperd.core.job import Failure, utc_now
 from whisperd.core.slices import Slice
-from whisperd.daemon.orders import ask, claim
+from whisperd.intake import ticket
+from whisperd.settings import profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.core.job import Failure, Job
+    from whisperd.core.job import Job, Ticket
+    from whisperd.core.options import JobSpec
     from whisperd.daemon.jobs import Jobs
-    from whisperd.daemon.room import Room
     from whisperd.intake.inbox import Inbox
     from whisperd.intake.upload import Upload
     from whisperd.settings.config import Config
+    from whisperd.spool.layout import Layout
     from whisperd.spool.store import Store
 
 CLAIM_SECONDS = 0.02  # of one turn
+PAUSE_SECONDS = 5.0  # between looks at a full disk
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A spec, the ticket that goes along with the upload, and why it cannot be done, if it cannot."""
+
+    spec: JobSpec
+    own: Ticket | None = None
+    failure: Failure | None = None
+
+
+def ask(config: Config, name: str) -> Asked:
+    """Read the tickets of an upload and put them together with the configuration; bad ones fail this upload alone."""
+    tickets = ticket.read(config.root / "inbox", name) if config.tickets.enabled else ()
+    own = next((each for each in tickets if each.suffix), None)
+    try:
+        return Asked(profiles.resolve(config, name, tickets), own)
+    except InputError as error:
+        plain = config.model_copy(update={"profiles": {}})
+        return Asked(profiles.resolve(plain, name), own, Failure.of(error))
+
+
+def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failure | None = None) -> Job:
+    """Take an upload out of the inbox with what is asked for it; raises what `Store.claim` raises."""
+    return store.claim(
+        upload.name,
+        upload.signature,
+        asked.spec.output.formats,
+        created_at=utc_now(now - upload.first_seen),
+        spec=asked.spec,
+        ticket=asked.own,
+        failure=failure,
+    )
+
+
+class Room:
+    """Whether there is room for another job; says once that claims are paused, and once that they continue."""
+
+    def __init__(self, layout: Layout, emitter: events.Emitter) -> None:
+        self._layout = layout
+        self._emit = emitter.emit
+        self._paused_until: float | None = None
+        self.why = ""  # in a few words, for those who wait
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing has been written since the last trouble."""
+        return self._paused_until is not None
+
+    def is_there(self, min_free: int, now: float) -> bool:
+        """Whether a claim may be tried: `min_free` bytes are left, and the last pause is over."""
+        if self._paused_until is not None and now < self._paused_until:
+            return False
+        try:
+            free = self._layout.free_bytes()
+        except OSError as error:
+            message = f"the spool in {self._layout.root} cannot be used: {error.strerror}"
+            self.pause(SpoolFull(message, hint="look into the cause; it goes on by itself"), now)
+            return False
+        if free < min_free:
+            message = f"the disk is nearly full: {mebibytes(free)} free, {mebibytes(min_free)} wanted"
+            self.pause(SpoolFull(message, hint="make room, or lower intake.min_free; it goes on by itself"), now)
+            self.why = "the disk is nearly full"
+            return False
+        return True
+
+    def pause(self, error: SpoolFull, now: float) -> None:
+        """Claim nothing for a while."""
+        if self._paused_until is None:
+            self._emit(events.ClaimsPaused(error.message, error.hint))
+        self._paused_until = now + PAUSE_SECONDS
+        self.why = error.message
+
+    def resume(self) -> None:
+        """Say so only once something has been written: room for nothing is no room."""
+        if self._paused_until is not None:
+            self._paused_until = None
+            self._emit(events.ClaimsResumed())
 
 
 class Claiming:
