@@ -17,7 +17,7 @@ from whisperd import cli
 from whisperd.cli import report
 from whisperd.core import errors
 from whisperd.daemon import cancel
-from whisperd.intake.ignore import Ignore
+from whisperd.intake.ignore import DEFAULT_PATTERNS, UNFINISHED, Ignore
 from whisperd.intake.ticket import parse
 from whisperd.listeners import metrics
 from whisperd.settings import config
@@ -63,33 +63,44 @@ def test_every_option_is_described(words, option):
 
 
 def job_error_codes():
-    """What `error.code` of a status file can be, as the source names it: `code=`, the first of a Failure, a JobError's own."""
+    """What `error.code` of a status file, or the label of a metric, can be, as the source names it.
+
+    The codes of the errors that end an attempt, and every constant given as `code`, by name or in its place, also to a
+    function that passes it on.
+    """
     kinds = [errors.JobError, *errors.JobError.__subclasses__()]
     kinds += [below for kind in kinds for below in kind.__subclasses__()]
     yield from (kind.code for kind in kinds if kind not in {errors.JobError, errors.InputError})
     for path in (ROOT / "whisperd").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        tree = ast.parse(path.read_text("utf-8"))
+        takers = {"Failure", "cls"} | {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[0].arg == "code"
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call):
-                first = node.args[:1] if ast.unparse(node.func) in {"Failure", "cls"} else []
+                first = node.args[:1] if ast.unparse(node.func) in takers else []
                 for value in (*first, *(keyword.value for keyword in node.keywords if keyword.arg == "code")):
                     if isinstance(value, ast.Constant) and isinstance(value.value, str):
                         yield value.value
+            if (
+                isinstance(node, ast.Raise)
+                and isinstance(node.exc, ast.Call)
+                and path.parent.name in {"media", "worker"}
+            ):
+                kind = getattr(
+                    errors, ast.unparse(node.exc.func), None
+                )  # of an error that is not a job's own, such as BootError
+                if kind is not None and not issubclass(kind, errors.JobError):
+                    yield kind.code
 
 
-@pytest.mark.parametrize("code", sorted({*job_error_codes(), cancel.CODE}))
-def test_every_error_code_is_described(code):
-    """A program that reads a status file finds its meaning, or at least its name."""
-    section = README.split("Error codes:")[1].split("\n## ")[0]
+def test_the_error_codes_are_those_of_the_source():
+    """A program that reads a status file finds the meaning of each, or at least its name, and none that does not exist."""
+    section = README.split("Error codes:")[1].split("\n\n")[0]
 
-    assert f"`{code}`" in section
-
-
-def test_no_error_code_is_described_that_does_not_exist():
-    """Each stands in the source as a word of its own."""
-    section = README.split("Error codes:")[1].split("\n## ")[0]
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "whisperd").rglob("*.py"))
-
-    assert [code for code in re.findall(r"`([a-z_]+)`", section) if f'"{code}"' not in source] == []
+    assert sorted(set(re.findall(r"`([a-z_]+)`", section))) == sorted({*job_error_codes(), cancel.CODE})
 
 
 def test_the_profiles_and_the_ticket_of_the_readme_are_good_ones():
@@ -136,6 +147,12 @@ def keys(model, prefix=""):
 def test_every_configuration_key_is_described(key, description):
     """With the very words of the schema."""
     assert re.search(rf"^\| `{re.escape(key)}` \| `[^`]*` \| {re.escape(description)} \|$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("pattern", [*UNFINISHED, *set(DEFAULT_PATTERNS[len(UNFINISHED) :]) - {"Icon\r"}])
+def test_every_name_that_is_never_an_upload_is_named(pattern):
+    """Whoever wonders why a file is not taken finds its name."""
+    assert f"`{pattern}`" in README
 
 
 @pytest.mark.parametrize("field", sidecar.FIELDS)

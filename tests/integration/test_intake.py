@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from support.daemon import Daemon, originals, tone
 
 from whisperd.cli import main
 
-UNHURRIED = {"intake": {"settle_seconds": 2.0, "truncated_seconds": 600.0, "rescan_seconds": 600.0}}
+UNHURRIED = {
+    "intake": {
+        "settle_seconds": 2.0,
+        "empty_seconds": 600.0,
+        "truncated_seconds": 600.0,
+        "rescan_seconds": 600.0,
+    }
+}
 EVENTS_QUEUED = Path("/proc/sys/fs/inotify/max_queued_events")
 WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 
@@ -109,6 +117,31 @@ def test_a_client_that_reserves_the_full_size_first(daemon, sound):
 
     assert completed(daemon)["sha256"] == digest(sound)
     assert (daemon.done / "a.wav").stat().st_mtime == 1e9
+
+
+def test_pieces_that_come_out_of_order(daemon, tmp_path):
+    """As parallel downloaders write them, each closed: size and header are right long before the last piece is there."""
+    source = tone(tmp_path / "sound.wav", seconds=20.0)
+
+    def send(piece):
+        command = [
+            "dd",
+            f"if={source}",
+            f"of={daemon.inbox}/a.wav",
+            "bs=200k",
+            "count=1",
+            "conv=notrunc",
+            "status=none",
+        ]
+        subprocess.run([*command, f"skip={piece}", f"seek={piece}"], check=True)
+
+    for piece in (3, 0, 2):
+        send(piece)
+    daemon.wait(lambda: "nothing is written in it at 20" in (reason(daemon) or ""), what="the reason")
+    send(1)
+
+    assert completed(daemon)["sha256"] == digest(source.read_bytes())
+    assert taken_once(daemon, source.read_bytes())
 
 
 def test_an_upload_that_breaks_off_and_is_resumed(daemon, sound):

@@ -16,6 +16,10 @@ import pytest
 import torch
 from support.daemon import Daemon, originals, tone
 
+from whisperd.media.ffmpeg import find_ffmpeg
+
+CAP_LEASE = 28  # capabilities(7), as a bit
+
 SLOW = {"script": "slow:0.2"}  # a fifth of a second of work per second of audio
 
 
@@ -445,6 +449,50 @@ def test_the_status_line_says_what_it_is_doing(root):
             lambda: any(", 2 queued, 0 done, 0 failed" in notice for notice in daemon.notices), what="the queue"
         )
         daemon.stop(signal.SIGQUIT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+def test_the_privilege_of_the_daemon_is_not_handed_on(root, tmp_path):
+    """CAP_LEASE, which systemd gives as an ambient capability, stays with the supervisor: no worker, ffmpeg or command has it."""
+    told = {name: tmp_path / name for name in ("ffmpeg", "hook")}
+    for name, then in {"ffmpeg": f'exec {find_ffmpeg(None)} "$@"', "hook": ""}.items():
+        script = tmp_path / f"{name}.sh"
+        script.write_text(f"#!/bin/sh\n[ -e {told[name]} ] || cat /proc/self/status >{told[name]}\n{then}\n")
+        script.chmod(0o755)
+    lease = ["--inh-caps=+lease", "--ambient-caps=+lease", "--bounding-set=-all,+lease", "--securebits=+noroot"]
+    settings = {"media": {"ffmpeg": f"{tmp_path}/ffmpeg.sh"}, "notices": {"on_completed": [f"{tmp_path}/hook.sh"]}}
+    with Daemon(root, settings, prefix=("setpriv", *lease)) as daemon:
+        daemon.wait_ready()
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in daemon.workers()]
+        own = capabilities(Path(f"/proc/{daemon.process.pid}/status").read_text())
+        tone(root / "inbox/a.wav")
+        daemon.wait(lambda: told["hook"].exists() and told["hook"].stat().st_size, what="the hook")
+        statuses += [path.read_text() for path in told.values()]
+
+        assert own["CapEff"] == own["CapPrm"] == 1 << CAP_LEASE
+        sets = [capabilities(status) for status in statuses]
+        assert [(each["CapEff"], each["CapPrm"], each["CapAmb"]) for each in sets] == [(0, 0, 0)] * 3
+        daemon.stop()
+
+
+def test_a_service_with_a_high_nice_value_transcribes(root):
+    """As with `Nice=11` in a drop-in: no privilege is needed to prepare a recording at a lower priority than the daemon's."""
+    unprivileged = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
+    prefix = (*unprivileged, "nice", "-n", str(11 - os.nice(0)))
+    with Daemon(root, {"script": "windows,ok", "vad": {"enabled": False}}, prefix=prefix) as daemon:
+        daemon.wait_ready()
+        tone(root / "inbox/a.wav")
+        daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the transcript")
+
+        assert os.getpriority(os.PRIO_PROCESS, daemon.process.pid) == 11
+        assert daemon.sidecar("a.wav")["attempts"] == 1
+        daemon.stop()
+
+
+def capabilities(status):
+    """The sets of capabilities in /proc/pid/status (proc(5))."""
+    lines = [line.split(":") for line in status.splitlines() if line.startswith("Cap")]
+    return {name: int(value, 16) for name, value in lines}
 
 
 def test_the_watchdog_is_fed_by_the_loop(root):

@@ -150,6 +150,49 @@ def test_a_bad_ticket_fails_its_recording_alone_and_a_retry_takes_it_along(root)
         ]
 
 
+def test_tickets_count_as_windows_and_phones_spell_them(root):
+    """With capitals, and .yml; each goes with its recording, and a retry brings it back."""
+    with Daemon(root, ECHO) as daemon:
+        (root / "inbox/a").mkdir(parents=True)
+        (root / "inbox/a/_Whisperd.yml").write_text("task: translate\n")
+        (root / "inbox/a/talk.wav.YAML").write_text("language: fr\n")
+        (root / "inbox/a/INTERVIEW.wav.Yml").write_text("langage: fr\n")
+        upload(daemon, "a/talk.wav")
+        upload(daemon, "a/Interview.WAV")
+
+        assert (told(daemon, "a/talk.wav")["language"], told(daemon, "a/talk.wav")["task"]) == ("fr", "translate")
+        assert daemon.sidecar("a/talk.wav")["tickets"] == ["a/_Whisperd.yml", "a/talk.wav.YAML"]
+        assert (root / "done/a/talk.wav.YAML").exists()
+        assert ended(daemon, "a/Interview.WAV")["error"]["code"] == "bad_ticket"
+        assert [path.name for path in (root / "inbox/a").iterdir()] == ["_Whisperd.yml"]
+
+        (root / "failed/a/Interview.WAV.Yml").write_text("language: fi\n")
+        assert whisperd(root, "retry", "a/Interview.WAV").returncode == 0
+        daemon.wait(lambda: daemon.status("a/Interview.WAV") == "completed", what="the second try")
+        assert told(daemon, "a/Interview.WAV")["language"] == "fi"
+        report = json.loads(whisperd(root, "status", "--json").stdout)
+        assert (report["done"], report["failed"], report["inbox"]) == (2, [], [])
+
+
+def test_two_tickets_for_one_recording_are_refused(root):
+    """Both stay in the inbox, and the status file says which they are; with one of them gone the other counts."""
+    with Daemon(root, ECHO) as daemon:
+        daemon.wait_ready()
+        (root / "inbox/a.wav.YAML").write_text("language: fr\n")
+        upload(daemon, "a.wav", "language: de\n")
+        error = ended(daemon, "a.wav")["error"]
+
+        assert error["code"] == "bad_ticket"
+        assert error["message"].startswith("ticket a.wav.YAML: the same recording has the ticket a.wav.yaml as well")
+        assert "keep one of them in the inbox" in error["hint"]
+
+        (root / "inbox/a.wav.YAML").unlink()
+        assert whisperd(root, "retry", "a.wav").returncode == 0
+        daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the second try")
+        assert told(daemon, "a.wav")["language"] == "de"
+        assert (root / "done/a.wav.yaml").exists()
+
+
 def test_a_ticket_without_its_recording_stays_and_says_why(root):
     """Too late, or not yet: it is no upload, and counts for the next recording of its name."""
     with Daemon(root, ECHO) as daemon:

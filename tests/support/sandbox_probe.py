@@ -193,6 +193,13 @@ def claim() -> bool:
     return True
 
 
+def who_is_connected() -> list[bool]:
+    """Ask as the daemon does whether the user of the lab's session, and another one, may come back to an upload."""
+    from whisperd.intake.sessions import Sessions  # noqa: PLC0415  # the cheap probes do without
+
+    return [Sessions().is_connected(uid) for uid in (4711, 4712)]
+
+
 def compiled_code() -> str:
     """Load openai-whisper, let numba compile its word aligner, and oneDNN a matrix product."""
     import torch  # noqa: PLC0415  # the cheap probes do without
@@ -256,6 +263,7 @@ PROBES = {
     "memory file": lambda: os.memfd_create("probe") > 0,
     "group of a new folder": folder_keeps_group,
     "claim": claim,
+    "who is connected": who_is_connected,
     "compiled code": compiled_code,
 }
 

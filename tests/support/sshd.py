@@ -62,11 +62,16 @@ class Sshd:
         return person
 
     @property
+    def identity(self) -> Path:
+        """The private key that every account accepts."""
+        return self._keys / "identity"
+
+    @property
     def options(self) -> list[str]:
         """For ssh, scp and sftp alike."""
         settings = {
             "Port": self.port,
-            "IdentityFile": self._keys / "identity",
+            "IdentityFile": self.identity,
             "IdentitiesOnly": "yes",
             "StrictHostKeyChecking": "no",
             "UserKnownHostsFile": "/dev/null",

@@ -139,6 +139,7 @@ NEEDS = {
     "memory file": True,
     "group of a new folder": True,
     "claim": True,
+    "who is connected": [True, False],
     "compiled code": "64 2",
 }
 
@@ -172,6 +173,7 @@ def lab(_bootable, outside):
             "mkdir -p -m 777 /srv/open /home/open /var/lib/whisperd/models /var/cache/whisperd; chmod 777 /opt/whisperd"
             "; mkdir -p /usr/lib/modules/lab; mknod -m 666 /dev/lab-null c 1 3; mknod -m 666 /dev/lab-kmsg c 1 11"
             "; install -m 4755 /usr/bin/id /srv/open/id; install -m 600 /dev/null /srv/open/private"
+            "; mkdir -p /run/systemd/sessions; printf 'UID=4711\\nREMOTE=1\\n' >/run/systemd/sessions/lab"
             "; touch /home/open/file /tmp/of-others /srv/open/of-root /var/spool/whisperd/inbox/of-root"
             f"; {PREFIX}/bin/python -c '{queue}'",
         )

@@ -16,27 +16,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STEP_SECONDS = 0.05
-SLICE_SECONDS = 0.01  # a step has up to four, and the last piece of each may be a slow one
+SLICE_SECONDS = 0.01  # a step has up to five
+LONG_SLICE_SECONDS = 0.04  # of a step that has only one
 
 T = TypeVar("T")
 
 
 class Slice:
-    """A bounded share of one turn.
+    """A bounded share of one turn, for work that consists of pieces.
 
     Args:
-        seconds: how long it lasts; a piece of work that has begun is finished.
+        seconds: how long it lasts; the first piece fits, however long it takes.
     """
 
-    __slots__ = ("_end",)
+    __slots__ = ("_asked_at", "_end")
 
     def __init__(self, seconds: float | None = None) -> None:
-        self._end = time.monotonic() + (SLICE_SECONDS if seconds is None else seconds)
+        self._asked_at = time.monotonic()
+        self._end = self._asked_at + (SLICE_SECONDS if seconds is None else seconds)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the rest has to wait for the next turn."""
-        return time.monotonic() >= self._end
+    def is_used_up(self) -> bool:
+        """To be asked after each piece: whether another one like it would take too long, so that the rest has to wait."""
+        now = time.monotonic()
+        piece, self._asked_at = now - self._asked_at, now
+        return now + piece > self._end or now >= self._end
 
 
 class StepTimes:
@@ -58,11 +61,11 @@ def drained(queue: OrderedDict[T, None], seconds: float | None = None) -> Iterat
     share = Slice(seconds)
     while queue:
         yield queue.popitem(last=False)[0]
-        if share.is_over:
+        if share.is_used_up():
             return
 
 
 def advance(work: Iterator[object], seconds: float | None = None) -> bool:
     """Let an iterator take its steps for one slice; False once it has come to its end."""
     share = Slice(seconds)
-    return any(share.is_over for _ in work)
+    return any(share.is_used_up() for _ in work)

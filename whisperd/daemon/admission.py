@@ -9,8 +9,7 @@ from whisperd.core import events
 from whisperd.core.display import mebibytes
 from whisperd.core.errors import ClaimLost, ClaimRefused, InputError, SpoolFull
 from whisperd.core.job import Failure, utc_now
-from whisperd.core.slices import Slice
-from whisperd.intake import ticket
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.settings import profiles
 
 if TYPE_CHECKING:
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from whisperd.core.options import JobSpec
     from whisperd.daemon.jobs import Jobs
     from whisperd.intake.inbox import Inbox
+    from whisperd.intake.ticket import Tickets
     from whisperd.intake.upload import Upload
     from whisperd.settings.config import Config
     from whisperd.spool.layout import Layout
     from whisperd.spool.store import Store
 
-CLAIM_SECONDS = 0.02  # of one turn
 PAUSE_SECONDS = 5.0  # between looks at a full disk
 
 
@@ -38,9 +37,9 @@ class Asked:
     failure: Failure | None = None
 
 
-def ask(config: Config, name: str) -> Asked:
+def ask(config: Config, name: str, known: Tickets) -> Asked:
     """Read the tickets of an upload and put them together with the configuration; bad ones fail this upload alone."""
-    tickets = ticket.read(config.root / "inbox", name) if config.tickets.enabled else ()
+    tickets = known.read(name) if config.tickets.enabled else ()
     own = next((each for each in tickets if each.suffix), None)
     try:
         return Asked(profiles.resolve(config, name, tickets), own)
@@ -124,7 +123,7 @@ class Claiming:
             return False
         if not self._settle(now):
             return False
-        share = Slice(CLAIM_SECONDS)
+        share = Slice(LONG_SLICE_SECONDS)
         while True:
             if self._jobs.waiting >= config.pool.queue_size:
                 self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
@@ -135,13 +134,13 @@ class Claiming:
                 return self._inbox.has_more()
             if not self._claim(upload, config, now):
                 return False
-            if share.is_over:
+            if share.is_used_up():
                 return True
 
     def _claim(self, upload: Upload, config: Config, now: float) -> bool:
         """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""
         try:
-            asked = ask(config, upload.name)
+            asked = ask(config, upload.name, self._inbox.tickets)
             failure = upload.failure or asked.failure
             job = claim(self._store, upload, asked, now, failure)
         except ClaimLost:

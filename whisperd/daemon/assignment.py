@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from whisperd.core.display import printable
 from whisperd.core.errors import SpoolFull
 from whisperd.core.job import original_url
-from whisperd.core.slices import SLICE_SECONDS, Slice
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.admission import ask
 from whisperd.daemon.registry import JobState
+from whisperd.intake.ticket import Tickets
 from whisperd.messages import Work
 from whisperd.settings.profiles import models
 from whisperd.spool.durable import remedy
@@ -104,7 +105,7 @@ def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Ste
 
 def spec_of(config: Config, job: Job) -> JobSpec:
     """The spec of a job, within today's limits; a job whose record has none gets what it would get today."""
-    spec = job.spec or ask(config, job.name).spec
+    spec = job.spec or ask(config, job.name, Tickets(config.root / "inbox")).spec
     return replace(spec, output=spec.output.evolve(formats=job.formats)).within(config.media)
 
 
@@ -119,7 +120,7 @@ class Assignment:
 
     def tick(self, config: Config, now: float) -> bool:
         """Give waiting jobs to workers; True if there may be more to give at once."""
-        share = Slice(2 * SLICE_SECONDS)
+        share = Slice(LONG_SLICE_SECONDS)
         if self._jobs.registry.count(JobState.QUEUED):
             self._pool.need()
         while (step := next_step(self._jobs.registry, self._pool, config, now)) is not None:
@@ -135,7 +136,7 @@ class Assignment:
                     self._pool.prepare(engine)
                 case Renew(engine):
                     self._pool.renew(engine)
-            if share.is_over:
+            if share.is_used_up():
                 return True
         return False
 

@@ -13,7 +13,7 @@ from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.errors import SpoolError
 from whisperd.core.job import Failure, Phase
-from whisperd.core.slices import Slice
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.admission import ask, claim
 from whisperd.intake.requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
@@ -51,14 +51,14 @@ class Cancels:
 
     def tick(self, inbox: Inbox, config: Config, now: float) -> None:
         """Obey what can be obeyed, and explain the rest."""
-        share = Slice()
+        share = Slice(LONG_SLICE_SECONDS)
         for request in inbox.requests.due(now):
             try:
                 self._answer(request, inbox, config, now)
             except (OSError, SpoolError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
-            if share.is_over:
+            if share.is_used_up():
                 return  # the others stay due
 
     def _answer(self, request: Request, inbox: Inbox, config: Config, now: float) -> None:
@@ -90,7 +90,7 @@ class Cancels:
 
     def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, config: Config, now: float) -> Job:
         try:
-            job = claim(self._store, upload, ask(config, upload.name), now)
+            job = claim(self._store, upload, ask(config, upload.name, inbox.tickets), now)
         except SpoolError:
             inbox.see_again(upload.name, now)
             raise

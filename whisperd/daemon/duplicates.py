@@ -64,7 +64,7 @@ class Duplicates:
         """Read the status files of earlier jobs, as far as the slice goes."""
         while self._reading is not None:
             self._read_on(self._reading)
-            if share.is_over:
+            if share.is_used_up():
                 return
 
     def compare(self, job: Job, share: Slice) -> tuple[Job, Result | None] | None:
@@ -80,7 +80,7 @@ class Duplicates:
         if self._hashing is None or self._hashing[0] != job.id:
             self._hashing = job.id, _hash(self._layout, job)
         while (compared := self._compare_on(job, self._hashing[1])) is None:
-            if share.is_over:
+            if share.is_used_up():
                 return None
         self._hashing = None
         return compared

@@ -53,7 +53,7 @@ class Endings:
         due = [(entry, ending) for entry, ending in self._registry.endings() if ending.next_at <= now]
         for entry, ending in sorted(due, key=lambda each: (each[1].check is not None, each[1].next_at)):
             self._write(entry, ending, now, share)
-            if share.is_over:
+            if share.is_used_up():
                 break
         return min((ending.next_at for _, ending in self._registry.endings()), default=float("inf"))
 
@@ -136,7 +136,7 @@ class Endings:
                 )
         else:
             state = next(ending.check)
-        while state is None and not share.is_over:
+        while state is None and not share.is_used_up():
             state = next(ending.check)
         if state is not None:
             ending.check = None

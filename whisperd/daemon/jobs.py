@@ -227,7 +227,7 @@ class Jobs:
         share = Slice()
         self._duplicates.read_on(share)
         for entry in self.registry.of(JobState.COMPARING):
-            if share.is_over or (compared := self._duplicates.compare(entry.job, share)) is None:
+            if share.is_used_up() or (compared := self._duplicates.compare(entry.job, share)) is None:
                 break
             job, result = compared
             if result is None:
@@ -237,7 +237,7 @@ class Jobs:
         due = [entry for entry in self.registry.of(JobState.DELAYED) if entry.retry_at <= now]
         for entry in sorted(due, key=lambda entry: entry.retry_at):
             self.admit(entry.job)
-            if share.is_over:
+            if share.is_used_up():
                 return
 
     def _attempt_over(self, job_id: str, now: float) -> Entry | None:

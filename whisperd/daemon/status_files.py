@@ -76,7 +76,7 @@ class StatusFiles:
             if now - entry.last_status.at >= RUNNING_SECONDS and attempt.progress != entry.last_status.progress:
                 entry.last_status.at, entry.last_status.progress = now, attempt.progress
                 self.show(entry.job, attempt.progress, reason=attempt.reason)
-                if share.is_over:
+                if share.is_used_up():
                     break  # the one that has waited longest is first
         if self._pass is None and now - self._positions_at >= POSITIONS_SECONDS:
             self._positions_at = now

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
 from whisperd.core.events import LoopTurned
-from whisperd.core.slices import SLICE_SECONDS, Slice, StepTimes
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice, StepTimes
 from whisperd.daemon.admission import PAUSE_SECONDS, Claiming, Explanations, Room
 from whisperd.daemon.assignment import Assignment
 from whisperd.daemon.cancel import Cancels
@@ -25,6 +25,7 @@ from whisperd.daemon.reload import Reload
 from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier
 from whisperd.intake.inbox import Inbox
+from whisperd.intake.lease import keep_privilege
 from whisperd.intake.options import IntakeOptions
 from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released
 from whisperd.spool.layout import Layout
@@ -87,6 +88,7 @@ class Supervisor:
             BootError: spool, model or device cannot be used.
             SpoolLocked: another daemon owns the root.
         """
+        keep_privilege()  # before any process or thread is started
         self._notifier = Notifier()
         self._reload = Reload(self._config, self._read_config, self._configure, self._notifier, self._emitter)
         self._layout.create()
@@ -259,10 +261,10 @@ class Supervisor:
 
     def _handle_some(self, now: float) -> bool:
         """Act on what workers have said; True if some of it has to wait for the next turn: an end takes many writes."""
-        share = Slice(2 * SLICE_SECONDS)
+        share = Slice(LONG_SLICE_SECONDS)
         while self._said:
             self._handle(self._said.popleft(), now)
-            if share.is_over:
+            if share.is_used_up():
                 break
         return bool(self._said)
 

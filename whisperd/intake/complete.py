@@ -1,4 +1,7 @@
-"""Is this upload complete? Three independent tests, and all must agree: quiet, no writer, and the container's own promise."""
+"""Judges whether an upload is complete: quiet for long enough, open for writing nowhere, and as long as its header promises.
+
+The three tests are independent, and all must agree.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,27 @@ from typing import TYPE_CHECKING
 from whisperd.container import Complete, Short, Source, inspect
 from whisperd.core.display import printable, readable_size
 from whisperd.core.job import Failure, Signature
-from whisperd.intake.companions import companion, missing_marker
+from whisperd.intake.ignore import UNFINISHED
 
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases
     from whisperd.intake.options import IntakeOptions
+    from whisperd.intake.sessions import Sessions
     from whisperd.spool.durable import Folder
 
+CLIENT_CONNECTED = "complete; its owner is still connected, and the client may come back to it"
 LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a file changes
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not complete yet: why, after how long to look again if no event comes before, and if time alone will not help."""
+    """Not complete yet.
+
+    Attributes:
+        reason: why, for the status file.
+        seconds: after how long to look again if no event comes before.
+        held_back: something other than time must change first.
+    """
 
     reason: str
     seconds: float
@@ -32,41 +43,49 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Complete; with a `failure`, it is certain that it never will be."""
+    """Complete, or, with a `failure`, certain never to be."""
 
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It cannot be taken until somebody acts."""
+    """Somebody has to act before it can be taken."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """It is not the file that was seen, or is not there any more."""
+    """Another file than the one that was seen, or none."""
 
 
 Verdict = Wait | Take | Refuse | Changed
 
 
 def judge(
-    folder: Folder, file: str, seen: Signature, *, quiet_seconds: float, options: IntakeOptions, leases: Leases
+    folder: Folder,
+    file: str,
+    seen: Signature,
+    *,
+    quiet_seconds: float,
+    options: IntakeOptions,
+    leases: Leases,
+    sessions: Sessions,
 ) -> Verdict:
-    """Look at one file.
+    """Judge one file by its neighbours, its writers and its content.
 
     Args:
-        folder: where it lies.
+        folder: the folder that holds it.
         file: its name there.
-        seen: what stat(2) said of it last.
-        quiet_seconds: for how long nothing about it has changed.
-        options: how much quiet is needed.
-        leases: knows in which folders the kernel can be asked for writers.
+        seen: its signature when it was last looked at.
+        quiet_seconds: how long it has not changed.
+        options: how long it has to be quiet.
+        leases: tells whether somebody has it open for writing, where the kernel can be asked.
+        sessions: tells whether its client may come back to it.
     """
     again = _again(quiet_seconds)
-    if other := companion(folder, file) or missing_marker(folder, file, options.done_marker):
+    if other := _awaited(folder, file, options.done_marker):
         return Wait(f"waiting for {printable(other)}", again, held_back=True)
     try:
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
@@ -83,17 +102,29 @@ def judge(
         writer = leases.has_writer(folder, fd)
         if writer:
             return Wait("still open for writing", again, held_back=True)
-        return _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
+        verdict = _judge_closed(fd, seen.size, quiet_seconds, options, is_known=writer is not None)
+        is_early = isinstance(verdict, Take) and quiet_seconds < options.settle_seconds
+        if is_early and sessions.is_connected(status.st_uid):
+            return Wait(CLIENT_CONNECTED, min(again, options.settle_seconds - quiet_seconds))
+        return verdict
     except OSError as error:
         return Wait(_io(error), again)
     finally:
         os.close(fd)
 
 
-def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
-    """Whether those who will read the transcript may read the file: who made one more name for it need not be its owner.
+def _awaited(folder: Folder, file: str, marker: str) -> str | None:
+    """The name of the file that holds this one back: a temporary one that must go first, or the done marker, still missing."""
+    for suffix in UNFINISHED:
+        if folder.exists(file + suffix):
+            return file + suffix
+    return file + marker if marker and not folder.exists(file + marker) else None
 
-    The kernel sees to that where `fs.protected_hardlinks` is on (proc(5)), but not for links made by another machine.
+
+def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
+    """Whether the readers of the outbox may read this file, which a user who is not its owner may have linked here.
+
+    The kernel prevents such links where `fs.protected_hardlinks` is on (proc(5)), but not those made by another machine.
     """
     if status.st_mode & stat.S_IROTH:
         return True
@@ -101,19 +132,23 @@ def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
 
 
 def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptions, *, is_known: bool) -> Verdict:
-    """Judge by content and quiet; `is_known`: it is certain that nobody writes."""
+    """Judge a file by its content and its quiet time; with `is_known` the kernel has said that nobody writes to it."""
     again = _again(quiet_seconds)
     if not size:
-        # browsers and Finder create an empty placeholder long before the data comes
+        # browsers and Finder create an empty placeholder long before the data arrives
         return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), "it is still empty")
     promise = inspect(Source(fd, size))
     if isinstance(promise, Short):
         if quiet_seconds < max(options.truncated_seconds, options.settle_seconds):
             return Wait(_what_is_missing(promise), min(again, max(0.05, options.truncated_seconds - quiet_seconds)))
         return Take(_truncated(promise))
-    written = _written_bytes(fd, size)
-    if written < size and quiet_seconds < options.truncated_seconds:
-        return Wait(f"{readable_size(written)} of {readable_size(size)} written so far", again)
+    hole = _first_hole(fd, size)
+    if hole < size and _ends_in_hole(fd, size) and quiet_seconds < options.truncated_seconds:
+        return Wait(f"{readable_size(hole)} of {readable_size(size)} written so far", again)
+    if hole < size:
+        # a downloader that writes pieces out of order, or a copy of digital silence without its zeros: only time can tell
+        what = f"nothing is written in it at {readable_size(hole)} of {readable_size(size)}"
+        return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), what)
     proven = is_known and isinstance(promise, Complete)
     return _quiet(quiet_seconds, options.settle_seconds_proven if proven else options.settle_seconds)
 
@@ -128,28 +163,26 @@ def _quiet(quiet_seconds: float, needed_seconds: float, also: str = "") -> Verdi
     return Wait(f"changed {quiet_seconds:.0f} s ago" + (f", {also}" if also else ""), needed_seconds - quiet_seconds)
 
 
-def _written_bytes(fd: int, size: int) -> int:
-    """Where the room begins that was reserved and never written, which reads as zeros; `size` if there is none.
-
-    Only a hole that reaches the end counts: a client that writes from front to back leaves no other.
-    """
+def _first_hole(fd: int, size: int) -> int:
+    """Where the first part begins that was never written, and reads as zeros; `size` if there is none."""
     try:
-        hole = os.lseek(fd, 0, os.SEEK_HOLE)
-        while hole < size:
-            try:
-                hole = os.lseek(fd, os.lseek(fd, hole, os.SEEK_DATA), os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return hole
-                raise
+        return os.lseek(fd, 0, os.SEEK_HOLE)
     except OSError:
         return size  # this filesystem keeps no holes
-    return size
+
+
+def _ends_in_hole(fd: int, size: int) -> bool:
+    """Whether the last byte was never written: a client that writes from front to back has not come to it yet."""
+    try:
+        os.lseek(fd, size - 1, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    return False
 
 
 def _what_is_missing(short: Short) -> str:
     if short.promised_bytes is None:
-        return f"{short.missing} has not come yet, {readable_size(short.present_bytes)} here"
+        return f"{short.missing} is still missing, {readable_size(short.present_bytes)} here"
     return f"header promises {readable_size(short.promised_bytes)}, {readable_size(short.present_bytes)} here"
 
 

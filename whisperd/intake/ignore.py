@@ -1,4 +1,4 @@
-"""Which names in the inbox are never uploads: temporary and side files of the programs that people upload with."""
+"""Names in the inbox that are never uploads: temporary and side files of the programs that people upload with."""
 
 from __future__ import annotations
 
@@ -6,31 +6,49 @@ import fnmatch
 import re
 from typing import TYPE_CHECKING
 
-from whisperd.intake.ticket import OF_FOLDER
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Every name that starts with a dot is ignored too: rsync's and gvfs' temporary files, .nfs*, AppleDouble (._*), .DS_Store.
+# What programs add to the name of X while they write it: it is no upload itself, and X waits while it is there.
+UNFINISHED = (
+    ".filepart",  # WinSCP
+    ".part",  # KDE, Firefox, yt-dlp, Transmission, JDownloader, Nextcloud
+    ".partial",  # rclone, Internet Explorer
+    ".upload",
+    ".uploading",
+    ".crdownload",  # Chromium
+    ".opdownload",  # Opera
+    ".download",  # Safari (a directory)
+    ".downloading",  # Baidu
+    ".dtapart",  # DownThemAll
+    ".fdmdownload",  # Free Download Manager
+    ".wkdownload",  # WebKit
+    ".aria2",
+    ".aria2__temp",
+    ".lftp-pget-status",  # lftp
+    ".st",  # axel
+    ".ytdl",  # yt-dlp
+    ".!qB",  # qBittorrent
+    ".!ut",  # uTorrent
+    ".!bt",  # BitTorrent
+    ".bc!",  # BitComet
+    ".az!",  # Vuze
+    ".jc!",  # FlashGet
+    ".td",  # Thunder
+    ".xltd",
+    ".!sync",  # Resilio
+    ".writing",  # Spring
+    ".camelLock",
+    ".lock",
+    ".tmp",
+)
+# Every name that starts with a dot is ignored too: rsync's, lftp's and gvfs' temporary files, .nfs*, AppleDouble (._*).
 DEFAULT_PATTERNS = (
-    "*.filepart",  # WinSCP
-    "*.part",  # KDE, Firefox, yt-dlp, Nextcloud
-    "*.partial",  # rclone
-    "*.crdownload",  # Chromium
-    "*.opdownload",  # Opera
-    "*.download",  # Safari (a directory)
-    "*.aria2",
-    "*.!qB",  # qBittorrent
-    "*.!sync",  # Resilio
-    "*.bts",
-    "*.ytdl",
-    "*.writing",  # Spring
-    "*.camelLock",
-    "*.tmp",
+    *(f"*{suffix}" for suffix in UNFINISHED),
+    "*.bts",  # Resilio
     "*.temp",
     "*.bak",
     "*.swp",
-    "*.lock",
     "*~",
     "~$*",  # Office
     "#*#",
@@ -46,7 +64,6 @@ DEFAULT_PATTERNS = (
     "#snapshot",
     "@Recycle",  # QNAP
     "lost+found",
-    *OF_FOLDER,  # options for the recordings of its folder
 )
 
 

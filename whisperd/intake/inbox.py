@@ -18,9 +18,10 @@ from whisperd.intake.ignore import Ignore
 from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.requests import Requests
 from whisperd.intake.scan import Found, is_gone, look, remove
+from whisperd.intake.sessions import Sessions
 from whisperd.intake.settle import NEVER, TRACKED_MAX, Settle, Settling
 from whisperd.intake.sight import Sight
-from whisperd.intake.ticket import is_ticket, reason, unsettled
+from whisperd.intake.ticket import Tickets, is_folder_ticket, is_ticket, reason
 from whisperd.intake.upload import Upload
 from whisperd.intake.waiting import Notes, Waiting
 from whisperd.intake.walk import Walker
@@ -51,10 +52,12 @@ class Inbox:
         self._path = path
         self._emit = emitter.emit
         self._leases = Leases()
+        self._sessions = Sessions()
         self._waiting = Waiting(notes, self._describe)
         self._sight = Sight(path, emitter)
         self._refused: dict[str, str] = {}
         self.requests = Requests(path)
+        self.tickets = Tickets(path)
         self._unread: set[str] = set()  # mostly folders: what could not be read
         self._met: set[str] = set()  # of what cannot be taken, by the scan under way
         self._held = ""
@@ -116,6 +119,7 @@ class Inbox:
         self._walk(now)
         for name in drained(self._hints):
             self._settle.touch(name, now)
+            self.tickets.touch(name, now)
             self._look_again(name, now)
         if not self._hints:
             for name in drained(self._unmet):
@@ -145,7 +149,7 @@ class Inbox:
             upload = self._examine(name, now)
             if upload is not None:
                 return upload
-            if share.is_over:
+            if share.is_used_up():
                 break
         return None
 
@@ -259,7 +263,7 @@ class Inbox:
         for name, known in self._settle.items():
             if known.generation != self._generation:
                 self._unmet[name] = None  # readdir(3) may miss what is renamed meanwhile
-        for name in self._refused:
+        for name in (*self._refused, *self.tickets):
             if name not in self._settle and name not in self._met:
                 self._unmet[name] = None
 
@@ -270,6 +274,11 @@ class Inbox:
         if found.is_unread and (known := self._settle.get(name)) is not None:
             known.generation = self._generation  # it is still there, and its clocks must not start again
             return
+        if is_ticket(name) and not found.is_unread:
+            self.tickets.observe(name, found.signature, now)
+            self._met.add(name)
+            if is_folder_ticket(name):
+                return
         if found.signature is None or is_ticket(name):
             if name in self._settle:
                 self._forget(name)
@@ -319,9 +328,15 @@ class Inbox:
             with Folder(self._path, folders) as folder:
                 options = self._sight.slowed(self._options)
                 verdict = judge(
-                    folder, file, known.signature, quiet_seconds=quiet, options=options, leases=self._leases
+                    folder,
+                    file,
+                    known.signature,
+                    quiet_seconds=quiet,
+                    options=options,
+                    leases=self._leases,
+                    sessions=self._sessions,
                 )
-            if isinstance(verdict, Take) and (why := unsettled(self._path, name, options, self._leases)):
+            if isinstance(verdict, Take) and (why := self.tickets.unsettled(name, now, options, self._leases)):
                 verdict = Wait(why, LOOK_AGAIN_SECONDS[0])
         except OSError as error:
             verdict = Changed() if is_gone(error) else Wait(f"cannot be read: {error.strerror}", LOOK_AGAIN_SECONDS[-1])
@@ -367,6 +382,7 @@ class Inbox:
         self._quiet.remove(name)
         self._refused.pop(name, None)
         self.requests.forget(name)
+        self.tickets.forget(name)
         self._waiting.over(name)
         if name in self._unread:
             self._unread.remove(name)

@@ -1,8 +1,8 @@
-"""Tickets: options that people put beside their recordings, since they have a share and no shell.
+"""Finds, reads and parses tickets: files of options that users without a shell put beside their recordings.
 
 `interview.mp3.yaml` is for interview.mp3, `_whisperd.yaml` for the recordings of its folder and of those in it; `.yml` is
-as good. What stands there comes from anybody who may write into the inbox: read by descriptor, bounded in size, and of
-YAML only one mapping of plain scalars and lists of them, without aliases, tags or a second document.
+as good, and case does not matter. Anybody who may write into the inbox can write a ticket: it is read by descriptor, bounded
+in size, and holds one YAML mapping of plain scalars and lists of them, without aliases, tags or a second document.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import math
 import os
 import re
 import stat
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from whisperd.core.display import printable
 from whisperd.core.job import Signature, Ticket
+from whisperd.intake.settle import TRACKED_MAX
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".yaml", ".yml")
 STEM_OF_FOLDER: Final = "_whisperd"
-OF_FOLDER: Final = tuple(STEM_OF_FOLDER + suffix for suffix in SUFFIXES)
 BYTES_MAX = 16 << 10
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -43,8 +42,13 @@ def is_ticket(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def is_folder_ticket(name: str) -> bool:
+    """Whether a file is the ticket of the folder that it is in."""
+    return names.split(name)[1].lower() in {STEM_OF_FOLDER + suffix for suffix in SUFFIXES}
+
+
 def reason(inbox: Path, name: str, *, enabled: bool) -> str:
-    """Why a ticket lies where it lies, for its note."""
+    """Explain in its status file why a ticket is still in the inbox."""
     folders, file = names.split(name)
     recording = os.path.splitext(file)[0]
     if not enabled:
@@ -57,78 +61,174 @@ def reason(inbox: Path, name: str, *, enabled: bool) -> str:
         pass
     return (
         f"this is a ticket for {printable(recording)}, which is not in the inbox: it counts for the next upload of that name; "
-        "if the recording came before its ticket it was taken without: move it back here to have it done again"
+        "a recording that came before its ticket was taken without it: move it back here to have it transcribed again"
     )
 
 
-def read(inbox: Path, name: str) -> tuple[Ticket, ...]:
-    """The tickets of an upload, those of the outer folders first, its own last; bad ones with what is wrong with them."""
-    found = []
-    for folders, stem, is_own in _candidates(name):
-        ways = (_read(inbox, folders, stem, suffix, is_own=is_own) for suffix in SUFFIXES)
-        found.append(next((ticket for ticket in ways if ticket is not None), None))
-    return tuple(ticket for ticket in found if ticket is not None)
+@dataclass(slots=True)
+class _Seen:
+    """A ticket as it was last seen; times are on the monotonic clock."""
+
+    signature: Signature | None
+    quiet_since: float
 
 
-def unsettled(inbox: Path, name: str, options: IntakeOptions, leases: Leases) -> str | None:
-    """Why an upload has to wait for one of its tickets, which is being written."""
-    if not options.tickets:
+class Tickets:
+    """The tickets in the inbox: which of them belong to an upload, and whether they have settled.
+
+    Windows and phones write the same name in many ways, so case does not matter, nor which of the two suffixes a name has.
+    A directory can be asked for exact names only: other spellings are known from the scan and the watch, which report every
+    ticket here. The usual spelling is looked for on the disk as well, since an event may be late or lost.
+    """
+
+    def __init__(self, inbox: Path) -> None:
+        self._inbox = inbox
+        self._seen: dict[str, _Seen] = {}
+        self._spellings: dict[str, set[str]] = {}  # file names by folder and case-folded stem
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._seen))
+
+    def observe(self, name: str, signature: Signature | None, now: float) -> None:
+        """Take note of a ticket; a new one, or one that changed, has been quiet from now on."""
+        seen = self._seen.get(name)
+        if seen is None:
+            if len(self._seen) >= TRACKED_MAX:
+                return
+            self._seen[name] = _Seen(signature, now)
+            self._spellings.setdefault(_key(*_parted(name)), set()).add(names.split(name)[1])
+        elif seen.signature != signature:
+            self._seen[name] = _Seen(signature, now)
+
+    def touch(self, name: str, now: float) -> None:
+        """An event named the ticket: it has been quiet from now on."""
+        if seen := self._seen.get(name):
+            seen.quiet_since = now
+
+    def forget(self, name: str) -> None:
+        """The ticket is gone."""
+        if self._seen.pop(name, None) is not None:
+            key = _key(*_parted(name))
+            self._spellings[key].discard(names.split(name)[1])
+            if not self._spellings[key]:
+                del self._spellings[key]
+
+    def read(self, name: str) -> tuple[Ticket, ...]:
+        """The tickets of an upload, those of the outer folders first, its own last; bad ones with what is wrong with them."""
+        found = []
+        for folders, stem, is_own in _levels(name):
+            tickets = [ticket for file in self._files(folders, stem) if (ticket := self._read(folders, file))]
+            if is_own:
+                tickets = self._own(folders, stem, tickets)
+            if len(tickets) > 1:
+                tickets = [_ambiguous(tickets, "recording" if is_own else "folder")]
+            elif is_own:
+                tickets = [replace(each, suffix=os.path.splitext(each.name)[1]) for each in tickets]
+            found += tickets
+        return tuple(found)
+
+    def unsettled(self, name: str, now: float, options: IntakeOptions, leases: Leases) -> str | None:
+        """Why an upload has to wait for one of its tickets, which is being written."""
+        if not options.tickets:
+            return None
+        for folders, stem, _ in _levels(name):
+            for file in self._files(folders, stem):
+                if self._is_unsettled(folders, file, now, options, leases):
+                    return f"waiting for its ticket {printable(file)}, which is being written"
         return None
-    for folders, file in ((folders, stem + suffix) for folders, stem, _ in _candidates(name) for suffix in SUFFIXES):
+
+    def _is_unsettled(
+        self, folders: tuple[str, ...], file: str, now: float, options: IntakeOptions, leases: Leases
+    ) -> bool:
+        """Whether a ticket is open for writing, or changed so lately that it may be half written."""
         try:
-            with Folder(inbox, folders) as folder:
+            with Folder(self._inbox, folders) as folder:
                 fd = _open(folder, file)
                 try:
                     writer = leases.has_writer(folder, fd)
-                    needed = options.settle_seconds if writer is None else options.settle_seconds_proven
-                    # ctime is the server's own; one from the future says nothing
-                    is_fresh = 0 <= time.time() - os.fstat(fd).st_ctime < needed
+                    signature = Signature.of(os.fstat(fd))
                 finally:
                     os.close(fd)
         except OSError:
-            continue
-        if writer or is_fresh:
-            return f"waiting for its ticket {printable(file)}, which is being written"
-    return None
+            return False
+        name = names.join(folders, file)
+        self.observe(name, signature, now)
+        needed_seconds = options.settle_seconds if writer is None else options.settle_seconds_proven
+        seen = self._seen.get(name)
+        return bool(writer) or (seen is not None and now - seen.quiet_since < needed_seconds)
+
+    def _files(self, folders: tuple[str, ...], stem: str) -> list[str]:
+        """The names that a ticket for this recording or folder has, or may have, there."""
+        usual = {stem + suffix for suffix in SUFFIXES}
+        return sorted(usual | self._spellings.get(_key(folders, stem), set()))
+
+    def _own(self, folders: tuple[str, ...], recording: str, tickets: list[Ticket]) -> list[Ticket]:
+        """Leave out tickets of another recording, whose name differs from this one's only in case."""
+        stems = {ticket.name: _parted(ticket.name)[1] for ticket in tickets}
+        if exact := [ticket for ticket in tickets if stems[ticket.name] == recording]:
+            return exact
+        try:
+            with Folder(self._inbox, folders) as folder:
+                return [ticket for ticket in tickets if not folder.exists(stems[ticket.name])]
+        except OSError:
+            return []
+
+    def _read(self, folders: tuple[str, ...], file: str) -> Ticket | None:
+        """One ticket; None if there is none."""
+        name = names.join(folders, file)
+        try:
+            with Folder(self._inbox, folders) as folder:
+                fd = _open(folder, file)
+                try:
+                    status = os.fstat(fd)
+                    if not stat.S_ISREG(status.st_mode):
+                        return Ticket(name, problems=("is not a regular file",))
+                    data = os.read(fd, BYTES_MAX + 1)
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            why = "is a symlink" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+            return Ticket(name, problems=(why,))
+        return replace(parse(name, data), signature=Signature.of(status))
 
 
-def _candidates(name: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
-    """Every ticket that an upload may have, the weakest first: its folders, its name without suffix, if it is its own."""
+def _levels(name: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """Where an upload may have a ticket, the weakest first: its folders, its name without suffix, if it is its own."""
     folders, file = names.split(name)
     for depth in range(len(folders) + 1):
         yield folders[:depth], STEM_OF_FOLDER, False
     yield folders, file, True
 
 
+def _parted(name: str) -> tuple[tuple[str, ...], str]:
+    """The folders of a ticket and its name without suffix."""
+    folders, file = names.split(name)
+    return folders, os.path.splitext(file)[0]
+
+
+def _key(folders: tuple[str, ...], stem: str) -> str:
+    return names.join(folders, stem.casefold())
+
+
+def _ambiguous(tickets: list[Ticket], what: str) -> Ticket:
+    """A bad ticket in place of several that are for the same recording or folder."""
+    first, *others = tickets
+    also = " and ".join(printable(names.split(other.name)[1]) for other in others)
+    return Ticket(
+        first.name,
+        problems=(f"the same {what} has the ticket {also} as well, and only one can count",),
+        hint="keep one of them in the inbox and remove the rest, then move the recording back there from failed/",
+    )
+
+
 def _open(folder: Folder, file: str) -> int:
     return os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
 
 
-def _read(inbox: Path, folders: tuple[str, ...], stem: str, suffix: str, *, is_own: bool) -> Ticket | None:
-    """One ticket; None if there is none."""
-    file = stem + suffix
-    name = names.join(folders, file)
-    try:
-        with Folder(inbox, folders) as folder:
-            fd = _open(folder, file)
-            try:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    return Ticket(name, problems=("is not a regular file",))
-                data = os.read(fd, BYTES_MAX + 1)
-            finally:
-                os.close(fd)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        why = "is a symlink" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
-        return Ticket(name, problems=(why,))
-    ticket = parse(name, data)
-    return replace(ticket, suffix=suffix if is_own else "", signature=Signature.of(status))
-
-
 def parse(name: str, data: bytes) -> Ticket:
-    """What a ticket says, its keys and values as yet unchecked; never raises, whatever the bytes are."""
+    """Parse a ticket without checking its keys and values; whatever the bytes are, nothing is raised."""
     if len(data) > BYTES_MAX:
         return Ticket(name, problems=(f"has more than {BYTES_MAX >> 10} kB",))
     try:
@@ -143,17 +243,17 @@ def parse(name: str, data: bytes) -> Ticket:
     except yaml.YAMLError as error:
         mark: Any = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        return Ticket(name, problems=(f"{where}no valid YAML: {_said(error)}",))
+        return Ticket(name, problems=(f"{where}not valid YAML: {_said(error)}",))
 
 
 class _Problem(Exception):
-    """What is wrong with the shape of a ticket."""
+    """The content of a ticket is not the one mapping that is allowed."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The scalars of YAML 1.2: `no` is a language and not false, `12:30` is no number, a date is a text."""
+    """Reads scalars as YAML 1.2 does: `no` is a language and not false, `12:30` is no number, a date is text."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's way
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # as PyYAML wants it
 
 
 for _tag, _text, _first in (
@@ -166,27 +266,27 @@ for _tag, _text, _first in (
 
 
 def _check_shape(text: str) -> None:
-    """Refuse, before anything is built, what could grow or run: aliases, tags, nesting, a second document."""
+    """Refuse aliases, tags, nesting and a second document, which could grow or run code, before any object is built."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
         mark: Any = event.start_mark
         line = mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise _Problem(f"line {line}: anchors and aliases are not known here")
+            raise _Problem(f"line {line}: anchors and aliases are not allowed")
         if getattr(event, "tag", None) is not None:
-            raise _Problem(f"line {line}: tags are not known here")
+            raise _Problem(f"line {line}: tags are not allowed")
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth != (1 if isinstance(event, yaml.MappingStartEvent) else 2):
-                raise _Problem(f"line {line}: only `key: value` lines are known here, a value being a scalar or a list")
+                raise _Problem(f"line {line}: only `key: value` lines are allowed, with a scalar or a list as value")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.ScalarEvent) and not depth and event.value:
-            raise _Problem(f"line {line}: only `key: value` lines are known here")
+            raise _Problem(f"line {line}: only `key: value` lines are allowed")
         if documents > 1:
-            raise _Problem(f"line {line}: a second document")
+            raise _Problem(f"line {line}: only one document is allowed")
 
 
 def _mapping(name: str, text: str) -> Ticket:
@@ -201,7 +301,7 @@ def _mapping(name: str, text: str) -> Ticket:
                 raise _Problem(f"line {line}: a key must be a word")
             key = str(key_node.value)
             if key in lines:
-                raise _Problem(f"line {line}: {printable(key)} stands twice")
+                raise _Problem(f"line {line}: {printable(key)} is given twice")
             lines[key] = line
             values[key] = _value(loader, value_node)
     finally:
@@ -217,9 +317,9 @@ def _value(loader: _Loader, node: yaml.Node) -> Any:
     except ValueError as error:  # a number of thousands of digits
         raise _Problem(f"line {node.start_mark.line + 1}: {error}") from error
     if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
-        raise _Problem(f"line {node.start_mark.line + 1}: half a character")
+        raise _Problem(f"line {node.start_mark.line + 1}: a lone half of a surrogate pair is not a character")
     if isinstance(value, float) and not math.isfinite(value):
-        raise _Problem(f"line {node.start_mark.line + 1}: a number that large is not known here")
+        raise _Problem(f"line {node.start_mark.line + 1}: the number is too large")
     return value
 
 

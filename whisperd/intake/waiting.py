@@ -96,7 +96,7 @@ class Waiting:
             note = self._known.get(name)
             if note is not None and note.refresh_at == at:
                 self._refresh(name, note, now)
-                if share.is_over:  # some looks were made to take long
+                if share.is_used_up():  # some looks were made to take long
                     return again
         else:
             return again

@@ -72,7 +72,7 @@ class Walker:
             for found in self._folders[0]:
                 if found is not None:
                     yield found
-                if share.is_over:
+                if share.is_used_up():
                     return
             self._folders.popleft()
 
@@ -87,7 +87,7 @@ class Walker:
             for found in self._whole or ():
                 if found is not None:
                     yield found
-                if share.is_over:
+                if share.is_used_up():
                     return
         except OSError:
             self._whole = None

@@ -167,7 +167,7 @@ class Watch:
     def _read(self) -> Iterator[tuple[int, int, str]]:
         """Watch, mask and name of each event that is there; what does not fit into a slice stays in the kernel's queue."""
         share = Slice()
-        while not share.is_over:
+        while not share.is_used_up():
             try:
                 data = os.read(self._fd, _BUFFER_BYTES)
             except BlockingIOError:

@@ -139,11 +139,11 @@ class Metrics:
                 self._reloads.labels("applied").inc()
             case events.ConfigRefused():
                 self._reloads.labels("refused").inc()
-            case events.NoticeDelivered(kind=kind):
+            case events.NotificationDelivered(kind=kind):
                 self._notices.labels(kind, "told").inc()
-            case events.NoticeDelayed(kind=kind):
+            case events.NotificationDelayed(kind=kind):
                 self._notices.labels(kind, "delayed").inc()
-            case events.NoticeDropped(kind=kind):
+            case events.NotificationDropped(kind=kind):
                 self._notices.labels(kind, "dropped").inc()
 
     def text(self) -> bytes:

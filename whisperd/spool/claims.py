@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
-import itertools
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.core.job import Signature
 from whisperd.spool import names, pair, records
-from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, move, remedy, remove_tree
+from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, is_reserved, remedy, remove_tree
 from whisperd.spool.layout import LOCK
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Halves:
         """Undo a claim that failed: its directory goes, unless a user's file is in it, or may be."""
         try:
             with Folder(self._layout.job_directory(job.id)) as own:
-                is_empty = not own.exists(job.original)
+                is_empty = not own.exists(job.original) or is_reserved(own, job.original)
         except FileNotFoundError:
             return
         except OSError:
@@ -70,7 +69,7 @@ class Halves:
         with Folder(self._layout.work) as work:
             is_made, failure = False, None
             with contextlib.suppress(FileNotFoundError), Folder(self._layout.work, (job.id,)) as own:
-                is_made = own.exists(job.original)
+                is_made = own.exists(job.original) and not is_reserved(own, job.original)
                 if is_made:
                     complete(self._layout, own, job)
                     failure = records.load_failure(own)
@@ -178,18 +177,3 @@ def reason(error: OSError, name: str) -> ClaimLost | ClaimRefused | SpoolFull:
         return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
     # EMFILE, EIO, whatever it is: the upload is safe where it lies, and one error must not end the daemon
     return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint=remedy(error))
-
-
-def move_beside(source: Folder, original: str, target: Folder, file: str) -> str:
-    """Move a file to the first free name like `file`, `file-2`; returns that."""
-    for number in itertools.count(1):
-        name = names.numbered(file, number)
-        try:
-            move(source, original, target, name)
-        except FileExistsError:
-            continue
-        except OSError:
-            if source.exists(original):
-                raise  # else it is there, only perhaps not for good after a power cut
-        return name
-    raise AssertionError

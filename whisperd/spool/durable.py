@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
+RESERVED_MODE = stat.S_ISVTX  # of a file that keeps a name until the rename; nobody may open it
 TRANSIENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT})
 NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # what a `Folder` says of a path that leads nowhere
 
@@ -210,13 +211,15 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
     try:  # NFS and some FUSE filesystems lack the flag; link(2) is as exclusive
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
     except FileExistsError:
+        if _is_reserved(target, new_name):  # an earlier try was cut off before its rename
+            os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+            return
         if not (_is_same(source, name, target, new_name) or _is_equal(source, name, target, new_name)):
             raise
         os.unlink(name, dir_fd=source)  # an earlier try was cut off between the link and this
     except PermissionError:
         # fs.protected_hardlinks forbids links to other people's files: reserve the name, then rename over the reservation
-        fd = os.open(new_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=target)
-        os.close(fd)
+        _reserve(target, new_name)
         try:
             os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
         except BaseException:
@@ -225,6 +228,30 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
     else:
         failpoint("move.after_link")
         os.unlink(name, dir_fd=source)
+
+
+def _reserve(folder: int, name: str) -> None:
+    if _is_reserved(folder, name):
+        return
+    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, RESERVED_MODE, dir_fd=folder))
+
+
+def _is_reserved(folder: int, name: str) -> bool:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    is_ours = status.st_uid == os.geteuid() and status.st_mode == stat.S_IFREG | RESERVED_MODE
+    return is_ours and not status.st_size
+
+
+def is_reserved(folder: Folder, name: str) -> bool:
+    """Whether a name is only kept for a `move` that was cut off: by an empty file of ours, with a mode that nobody uses.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    return _is_reserved(folder.fd, name)
 
 
 def _is_same(folder: int, name: str, other: int, other_name: str) -> bool:

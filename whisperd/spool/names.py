@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEPTH_MAX = (
     32  # folders in folders: each level costs an open for all below, and a chain of thousands would take minutes
@@ -14,6 +18,7 @@ DEPTH_MAX = (
 NAME_MAX = 255  # bytes in one path component, the limit of nearly every filesystem
 EXTENSION_MAX = 32  # bytes; what follows a dot and is longer belongs to the stem
 SIDECAR_SUFFIX = ".status.json"
+ONE_BY_ONE = 8  # numbers that are tried in turn before larger steps are taken
 PARTIAL = "partial.txt"  # the extension of a job's text so far, a kind of output beside the formats
 
 
@@ -42,6 +47,27 @@ def numbered(file: str, number: int) -> str:
     return fit(stem, f"-{number}{extension}")
 
 
+def first_free(is_taken: Callable[[int], bool]) -> int:
+    """Find a number from 1 on that is free and follows one that is taken.
+
+    The first few are tried in turn, so a gap among them is filled. Then the steps double, and halve again: thousands of
+    files of one name would take quadratic time if each began at 1.
+    """
+    for number in range(1, ONE_BY_ONE):
+        if not is_taken(number):
+            return number
+    taken, free = ONE_BY_ONE - 1, ONE_BY_ONE
+    while is_taken(free):
+        taken, free = free, free * 2
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        if is_taken(middle):
+            taken = middle
+        else:
+            free = middle
+    return free
+
+
 def output(file: str, extension: str) -> str:
     """What the transcript of `file` in one format is called: its stem with that extension."""
     return fit(stem_and_extension(file)[0], f".{extension}")
@@ -59,7 +85,7 @@ def original(file: str) -> str:
 
 
 def ticket(file: str, suffix: str) -> str:
-    """What the own ticket of `file` is called beside it; `suffix` is `.yaml` or `.yml`."""
+    """What the own ticket of `file` is called beside it; `suffix` is `.yaml` or `.yml`, in any case."""
     return fit(file, suffix)
 
 

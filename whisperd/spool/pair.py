@@ -6,13 +6,12 @@ Into a job's directory the original goes first, out of it last: a directory with
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Signature
 from whisperd.spool import names
-from whisperd.spool.durable import is_half_moved, move
+from whisperd.spool.durable import is_half_moved, is_reserved, move
 
 if TYPE_CHECKING:
     from whisperd.core.job import Job
@@ -28,7 +27,7 @@ def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
     """
     if not job.ticket:
         return
-    name = file + job.ticket
+    name = _in_any_case(inbox, file, job.ticket)
     with contextlib.suppress(OSError):
         if own.exists(TICKET):
             if is_half_moved(own, TICKET, inbox, name):
@@ -36,6 +35,14 @@ def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
                 inbox.sync()
         elif Signature.of(os.stat(name, dir_fd=inbox.fd, follow_symlinks=False)) == job.ticket_signature:
             move(inbox, name, own, TICKET)
+
+
+def _in_any_case(inbox: Folder, file: str, suffix: str) -> str:
+    """The name of a ticket in the inbox: that of its upload and the suffix, in the same case or in another."""
+    usual = file + suffix
+    if inbox.exists(usual):
+        return usual
+    return next((name for name in os.listdir(inbox.fd) if name.casefold() == usual.casefold()), usual)
 
 
 def retire(own: Folder, job: Job, target: Folder, file: str) -> None:
@@ -60,16 +67,26 @@ def retire(own: Folder, job: Job, target: Folder, file: str) -> None:
 
 def give_back(own: Folder, job: Job, inbox: Folder, file: str) -> str:
     """Move both back to the first name in the inbox that is free for both, like `file`, `file-2`; returns that."""
-    for number in itertools.count(1):
+    if not own.exists(job.original):
+        return file
+    has_ticket = bool(job.ticket) and own.exists(TICKET)
+    refused: set[str] = set()  # by the move, which sees what a look may miss
+
+    def is_taken(number: int) -> bool:
         name = names.numbered(file, number)
-        if job.ticket and inbox.exists(names.ticket(name, job.ticket)) and own.exists(TICKET):
-            continue
+        if name in refused or (has_ticket and inbox.exists(names.ticket(name, job.ticket))):
+            return True
+        # a name that an earlier try has reserved, or given by a link, before it was cut off, is still the right one
+        return inbox.exists(name) and not (is_reserved(inbox, name) or is_half_moved(own, job.original, inbox, name))
+
+    while True:
+        name = names.numbered(file, names.first_free(is_taken))
         try:
             retire(own, job, inbox, name)
         except FileExistsError:
+            refused.add(name)
             continue
         except OSError:
             if own.exists(job.original):
                 raise  # else it is there, only perhaps not for good after a power cut
         return name
-    raise AssertionError

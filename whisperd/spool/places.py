@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import itertools
 from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
@@ -54,26 +52,27 @@ class Places:
         """
         folders, file = names.split(name)
         folders = self._free_folders(folders)
-        for number in itertools.count(1):
+
+        def is_taken(number: int) -> bool:
             place = names.join(folders, names.numbered(file, number))
             paths = _paths(place, formats, ticket)
             is_held = any(self._holders.get(path, job_id) != job_id for path in paths)
-            if not is_held and not any(self._is_taken(path, place) for path in paths):
-                self.hold(job_id, place, formats, ticket)
-                return place
-        raise AssertionError
+            return is_held or any(self._is_taken(path, place) for path in paths)
+
+        place = names.join(folders, names.numbered(file, names.first_free(is_taken)))
+        self.hold(job_id, place, formats, ticket)
+        return place
 
     def _free_folders(self, folders: tuple[str, ...]) -> tuple[str, ...]:
         """The mirrored folders, each renamed where a file or a symlink stands in its way (`alice` -> `alice-2`)."""
         chosen: tuple[str, ...] = ()
+        rooms = (self._layout.outbox, self._layout.done, self._layout.failed)
         for part in folders:
-            for number in itertools.count(1):
-                candidate = (*chosen, names.numbered(part, number))
-                if not any(
-                    _blocked(root, candidate) for root in (self._layout.outbox, self._layout.done, self._layout.failed)
-                ):
-                    chosen = candidate
-                    break
+
+            def is_taken(number: int, above: tuple[str, ...] = chosen, part: str = part) -> bool:
+                return any(_blocked(room, above, names.numbered(part, number)) for room in rooms)
+
+            chosen = (*chosen, names.numbered(part, names.first_free(is_taken)))
         return chosen
 
     def _is_taken(self, path: str, place: str) -> bool:
@@ -126,16 +125,24 @@ def _sidecar_path(place: str) -> str:
     return f"outbox/{names.join(folders, names.sidecar(file))}"
 
 
-def _blocked(root: Path, parts: tuple[str, ...]) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            with Folder(root, parts[:-1]) as parent:
-                if not parent.exists(parts[-1]):
-                    return False
-            with Folder(root, parts):
+def _blocked(room: Path, above: tuple[str, ...], folder: str) -> bool:
+    """Whether something that is no folder has the name of a folder.
+
+    Raises:
+        OSError: the folders above cannot be read; no other number would help.
+    """
+    try:
+        with Folder(room, above) as parent:
+            if not parent.exists(folder):
                 return False
-        except OSError as error:
-            if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-                return True
-            raise
-    return False
+    except FileNotFoundError:
+        return False
+    try:
+        with Folder(room, (*above, folder)):
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            return True
+        raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from whisperd.core.display import printable
 from whisperd.core.job import Failure, Job, Result, Signature, utc_now
 from whisperd.spool import claims, names, notes, pair, records, sidecar
-from whisperd.spool.durable import Folder, remove_tree
+from whisperd.spool.durable import Folder, is_reserved, remove_tree
 from whisperd.spool.earlier import standing
 from whisperd.spool.partial import outputs
 
@@ -48,7 +48,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
         for job_id in _directories(work):
             with Folder(layout.work, (job_id,)) as own:
                 original = next((entry for entry in os.listdir(own.fd) if _ORIGINAL.fullmatch(entry)), None)
-                if original is None:
+                if original is None or is_reserved(own, original):
                     remove_tree(work, job_id)
                     found.removed += 1
                     continue

@@ -18,7 +18,7 @@ from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost
 from whisperd.core.job import Failure, Job, Progress, Result, Signature, utc_now
 from whisperd.spool import names, notes, pair, records, sidecar, transcripts
-from whisperd.spool.claims import Halves, expect, move_beside, reason, work_or_full
+from whisperd.spool.claims import Halves, expect, reason, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree
 from whisperd.spool.partial import Partials, outputs
 from whisperd.spool.places import Places
@@ -98,7 +98,7 @@ class Store:
                         failpoint("claim.after_record")
                         move(inbox, file, own, original)
                         failpoint("claim.after_move")
-                        self._keep_or_return(own, original, inbox, file, seen)
+                        self._keep_or_return(own, job, inbox, file)
                         pair.take(job, inbox, file, own)
                         failpoint("claim.after_ticket")
                 except BaseException:
@@ -112,12 +112,12 @@ class Store:
             raise
         return job
 
-    def _keep_or_return(self, own: Folder, original: str, inbox: Folder, file: str, seen: Signature) -> None:
+    def _keep_or_return(self, own: Folder, job: Job, inbox: Folder, file: str) -> None:
         """Make sure that what was moved is what had settled: somebody may have swapped it in between."""
-        moved = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
-        if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(seen):
+        moved = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False)
+        if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(job.signature):
             return
-        move_beside(own, original, inbox, file)
+        pair.give_back(own, job, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
     def settle_claims(self) -> list[tuple[Job, Failure | None]]:

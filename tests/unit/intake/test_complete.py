@@ -10,6 +10,7 @@ from support.options import INTAKE as OPTIONS
 
 from whisperd.core.job import Signature
 from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
+from whisperd.intake.ignore import UNFINISHED
 from whisperd.intake.lease import Leases
 from whisperd.spool.durable import Folder
 
@@ -21,12 +22,27 @@ class Blind(Leases):
         return False
 
 
+class Connected:
+    """Answers for everybody alike."""
+
+    def __init__(self, answer):
+        self.is_connected = lambda uid: answer
+
+
 @pytest.fixture
 def verdict(tmp_path):
-    def judged(name, quiet_seconds, *, options=OPTIONS, leases=None, seen=None):
+    def judged(name, quiet_seconds, *, options=OPTIONS, leases=None, seen=None, connected=False):
         seen = seen or Signature.of(os.lstat(tmp_path / name))
         with Folder(tmp_path) as folder:
-            return judge(folder, name, seen, quiet_seconds=quiet_seconds, options=options, leases=leases or Leases())
+            return judge(
+                folder,
+                name,
+                seen,
+                quiet_seconds=quiet_seconds,
+                options=options,
+                leases=leases or Leases(),
+                sessions=Connected(connected),
+            )
 
     return judged
 
@@ -37,6 +53,17 @@ def test_with_all_three_a_moment_of_quiet_is_enough(tmp_path, verdict):
 
     assert verdict("a.wav", 0.25) == Take()
     assert verdict("a.wav", 0.1) == Wait("changed 0 s ago", 0.15)
+
+
+def test_a_client_that_is_still_connected_may_come_back(tmp_path, verdict):
+    """To check, date or rename what it has closed: it has the long quiet time for that, and no longer."""
+    tone(tmp_path / "a.wav")
+
+    waiting = verdict("a.wav", 0.25, connected=True)
+    assert waiting.reason == "complete; its owner is still connected, and the client may come back to it"
+    assert waiting.seconds == 0.5  # soon, for the connection may end at any moment
+    assert verdict("a.wav", 4.75, connected=True).seconds == 0.25
+    assert verdict("a.wav", 5.0, connected=True) == Take()
 
 
 @pytest.mark.parametrize("quiet", [0.3, 5.0, 1e6])
@@ -98,7 +125,25 @@ def test_room_that_was_reserved_and_not_written_is_waited_for(tmp_path, verdict)
     assert verdict("a.wav", 3600.0) == Take()  # a recording of silence may well be stored like this
 
 
-@pytest.mark.parametrize("companion", ["a.wav.part", "a.wav.filepart", "a.wav.aria2", "a.wav.crdownload"])
+@pytest.mark.parametrize("written", [(0, 2), (0, 1, 3), (0, 2, 3)], ids=["of three", "of four", "of five"])
+def test_a_hole_inside_is_waited_for(tmp_path, verdict, written):
+    """Pieces come out of order, and each is closed: size and header are right at once, and sound is missing."""
+    whole = tone(tmp_path / "whole.wav", seconds=40.0).read_bytes()
+    piece = 65_536 * 4
+    assert len(whole) > piece * written[-1]
+    with (tmp_path / "a.wav").open("wb") as file:
+        for number in written:
+            file.seek(number * piece)
+            file.write(whole[number * piece :][: len(whole) if number == written[-1] else piece])
+
+    assert verdict("a.wav", 0.25).reason.startswith("changed 0 s ago, nothing is written in it at ")
+    assert isinstance(verdict("a.wav", 59.0), Wait)
+    assert verdict("a.wav", 60.0) == Take()  # silence that was copied without its zeros looks the same
+    (tmp_path / "a.wav").write_bytes(whole)
+    assert verdict("a.wav", 0.25) == Take()
+
+
+@pytest.mark.parametrize("companion", [f"a.wav{suffix}" for suffix in UNFINISHED])
 def test_a_companion_holds_a_file_back(tmp_path, verdict, companion):
     """Download programs keep their state beside the file that they fill."""
     tone(tmp_path / "a.wav")
@@ -154,7 +199,15 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
     with Folder(tmp_path) as folder:
         monkeypatch.setattr(os, "open", denied)
-        found = judge(folder, "a.wav", seen, quiet_seconds=9.0, options=OPTIONS, leases=Leases())
+        found = judge(
+            folder,
+            "a.wav",
+            seen,
+            quiet_seconds=9.0,
+            options=OPTIONS,
+            leases=Leases(),
+            sessions=Connected(answer=False),
+        )
         monkeypatch.undo()
 
     assert found == Refuse("permission denied: whisperd cannot read it; the file needs g+r")

@@ -15,6 +15,7 @@ from whisperd.core import events
 from whisperd.intake import settle as settle_module
 from whisperd.intake import sight
 from whisperd.intake.inbox import Inbox
+from whisperd.intake.sessions import Sessions
 from whisperd.intake.watch import Hints, Watch
 from whisperd.spool.durable import Folder
 
@@ -73,6 +74,12 @@ class Play:
         return self.notes.now.get(name, (None, None))[1]
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_connected(monkeypatch):
+    """Whoever runs these tests over SSH owns the uploads."""
+    monkeypatch.setattr(Sessions, "is_connected", lambda self, uid: False)
+
+
 @pytest.fixture
 def play(tmp_path):
     (tmp_path / "inbox").mkdir()
@@ -99,6 +106,24 @@ def test_a_note_follows_after_two_seconds_and_goes_with_the_file(play):
 
     assert play.pass_time(31.0) == ["a.wav"]
     assert play.notes.now == {}
+
+
+def test_a_ticket_is_known_while_it_is_there(play):
+    """In whatever case: by an event and by the scan, and forgotten by either."""
+    (play.path / "_Whisperd.YML").write_text("language: fr\n")
+    (play.path / "a.wav.YAML").write_text("language: fr\n")
+    play.pass_time(3.0)
+    assert set(play.inbox.tickets) == {"_Whisperd.YML", "a.wav.YAML"}
+    assert set(play.notes.now) == {"a.wav.YAML"}
+
+    (play.path / "a.wav.YAML").unlink()
+    play.pass_time(0.25)
+    assert set(play.inbox.tickets) == {"_Whisperd.YML"}
+
+    play.inbox.stop()  # from here on nothing but the scan tells of anything
+    (play.path / "_Whisperd.YML").rename(play.path / "_whisperd.YML")
+    play.pass_time(31.0)
+    assert set(play.inbox.tickets) == {"_whisperd.YML"}
 
 
 def test_a_note_that_stays_true_is_not_written_again(play):

@@ -109,3 +109,18 @@ def test_a_name_that_fits_exactly_is_not_touched():
     file = "a" * (255 - len(".status.json"))
 
     assert names.sidecar(file) == file + ".status.json"
+
+
+def test_the_first_free_number_is_found_one_by_one_while_few_are_taken():
+    """A gap is filled, as people expect of a handful of files."""
+    assert names.first_free(lambda number: number in {1, 2, 4, 5}) == 3
+    assert names.first_free(lambda number: False) == 1
+
+
+@pytest.mark.parametrize("taken", [*range(1, 40), 1000, 99_999])
+def test_a_number_behind_many_that_are_taken_is_the_next_one(taken):
+    """However many there are, and after a bounded number of tries."""
+    tried = []
+
+    assert names.first_free(lambda number: tried.append(number) or number <= taken) == taken + 1
+    assert len(tried) <= 50

@@ -6,7 +6,7 @@ import pytest
 from support.spool import FAILURE, SEEN_AT, Spool
 
 from whisperd.core.errors import ClaimLost
-from whisperd.intake import ticket
+from whisperd.intake.ticket import Tickets
 from whisperd.settings import config, profiles
 from whisperd.spool import pair, records
 from whisperd.spool.durable import Folder
@@ -23,7 +23,7 @@ def claim(spool, name="b/a.mp3", text=TEXT, between=lambda: None):
     """Upload with a ticket and claim both; something may happen after the ticket was read."""
     spool.upload(name)
     spool.upload(f"{name}.yaml", text.encode())
-    tickets = ticket.read(spool.layout.inbox, name)
+    tickets = Tickets(spool.layout.inbox).read(name)
     spec = profiles.resolve(config.validate({}, source="test"), name, tickets)
     between()
     return spool.store.claim(
@@ -40,6 +40,22 @@ def test_both_are_taken_and_both_end_in_the_same_room(spool):
     assert spool.files("done") == {"b/a.mp3": b"b/a.mp3", "b/a.mp3.yaml": TEXT.encode()}
     assert spool.files("failed") == {"b/a-2.mp3": b"b/a.mp3", "b/a-2.mp3.yaml": TEXT.encode()}
     assert spool.jobs() == set()
+
+
+def test_a_ticket_in_another_case_is_named_after_its_recording(spool):
+    """As Windows made them: in their last room, and back in the inbox, the two are seen to belong together."""
+    spool.upload("A.MP3")
+    spool.upload("a.mp3.YAML", TEXT.encode())
+    tickets = Tickets(spool.layout.inbox)
+    tickets.observe("a.mp3.YAML", spool.seen("a.mp3.YAML"), 0.0)
+    (own,) = tickets.read("A.MP3")
+    spool.store.claim("A.MP3", spool.seen("A.MP3"), ("txt",), created_at=SEEN_AT, ticket=own)
+    (job,) = spool.restart().queued
+    assert spool.files("inbox") == {}
+
+    spool.store.fail(job, FAILURE)
+
+    assert spool.files("failed") == {"A.MP3": b"A.MP3", "A.MP3.YAML": TEXT.encode()}
 
 
 def test_a_ticket_left_in_failed_gives_the_next_job_another_name(spool):
@@ -69,7 +85,7 @@ def test_an_upload_that_goes_away_leaves_its_ticket(spool):
     seen = spool.seen("b/a.mp3")
     spool.upload("b/a.mp3", b"something else")
     spool.upload("b/a.mp3.yaml", TEXT.encode())
-    (own,) = ticket.read(spool.layout.inbox, "b/a.mp3")
+    (own,) = Tickets(spool.layout.inbox).read("b/a.mp3")
 
     with pytest.raises(ClaimLost):
         spool.store.claim("b/a.mp3", seen, ("txt",), created_at=SEEN_AT, ticket=own)

@@ -7,6 +7,7 @@ import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool
 
 from whisperd.spool import names, sidecar
+from whisperd.spool.durable import Folder
 
 OUTPUTS = ["outbox/a.txt", "outbox/a.json", "outbox/a.mp3.status.json", "done/a.mp3", "failed/a.mp3"]
 
@@ -48,6 +49,62 @@ def test_the_first_number_is_taken_at_which_every_name_is_free(spool):
     spool.put("outbox/a-4.txt")
 
     assert choose(spool, "a.mp3") == "a-3.mp3"
+
+
+MANY = 1000
+TRIES_MAX = 30
+
+
+@pytest.fixture
+def tries(monkeypatch):
+    """Every number that is tried from now on."""
+    tried = []
+    numbered = names.numbered
+    monkeypatch.setattr(names, "numbered", lambda file, number: tried.append(number) or numbered(file, number))
+    return tried
+
+
+def test_the_thousandth_file_of_one_name_gets_its_number_after_few_tries(spool, tries):
+    """Numbers tried one by one from the first would make thousands of files of one name take quadratic time."""
+    for number in range(1, MANY):
+        spool.put(f"done/{names.numbered('a.mp3', number)}")
+    tries.clear()
+
+    assert choose(spool, "a.mp3") == f"a-{MANY}.mp3"
+    assert len(tries) <= TRIES_MAX
+
+
+def test_the_thousandth_job_of_one_name_gets_its_number_after_few_tries(spool, tries):
+    """Names that are promised to other jobs under way count as taken."""
+    for number in range(1, MANY):
+        spool.store.places.hold(str(number), names.numbered("a.mp3", number), FORMATS)
+    tries.clear()
+
+    assert choose(spool, "a.mp3") == f"a-{MANY}.mp3"
+    assert len(tries) <= TRIES_MAX
+
+
+def test_the_thousandth_upload_of_one_name_goes_back_after_few_tries(spool, tries):
+    """The inbox numbers what is given back in the same way, and overwrites nothing."""
+    job = spool.take("a.mp3")
+    for number in range(1, MANY):
+        spool.put(f"inbox/{names.numbered('a.mp3', number)}")
+    tries.clear()
+
+    assert spool.store.give_back(job) == f"a-{MANY}.mp3"
+    assert len(tries) <= TRIES_MAX
+    assert spool.files("inbox")[f"a-{MANY}.mp3"] == b"a.mp3"
+    assert list(spool.files("inbox").values()).count(b"a stranger's") == MANY - 1
+
+
+def test_a_name_taken_between_the_look_and_the_move_is_not_overwritten(spool, monkeypatch):
+    """The rename that refuses to overwrite decides, whatever a look at the inbox said."""
+    job = spool.take("a.mp3")
+    spool.put("inbox/a.mp3")
+    monkeypatch.setattr(Folder, "exists", lambda folder, name: name == job.original)
+
+    assert spool.store.give_back(job) == "a-2.mp3"
+    assert spool.files("inbox") == {"a.mp3": b"a stranger's", "a-2.mp3": b"a.mp3"}
 
 
 def test_names_in_other_folders_do_not_matter(spool):
@@ -119,6 +176,16 @@ def test_a_folder_below_a_folder_gets_the_suffix_where_it_is_needed(spool):
     spool.put("outbox/alice/b")
 
     assert choose(spool, "alice/b/a.mp3") == "alice/b-2/a.mp3"
+
+
+@pytest.mark.parametrize("room", ["outbox", "done", "failed"])
+def test_a_room_that_is_no_folder_is_an_error_and_no_number_is_sought(spool, room):
+    """No number would help: the search went on for ever, and the daemon stood still."""
+    (spool.layout.root / room).rmdir()
+    spool.put(room)
+
+    with pytest.raises(NotADirectoryError):
+        choose(spool, "alice/a.mp3")
 
 
 @pytest.mark.parametrize("name", ["a" * 251 + ".mp3", "\udcff" * 255], ids=["ascii", "not_utf8"])

@@ -1,12 +1,15 @@
 """What a daemon that died left in `.work`, and what becomes of each piece."""
 
+import contextlib
+import ctypes
 import dataclasses
+import errno
 import os
 
 import pytest
 from support.spool import FAILURE, Spool
 
-from whisperd.spool import pair, records
+from whisperd.spool import durable, pair, records
 from whisperd.spool.durable import Folder
 from whisperd.spool.store import Store
 
@@ -247,3 +250,100 @@ def test_another_upload_of_the_same_name_is_not_touched(spool):
     spool.restart()
 
     assert spool.files("inbox") == {"a.mp3": b"sound"}
+
+
+class PowerCut(BaseException):
+    """Nothing after it happens."""
+
+
+@pytest.fixture
+def power_cut(monkeypatch):
+    """No rename without overwriting, no links: a move keeps the name with an empty file first, and then the power is cut.
+
+    As on a share where fs.protected_hardlinks forbids the link.
+    """
+
+    class Libc:
+        @staticmethod
+        def renameat2(*arguments):
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(durable, "_libc", Libc)
+    monkeypatch.setattr(durable, "_noreplace", {})
+    monkeypatch.setattr(os, "link", refuse)
+
+    @contextlib.contextmanager
+    def cut(at):
+        """While the file of this new name is moved."""
+        rename, unlink = os.rename, os.unlink
+        is_off = False
+
+        def lose(old, new, **options):
+            nonlocal is_off
+            is_off |= new == at
+            if is_off:
+                raise PowerCut
+            return rename(old, new, **options)
+
+        def leave(*arguments, **options):
+            if is_off:
+                raise PowerCut
+            unlink(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", lose)
+            patch.setattr(os, "unlink", leave)
+            with pytest.raises(PowerCut):
+                yield
+
+    return cut
+
+
+def test_a_claim_that_was_cut_off_before_the_upload_moved_leaves_no_phantom(spool, power_cut):
+    """The empty file that kept the name was taken for the original, given back, and failed as an empty upload."""
+    with power_cut("original.mp3"):
+        spool.take("a.mp3", b"sound")
+
+    assert summary(spool.restart()) == (0, 0, 0, 1)
+    assert spool.files("inbox") == {"a.mp3": b"sound"}
+    assert spool.jobs() == set()
+
+
+@pytest.mark.parametrize("at", ["a.txt", "a.json", "a.mp3"])
+def test_an_end_that_was_cut_off_in_a_move_leaves_no_phantom(spool, power_cut, at):
+    """The empty file stayed beside the transcripts or in done/ for good, and the job's names got a number."""
+    job = spool.take("a.mp3", b"sound")
+    rendered = spool.render(job)
+    with power_cut(at):
+        spool.store.finish(job, rendered)
+    for job, result in spool.restart().to_finish:
+        spool.store.finish(job, result)
+
+    assert sorted(spool.files("outbox")) == ["a.json", "a.txt"]
+    assert all(spool.files("outbox").values())
+    assert spool.files("done") == {"a.mp3": b"sound"}
+
+
+def test_an_upload_that_is_given_back_leaves_no_phantom(spool, power_cut):
+    """In the inbox it would be an upload of its own."""
+    job = spool.take("a.mp3", b"sound")
+    with power_cut("a.mp3"):
+        spool.store.give_back(job)
+    (job,) = spool.restart().queued
+    spool.store.give_back(job)
+
+    assert spool.files("inbox") == {"a.mp3": b"sound"}
+
+
+def test_an_empty_file_of_somebody_else_is_not_taken_for_a_reservation(spool, power_cut):
+    """Nothing is ever overwritten."""
+    job = spool.take("a.mp3", b"sound")
+    stranger = spool.put("done/a.mp3", b"")
+    stranger.chmod(0o400)
+    spool.finish(job)
+
+    assert spool.files("done") == {"a.mp3": b"", "a-2.mp3": b"sound"}
