@@ -202,7 +202,7 @@ RETIRED = {
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
 NOT_YET_RENAMED = {
-    "daemon.admission", "daemon.chores", "daemon.duplicates",
+    "daemon.admission", "daemon.duplicates",
     "intake.sight", "intake.waiting", "listeners.overview_html",
     "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store",

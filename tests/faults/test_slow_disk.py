@@ -48,8 +48,10 @@ class Loop:
         self.inbox = Inbox(self.spool.layout.inbox, options, Explanations(store, emitter), emitter)
         self.inbox.start()
         self.jobs = Jobs(store, emitter, max_attempts=3, retry_seconds=30.0)
-        self.cancels = Cancels(store, self.jobs, None, emitter)
-        self.claiming = Claiming(store, self.jobs, self.inbox, Room(self.spool.layout, emitter), emitter)
+        self.cancels = Cancels(self.config, store, self.jobs, None, self.inbox, emitter=emitter)
+        self.claiming = Claiming(
+            self.config, store, self.jobs, self.inbox, Room(self.spool.layout, emitter), emitter=emitter
+        )
         self.housekeeper = Housekeeper(self.spool.layout, self.config.retention, emitter)
         self.disk = SlowDisk(monkeypatch, call_seconds=CALL_SECONDS)
 
@@ -63,8 +65,8 @@ class Loop:
     def turn(self, pause=0.01):
         now = self.disk.now
         self.step("inbox", self.inbox.tick, now)
-        self.step("cancels", self.cancels.tick, self.inbox, self.config, now)
-        self.step("claims", self.claiming.tick, self.config, now)
+        self.step("cancels", self.cancels.tick, now)
+        self.step("claims", self.claiming.tick, now)
         self.step("jobs", self.jobs.tick, now)
         self.step("page", self.page.tick, now)
         self.step("retention", self.housekeeper.tick, now)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
 from whisperd.core.display import mebibytes
 from whisperd.core.errors import ClaimLost, ClaimRefused, InputError, SpoolFull
 from whisperd.core.job import Failure, utc_now
 from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
+from whisperd.daemon.loop import AT_ONCE, Part
+from whisperd.intake.options import IntakeOptions
 from whisperd.settings import profiles
 
 if TYPE_CHECKING:
@@ -106,18 +108,29 @@ class Room:
             self._emit(events.ClaimsResumed())
 
 
-class Claiming:
+class Claiming(Part):
     """Claims in slices, and says of what stays in the inbox why it does."""
 
-    def __init__(self, store: Store, jobs: Jobs, inbox: Inbox, room: Room, emitter: events.Emitter) -> None:
+    def __init__(
+        self, config: Config, store: Store, jobs: Jobs, inbox: Inbox, room: Room, *, emitter: events.Emitter
+    ) -> None:
+        self._config = config
         self._store = store
         self._jobs = jobs
         self._inbox = inbox
         self._room = room
         self._emit = emitter.emit
 
-    def tick(self, config: Config, now: float) -> bool:
-        """Take settled uploads while there is room; True if there may be more to take at once."""
+    def configure(self, config: Config) -> None:
+        """Use this configuration for what is claimed from now on."""
+        self._config = config
+
+    def tick(self, now: float) -> float:
+        """Take settled uploads while there is room; returns when to come again."""
+        return AT_ONCE if self._take(self._config, now) else now + PAUSE_SECONDS
+
+    def _take(self, config: Config, now: float) -> bool:
+        """Take some uploads; True if there may be more to take at once."""
         if not self._room.is_there(config.intake.min_free, now):
             self._inbox.hold(self._room.why)
             return False
@@ -175,6 +188,36 @@ class Claiming:
             self._inbox.claimed(job.name)
             self._receive(job, failure, 0.0, now)
         return True
+
+
+class Arrivals(Part):
+    """The inbox, as a part of the loop."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def waitables(self) -> list[Any]:
+        """What becomes readable when something changes in the inbox."""
+        return self._inbox.waitables()
+
+    def configure(self, config: Config) -> None:
+        """Use this configuration from now on."""
+        self._inbox.configure(intake_options(config))
+
+    def tick(self, now: float) -> float:
+        """Look at what has changed."""
+        self._inbox.tick(now)
+        return self._inbox.next_at(now)
+
+    def close(self) -> None:
+        """Watch the inbox no more."""
+        self._inbox.stop()
+
+
+def intake_options(config: Config) -> IntakeOptions:
+    """What the inbox needs of a configuration."""
+    intake = config.intake
+    return IntakeOptions(**intake.model_dump(exclude={"min_free", "duplicates"}), tickets=config.tickets.enabled)
 
 
 class Explanations:

@@ -1,7 +1,9 @@
-"""Which waiting job goes to which worker, where they want different models."""
+"""Which waiting job goes to which worker, where they want different models, and what workers answer."""
 
 from __future__ import annotations
 
+import collections
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,13 +12,17 @@ from whisperd.core.errors import SpoolFull
 from whisperd.core.job import original_url
 from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.admission import ask
+from whisperd.daemon.loop import AT_ONCE, NEVER, Part
+from whisperd.daemon.pool import Interrupted
 from whisperd.daemon.registry import JobState
 from whisperd.intake.ticket import Tickets
-from whisperd.messages import Work
+from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.settings.profiles import models
 from whisperd.spool.durable import remedy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from whisperd.core.job import Failure, Job
     from whisperd.core.options import EngineOptions, JobSpec
     from whisperd.daemon.admission import Room
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.daemon.registry import Entry, Registry
+    from whisperd.messages import FromWorker
     from whisperd.settings.config import Config
     from whisperd.spool.layout import Layout
 
@@ -109,25 +116,30 @@ def spec_of(config: Config, job: Job) -> JobSpec:
     return replace(spec, output=spec.output.evolve(formats=job.formats)).within(config.media)
 
 
-class Assignment:
+class Assignment(Part):
     """Takes one step after the other, as far as a slice goes."""
 
-    def __init__(self, layout: Layout, jobs: Jobs, pool: Pool, room: Room) -> None:
+    def __init__(self, config: Config, layout: Layout, jobs: Jobs, pool: Pool, room: Room) -> None:
+        self._config = config
         self._layout = layout
         self._jobs = jobs
         self._pool = pool
         self._room = room
 
-    def tick(self, config: Config, now: float) -> bool:
-        """Give waiting jobs to workers; True if there may be more to give at once."""
+    def configure(self, config: Config) -> None:
+        """Use this configuration for jobs that start from now on."""
+        self._config = config
+
+    def tick(self, now: float) -> float:
+        """Give waiting jobs to workers; returns when to come again."""
         share = Slice(LONG_SLICE_SECONDS)
         if self._jobs.registry.count(JobState.QUEUED):
             self._pool.need()
-        while (step := next_step(self._jobs.registry, self._pool, config, now)) is not None:
+        while (step := next_step(self._jobs.registry, self._pool, self._config, now)) is not None:
             match step:
                 case Start(child, job, spec):
                     if not self._start(child, job, spec, now):
-                        return False
+                        return NEVER  # claiming looks when there is room again
                 case Reject(job, failure):
                     self._jobs.reject(job, failure, now)
                 case Overtake(entry):
@@ -137,8 +149,8 @@ class Assignment:
                 case Renew(engine):
                     self._pool.renew(engine)
             if share.is_used_up():
-                return True
-        return False
+                return AT_ONCE
+        return NEVER
 
     def _start(self, child: Child, job: Job, spec: JobSpec, now: float) -> bool:
         """Give a job to a worker; False if nothing can be started for now."""
@@ -153,3 +165,61 @@ class Assignment:
         title, link = printable(job.name), original_url(job.place)
         self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
         return True
+
+
+class Answers(Part):
+    """Acts on what the workers say, in the order in which they said it.
+
+    Args:
+        pool: the workers.
+        jobs: told what has become of each job.
+        is_killing: whether workers are being ended with the jobs that they have, so that it is no job's fault.
+        on_ready: called when a worker is ready.
+    """
+
+    def __init__(self, pool: Pool, jobs: Jobs, is_killing: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+        self._pool = pool
+        self._jobs = jobs
+        self._is_killing = is_killing
+        self._on_ready = on_ready
+        self._said: collections.deque[FromWorker | Interrupted] = collections.deque()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was said has not been acted on yet."""
+        return bool(self._said)
+
+    def tick(self, now: float) -> float:
+        """Act on what was said, as far as a slice goes: the end of a job takes many writes."""
+        self._said.extend(self._pool.collect(now))
+        share = Slice(LONG_SLICE_SECONDS)
+        while self._said:
+            self._handle(self._said.popleft(), now)
+            if share.is_used_up():
+                break
+        return AT_ONCE if self._said else NEVER
+
+    def close(self) -> None:
+        """Act on the rest, end the workers and release the jobs that they have."""
+        now = time.monotonic()
+        while self._said:
+            self._handle(self._said.popleft(), now)
+        for job_id in self._pool.kill_all():
+            self._jobs.released(job_id, now)
+
+    def _handle(self, message: FromWorker | Interrupted, now: float) -> None:
+        match message:
+            case Ready():
+                self._on_ready()
+            case Heartbeat():
+                self._jobs.heard(message, now)
+            case Finished(job_id, result):
+                self._jobs.finished(job_id, result, now)
+            case Failed(job_id) | Interrupted(job_id) if self._is_killing():
+                self._jobs.released(job_id, now)  # it died because it was told to
+            case Failed(job_id, failure):
+                self._jobs.attempt_failed(job_id, failure, now)
+            case Interrupted(job_id, failure, blame):
+                self._jobs.interrupted(job_id, failure, blame, now)
+            case Released(job_id):
+                self._jobs.released(job_id, now)

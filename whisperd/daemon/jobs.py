@@ -11,33 +11,49 @@ from whisperd.core.job import Phase, Progress
 from whisperd.core.slices import Slice
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.daemon.endings import Endings
+from whisperd.daemon.loop import Part
 from whisperd.daemon.pool import Blame
 from whisperd.daemon.registry import WAITING, JobAttempt, JobState, Registry
 from whisperd.daemon.retry import Retry, decide
 from whisperd.daemon.status_files import StatusFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from whisperd.core.job import Failure, Job, Result
     from whisperd.daemon.registry import Entry
     from whisperd.messages import Heartbeat
+    from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
 
 _log = logging.getLogger(__name__)
 
 
-class Jobs:
+class Jobs(Part):
     """All jobs in `.work`; every transition goes through here to the store.
+
+    Args:
+        trouble: says why no worker can be used; None while one can.
 
     Attributes:
         registry: what there is; it answers all questions.
     """
 
-    def __init__(self, store: Store, emitter: events.Emitter, *, max_attempts: int, retry_seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        emitter: events.Emitter,
+        *,
+        max_attempts: int,
+        retry_seconds: float,
+        trouble: Callable[[], Failure | None] = lambda: None,
+    ) -> None:
         self._store = store
         self._emit = emitter.emit
         self._max_attempts = max_attempts
         self._retry_seconds = retry_seconds
+        self._trouble = trouble
         self.registry = Registry()
         self._duplicates = Duplicates(store.layout)
         self._status_files = StatusFiles(store, self.registry)
@@ -62,10 +78,10 @@ class Jobs:
         """How many have failed since the start."""
         return self._endings.failed
 
-    def configure(self, *, max_attempts: int, retry_seconds: float, skip_duplicates: bool) -> None:
-        """Use these from now on."""
-        self._max_attempts, self._retry_seconds = max_attempts, retry_seconds
-        self._duplicates.configure(skip=skip_duplicates)
+    def configure(self, config: Config) -> None:
+        """Use these limits from now on."""
+        self._max_attempts, self._retry_seconds = config.pool.max_attempts, config.pool.retry_seconds
+        self._duplicates.configure(skip=config.intake.duplicates == "skip")
 
     def restore(self, recovery: Recovery, now: float) -> None:
         """Take up what an earlier daemon left."""
@@ -94,10 +110,6 @@ class Jobs:
     def admit(self, job: Job) -> None:
         """Put a claimed job into the queue."""
         self._status_files.show_queued(self.registry.put(job, JobState.QUEUED))
-
-    def explain(self, trouble: Failure | None) -> None:
-        """Say in the status files of the queue why no worker can be used, or that one can again."""
-        self._status_files.explain(trouble)
 
     def reject(self, job: Job, failure: Failure, now: float) -> None:
         """Fail a job that no worker can do: it was claimed in that knowledge, or waits for a model that does not load."""
@@ -133,7 +145,9 @@ class Jobs:
 
     def heard(self, message: Heartbeat, now: float) -> None:
         """A worker says how far it is."""
-        _, attempt = self.registry.attempt(message.job_id)
+        entry = self.registry.get(message.job_id)
+        if entry is None or (attempt := entry.attempt) is None:
+            return  # it was released meanwhile
         if message.phase is Phase.TRANSCRIBING and attempt.transcribing_since is None:
             attempt.transcribing_since = now
         # a fallback must not take progress back
@@ -212,6 +226,7 @@ class Jobs:
     def tick(self, now: float) -> float:
         """Queue what has waited long enough, write down ends and status files; returns when to come again."""
         self._admit_due(now)
+        self._status_files.explain(self._trouble())
         times = [self._endings.tick(now), self._status_files.tick(now)]
         times += [entry.retry_at for entry in self.registry.of(JobState.DELAYED)]
         if self._duplicates.is_reading or self.registry.count(JobState.COMPARING):

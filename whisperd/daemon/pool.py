@@ -10,6 +10,7 @@ from whisperd.core import events
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
+from whisperd.daemon.loop import Part
 from whisperd.messages import BootFailed, EngineFailed, Failed, Finished, Heartbeat, Ready, Release, Released
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from whisperd.core.options import EngineOptions
     from whisperd.messages import FromWorker, Work
+    from whisperd.settings.config import Config
     from whisperd.settings.sections import PoolOptions
 
 BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
@@ -83,7 +85,7 @@ class Failing:
         self._tries.clear()
 
 
-class Pool:
+class Pool(Part):
     """All workers. Whatever happens to one, its job is answered for exactly once: Finished, Failed, Released or Interrupted."""
 
     def __init__(self, options: PoolOptions, engine: EngineOptions, emitter: events.Emitter) -> None:
@@ -101,9 +103,10 @@ class Pool:
         self._wanted: dict[int, EngineOptions] = {}  # per slot, where it is not the usual engine
         self.broken: dict[EngineOptions, Failure] = {}  # other engines that cannot be loaded, and why
 
-    def configure(self, options: PoolOptions, engine: EngineOptions) -> None:
+    def configure(self, config: Config) -> None:
         """Use these from now on; workers that loaded something else are replaced once they are idle."""
-        self._options, self._engine = options, engine
+        self._options, self._engine = config.pool_options(), config.engine_options()
+        engine = self._engine
         self._boot_deaths = 0
         self.broken.clear()
         self.failing.try_now()
@@ -230,8 +233,8 @@ class Pool:
                 said.extend(self._buried(child, now))
         return said
 
-    def tick(self, now: float) -> None:
-        """Start what is missing, end what is surplus, and climb the ladder for what is stuck.
+    def tick(self, now: float) -> float:
+        """Start what is missing, end what is surplus, and climb the ladder for what is stuck; returns when to come again.
 
         Raises:
             BootError: a worker has not loaded its model in time, or cannot be started, and none has ever been ready.
@@ -243,6 +246,7 @@ class Pool:
                 missing = number not in self._children and number not in self._unloaded
                 if missing and now >= self._spawn_at.get(number, 0.0):
                     self._spawn(number, now)
+        return self.next_at(now)
 
     def _spawn(self, number: int, now: float) -> None:
         try:
@@ -273,6 +277,10 @@ class Pool:
         )
 
     def close(self) -> None:
+        """End every worker at once."""
+        self.kill_all()
+
+    def wind_down(self) -> None:
         """Start no more workers; the idle ones end."""
         self._closing = True
         for child in self._children.values():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from whisperd.core import events
 from whisperd.core.errors import ConfigError, NoResources
 from whisperd.daemon.child import Child
+from whisperd.daemon.loop import NEVER, Part
 from whisperd.messages import BootFailed, Ready
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 TRIAL = 0  # its number, until the pool gives it another one
 AGAIN = "then reload again"
-NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Trial:
     child: Child
 
 
-class Reload:
+class Reload(Part):
     """Reads the configuration again when asked to, and applies or refuses it.
 
     Args:

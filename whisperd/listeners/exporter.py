@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whisperd.core.errors import BootError
 from whisperd.spool.durable import Folder, make_directory, write
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from whisperd.core import events
     from whisperd.core.snapshots import Vitals
     from whisperd.listeners.metrics import Metrics
+    from whisperd.settings.config import Config
     from whisperd.settings.sections import MetricsOptions
     from whisperd.spool.layout import Layout
 
@@ -78,6 +79,13 @@ class Exporter:
                 _log.warning("the metrics cannot be written: %s", error)
             self._is_failing = True
         return self._next_at
+
+    def waitables(self) -> list[Any]:
+        """Nothing."""
+        return []
+
+    def configure(self, config: Config) -> None:
+        """Nothing changes before the next start."""
 
     def close(self) -> None:
         """Serve no more; the file stays, with the last figures."""

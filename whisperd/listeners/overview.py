@@ -16,7 +16,7 @@ from whisperd.core import events
 from whisperd.core.display import printable, readable_duration
 from whisperd.core.job import Phase, Progress, utc_now
 from whisperd.core.slices import advance
-from whisperd.listeners.overview_html import MARK, SHOWN, Overview, Part, Row, render
+from whisperd.listeners.overview_html import MARK, SHOWN, Overview, Row, RowList, render
 from whisperd.spool import names, sidecar
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.notes import sidecars
@@ -60,10 +60,10 @@ class Latest:
         if self._rows.pop(place, None) is not None:
             self.total -= 1
 
-    def part(self) -> Part:
+    def part(self) -> RowList:
         """Newest first."""
         rows = sorted(self._rows.items(), key=_end, reverse=True)[:SHOWN]
-        return Part(tuple(row for _, row in rows), self.total)
+        return RowList(tuple(row for _, row in rows), self.total)
 
 
 def _end(item: tuple[str, Row]) -> str:
@@ -215,8 +215,8 @@ class OverviewPage:
         return Overview(
             self._state,
             self._warnings.text(),
-            Part(tuple(running), jobs.running_total),
-            Part(waiting, max(jobs.waiting_total, len(waiting))),
+            RowList(tuple(running), jobs.running_total),
+            RowList(waiting, max(jobs.waiting_total, len(waiting))),
             self._failed.part(),
             self._done.part(),
         )

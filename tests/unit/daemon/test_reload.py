@@ -42,7 +42,7 @@ class Lab:
 
     def apply(self, settings, now, trial):
         self.applied.append(settings)
-        self.pool.configure(settings.pool_options(), settings.engine_options())
+        self.pool.configure(settings)
         if trial is not None:
             self.pool.adopt(*trial, now)
 

@@ -33,17 +33,17 @@ class Play:
     def __init__(self, root):
         self.spool = Spool(root)
         emitter = events.Emitter()
+        self.config = Config(root=root, output={"formats": ("txt",)})
         self.inbox = Inbox(self.spool.layout.inbox, OPTIONS, self.spool.store, emitter)
         self.inbox.start()
         self.jobs = Jobs(self.spool.store, emitter, max_attempts=3, retry_seconds=30.0)
-        self.cancels = Cancels(self.spool.store, self.jobs, None, emitter)
-        self.config = Config(root=root, output={"formats": ("txt",)})
+        self.cancels = Cancels(self.config, self.spool.store, self.jobs, None, self.inbox, emitter=emitter)
         self.now = 1000.0
 
     def pass_time(self, seconds):
         for _ in range(int(seconds / 0.5) + 1):
             self.inbox.tick(self.now)
-            self.cancels.tick(self.inbox, self.config, self.now)
+            self.cancels.tick(self.now)
             self.jobs.tick(self.now)
             self.now += 0.5
 

@@ -12,7 +12,7 @@ from whisperd.core.job import Failure, Phase
 from whisperd.daemon.admission import Explanations
 from whisperd.daemon.jobs import Jobs
 from whisperd.listeners.overview import EVERY_SECONDS, OverviewPage
-from whisperd.listeners.overview_html import SHOWN, Overview, Part, Row, render
+from whisperd.listeners.overview_html import SHOWN, Overview, Row, RowList, render
 from whisperd.messages import Heartbeat
 from whisperd.settings import config
 
@@ -100,7 +100,7 @@ def test_no_name_and_no_reason_becomes_markup(name, note, hint, warning):
         row = Row(
             f"x{texts[0]}", note=f"x{texts[1]}", hint=f"x{texts[2]}", percent=1.0, links=(("txt", "a"), ("srt", "b"))
         )
-        part = Part((row,), 1)
+        part = RowList((row,), 1)
         page = render(Overview(f"x{texts[3]}", f"x{texts[3]}", part, part, part, part), at=AT)
         return [(str(element.tag), sorted(element.attrib)) for element in parsed(page).iter()]
 
