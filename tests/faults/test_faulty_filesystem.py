@@ -11,7 +11,7 @@ from support.daemon import Daemon, at_work, tone
 from support.faulty_fs import HANG, OPERATIONS, FaultyFs, unavailable
 from support.invariants import check_spool
 
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 reason = unavailable()
 pytestmark = pytest.mark.skipif(bool(reason), reason=reason)
@@ -40,7 +40,7 @@ class Lane:
 
     def sidecar(self, name):
         with contextlib.suppress(FileNotFoundError):
-            return sidecar.decode((self.fs.behind / f"outbox/{name}.status.json").read_bytes())
+            return status_file.decode((self.fs.behind / f"outbox/{name}.status.json").read_bytes())
 
     def is_done(self, name):
         return (self.fs.behind / "done" / name).exists() and not at_work(self.fs.behind)
@@ -206,6 +206,6 @@ def test_a_folder_that_cannot_be_read_holds_up_nothing_else(tmp_path):
             each.daemon.wait(lambda each=each: not banner_of(each), what=f"the end of the warning {each}")
             named = [line for line in each.daemon.lines if os.strerror(each.error) in line]
             assert len(named) == 1
-            assert f"bad: not taken, it cannot be read: {os.strerror(each.error)}; look into its disk" in named[0]
+            assert f"bad: not claimed, it cannot be read: {os.strerror(each.error)}; look into its disk" in named[0]
             assert each.daemon.logged("bad: it can be read again")
             assert each.daemon.process.poll() is None

@@ -336,7 +336,7 @@ def test_a_recording_that_is_changed_while_it_is_transcribed(root, sound):
         os.utime(claimed, (stamp, stamp))
 
         assert completed(daemon)["sha256"] == digest(changed)
-        assert daemon.logged("changed after it was taken")
+        assert daemon.logged("changed after it was claimed")
         assert taken_once(daemon, changed)
 
 
@@ -350,7 +350,7 @@ def test_a_touch_while_it_is_transcribed_changes_nothing(root, sound):
         claimed.chmod(0o640)
 
         completed(daemon)
-        assert not daemon.logged("changed after it was taken")
+        assert not daemon.logged("changed after it was claimed")
 
 
 def test_a_result_waits_for_a_writer_and_counts_if_nothing_was_written(root, sound):

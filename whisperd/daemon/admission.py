@@ -180,7 +180,7 @@ class Claiming(Part):
     def _settle(self, now: float) -> bool:
         """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
         try:
-            jobs = self._store.settle_claims()
+            jobs = self._store.repair_claims()
         except SpoolFull as error:
             self._room.pause(error, now)
             return False
@@ -228,21 +228,21 @@ class Explanations:
         self._emit = emitter.emit
 
     def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
-        """Write one, as `Store.explain` does."""
-        place = self._store.explain(name, size_bytes, reason)
+        """Write one, as `StatusFiles.explain` does."""
+        place = self._store.status_files.explain(name, size_bytes, reason)
         if place is not None:
             self._emit(events.UploadExplained(name, reason, place))
         return place
 
     def unexplain(self, place: str) -> None:
-        """Remove one, as `Store.unexplain` does."""
-        self._store.unexplain(place)
+        """Remove one, as `StatusFiles.unexplain` does."""
+        self._store.status_files.unexplain(place)
         self._emit(events.ExplanationRemoved(place))
 
-    def note_on(self, name: str) -> str | None:
-        """Where the one of an upload is, as `Store.note_on` says."""
-        return self._store.note_on(name)
+    def explanation_of(self, name: str) -> str | None:
+        """Where the one of an upload is, as `StatusFiles.explanation_of` says."""
+        return self._store.status_files.explanation_of(name)
 
-    def stale_notes(self) -> Iterator[str | None]:
-        """Those of uploads that are gone, as `Store.stale_notes` finds them."""
-        return self._store.stale_notes()
+    def stale_explanations(self) -> Iterator[str | None]:
+        """Those of uploads that are gone, as `StatusFiles.stale_explanations` finds them."""
+        return self._store.status_files.stale_explanations()

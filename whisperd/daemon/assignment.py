@@ -16,7 +16,7 @@ from whisperd.daemon.loop import AT_ONCE, NEVER, Part
 from whisperd.daemon.pool import Interrupted
 from whisperd.daemon.registry import JobState
 from whisperd.intake.ticket import Tickets
-from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.settings.profiles import models
 from whisperd.spool.durable import remedy
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
     from whisperd.daemon.registry import Entry, Registry
-    from whisperd.messages import FromWorker
+    from whisperd.protocol import FromWorker
     from whisperd.settings.config import Config
     from whisperd.spool.layout import Layout
 
@@ -44,6 +44,7 @@ class Start:
     child: Child
     job: Job
     spec: JobSpec
+    is_alone: bool = False  # the worker gets no other one beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,8 @@ def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Ste
         if failure := pool.broken.get(engine):
             return Reject(entry.job, failure)
         tried.add(spec.model)
-        if child := pool.free(engine, fresh=entry.needs_fresh_worker):
-            return Start(child, entry.job, spec)
+        if child := pool.free(engine, alone=entry.must_be_alone, fresh=entry.needs_fresh_worker):
+            return Start(child, entry.job, spec, entry.must_be_alone)
         if entry.needs_fresh_worker and pool.used(engine) is not None:
             return Renew(engine)
         if entry.overtaken_since is None:
@@ -137,8 +138,8 @@ class Assignment(Part):
             self._pool.need()
         while (step := next_step(self._jobs.registry, self._pool, self._config, now)) is not None:
             match step:
-                case Start(child, job, spec):
-                    if not self._start(child, job, spec, now):
+                case Start():
+                    if not self._start(step, now):
                         return NEVER  # claiming looks when there is room again
                 case Reject(job, failure):
                     self._jobs.reject(job, failure, now)
@@ -152,10 +153,11 @@ class Assignment(Part):
                 return AT_ONCE
         return NEVER
 
-    def _start(self, child: Child, job: Job, spec: JobSpec, now: float) -> bool:
+    def _start(self, step: Start, now: float) -> bool:
         """Give a job to a worker; False if nothing can be started for now."""
+        job = step.job
         try:
-            job = self._jobs.start(job, child.number, now)
+            job = self._jobs.start(job, step.child.number, now)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self._jobs.forget_gone(job):
                 return True
@@ -163,7 +165,8 @@ class Assignment(Part):
             return False
         directory = self._layout.job_directory(job.id)
         title, link = printable(job.name), original_url(job.place)
-        self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
+        work = Work(job.id, directory, directory / job.original, step.spec, title, link)
+        self._pool.assign(step.child, work, now, alone=step.is_alone)
         return True
 
 

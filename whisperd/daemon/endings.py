@@ -13,13 +13,12 @@ from whisperd.core.job import Phase, Progress, Result
 from whisperd.core.slices import Slice
 from whisperd.daemon.registry import Ending, JobState
 from whisperd.intake.recheck import State, recheck
-from whisperd.spool.claims import is_gone
 
 if TYPE_CHECKING:
     from whisperd.core.job import Failure, Job
     from whisperd.daemon.duplicates import Duplicates
     from whisperd.daemon.registry import Entry, Registry
-    from whisperd.daemon.status_files import StatusFiles
+    from whisperd.daemon.status_files import StatusWriter
     from whisperd.spool.store import Store
 
 SLICE_SECONDS = 0.02  # of one turn
@@ -37,7 +36,7 @@ class Endings:
         emitter: events.Emitter,
         registry: Registry,
         duplicates: Duplicates,
-        status_files: StatusFiles,
+        status_files: StatusWriter,
     ) -> None:
         self._store = store
         self._emit = emitter.emit
@@ -66,7 +65,7 @@ class Endings:
     def forget_gone(self, job: Job) -> bool:
         """Let go of a job, if somebody has removed its files; whether that is so."""
         try:
-            if not is_gone(self._store.layout, job):
+            if not self._store.is_gone(job):
                 return False
         except OSError:
             return False
@@ -110,7 +109,7 @@ class Endings:
             ending.next_at = now
             return True
         if state is State.CHANGED:
-            name = self._store.give_back(job)
+            name = self._store.release(job)
             self._registry.remove(entry)
             self._emit(events.UploadGivenBack(job, name))
             return True

@@ -15,14 +15,14 @@ from whisperd.daemon.loop import Part
 from whisperd.daemon.pool import Blame
 from whisperd.daemon.registry import WAITING, JobAttempt, JobState, Registry
 from whisperd.daemon.retry import Retry, decide
-from whisperd.daemon.status_files import StatusFiles
+from whisperd.daemon.status_files import StatusWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.core.job import Failure, Job, Result
     from whisperd.daemon.registry import Entry
-    from whisperd.messages import Heartbeat
+    from whisperd.protocol import Heartbeat
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
@@ -56,7 +56,7 @@ class Jobs(Part):
         self._trouble = trouble
         self.registry = Registry()
         self._duplicates = Duplicates(store.layout)
-        self._status_files = StatusFiles(store, self.registry)
+        self._status_files = StatusWriter(store, self.registry)
         self._endings = Endings(store, emitter, self.registry, self._duplicates, self._status_files)
 
     def __len__(self) -> int:
@@ -133,7 +133,8 @@ class Jobs(Part):
         """
         started = self._store.start(job)
         entry = self.registry.put(started, JobState.RUNNING)
-        entry.attempt = JobAttempt(Progress(Phase.DECODING), is_alone=job.suspect)
+        is_alone = job.suspect and not entry.must_be_alone
+        entry.attempt = JobAttempt(Progress(Phase.DECODING), is_alone)
         entry.last_status.at, entry.last_status.progress = now, None
         self._emit(events.JobStarted(started, worker))
         self._status_files.show(started, Progress(Phase.DECODING))
@@ -167,12 +168,13 @@ class Jobs(Part):
     def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float) -> None:
         """A worker ended with this job: an attempt failed if the job is guilty, otherwise it is tried again at once.
 
-        A suspect runs alone next time. If the engine fails then too, it runs alone in a fresh worker, until it ends: an
-        attempt is lost there, or none.
+        A suspect is alone in its worker next time. If that ends too, the job gets a fresh worker, until it ends: an attempt is
+        lost there, or none.
         """
         entry, attempt = self.registry.attempt(job_id)
-        if blame is Blame.GUILTY or (blame is Blame.SUSPECT and attempt.is_alone):
-            entry.needs_fresh_worker = True
+        if blame is not Blame.NONE:
+            was_alone = entry.must_be_alone or attempt.is_alone
+            entry.must_be_alone, entry.needs_fresh_worker = True, blame is Blame.GUILTY or was_alone
         if blame is Blame.GUILTY:
             self.attempt_failed(job_id, failure, now)
         elif self._attempt_over(job_id, now) is not None:
@@ -197,8 +199,8 @@ class Jobs(Part):
             return
         if not verdict.counted:
             entry.interruptions += 1
-            job = self._recorded(job.suspected() if entry.needs_fresh_worker else job.given_back())
-        elif not entry.needs_fresh_worker:  # one that does stays a suspect, as `start` has recorded
+            job = self._recorded(job.suspected() if entry.must_be_alone else job.given_back())
+        elif not entry.must_be_alone:  # otherwise it stays a suspect, as `start` has recorded
             job = self._recorded(job.failed_once())
         self.registry.put(job, JobState.DELAYED).retry_at = now + verdict.delay_seconds
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))

@@ -11,13 +11,23 @@ from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
 from whisperd.daemon.loop import Part
-from whisperd.messages import BootFailed, EngineFailed, Failed, Finished, Heartbeat, Ready, Release, Released
+from whisperd.protocol import (
+    BootFailed,
+    EngineFailed,
+    Failed,
+    Finished,
+    Heartbeat,
+    ProtocolError,
+    Ready,
+    Release,
+    Released,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whisperd.core.options import EngineOptions
-    from whisperd.messages import FromWorker, Work
+    from whisperd.protocol import FromWorker, Work
     from whisperd.settings.config import Config
     from whisperd.settings.sections import PoolOptions
 
@@ -25,6 +35,7 @@ BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not
 RESTART_SECONDS_MAX = 60.0
 FAILING_SECONDS_MAX = 300.0  # between tries of a worker that cannot load
 DOUBLINGS_MAX = 20
+ENDING_SECONDS = 30.0  # a worker that was told to end, or has closed the pipe, has so long to free its memory
 
 
 class Blame(Enum):
@@ -136,7 +147,8 @@ class Pool(Part):
 
     def waitables(self) -> list[Any]:
         """What becomes readable when a worker speaks or ends."""
-        return [thing for child in self._children.values() for thing in (child.connection, child.pidfd)]
+        ends = [child.connection for child in self._children.values() if not child.connection.is_closed]
+        return [*ends, *(child.pidfd for child in self._children.values())]
 
     def children(self) -> list[Child]:
         """All of them."""
@@ -158,21 +170,25 @@ class Pool(Part):
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children]
         return min(waiting, default=None) if len(self.failing) else None
 
-    def free(self, engine: EngineOptions, *, fresh: bool = False) -> Child | None:
+    def free(self, engine: EngineOptions, *, alone: bool = False, fresh: bool = False) -> Child | None:
         """Of the workers with this engine that which has the fewest jobs, if it can take another one.
 
-        A fresh one has not had any job.
+        `alone`: one that has no job now; `fresh`: one that has never had any.
         """
         able = [
             child
             for child in self._children.values()
             if child.state is State.READY and child.options == engine and not self._is_surplus(child)
-            if not (fresh and child.jobs_given)
+            if not child.connection.is_closed
+            if not (child.is_reserved or (alone and child.works) or (fresh and child.jobs_given))
         ]
         child = min(able, key=lambda child: len(child.works), default=None)
         return (
             child
-            if child is not None and len(child.works) < self._options.jobs_per_worker and not child.dooms
+            if child is not None
+            and len(child.works) < self._options.jobs_per_worker
+            and not child.dooms
+            and not child.connection.is_behind
             else None
         )
 
@@ -214,8 +230,12 @@ class Pool(Part):
         """A job waits: workers that were unloaded for idleness come back."""
         self._unloaded.clear()
 
-    def assign(self, child: Child, work: Work, now: float) -> None:
-        """Give a job to a worker; its deadline grows once the length of the audio is known."""
+    def assign(self, child: Child, work: Work, now: float, *, alone: bool = False) -> None:
+        """Give a job to a worker, which gets no other one beside it if it must be alone.
+
+        Its deadline grows once the length of the audio is known.
+        """
+        child.is_reserved = alone
         child.assign(work, now, self._options.deadline_seconds)
 
     def collect(self, now: float) -> list[FromWorker | Interrupted]:
@@ -227,8 +247,11 @@ class Pool(Part):
         said: list[FromWorker | Interrupted] = []
         for child in tuple(self._children.values()):
             dead = child.has_ended()
-            for message in child.receive():
-                said.extend(self._heard(child, message, now))
+            try:
+                for message in child.receive(now, has_ended=dead):
+                    said.extend(self._heard(child, message, now))
+            except ProtocolError as error:
+                child.distrust(f"broke the protocol ({error})")
             if dead:
                 said.extend(self._buried(child, now))
         return said
@@ -273,7 +296,12 @@ class Pool(Part):
         """When `tick` may have something to do, if nobody speaks before."""
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children and not self._closing]
         return min(
-            [now + 5.0, *(max(at, now + 0.05) for at in waiting), *(now + 1.0 for child in self.busy() if child.dooms)]
+            [
+                now + 5.0,
+                *(max(at, now + 0.05) for at in waiting),
+                *(now + 1.0 for child in self.busy() if child.dooms),
+                *(now + 0.5 for child in self._children.values() if child.connection.is_behind),
+            ]
         )
 
     def close(self) -> None:
@@ -315,7 +343,10 @@ class Pool(Part):
         return not self._children
 
     def _heard(self, child: Child, message: FromWorker, now: float) -> Sequence[FromWorker | Interrupted]:
+        if child.state is State.RETIRED:
+            return []
         child.heard_at = now
+        _check_sense(child, message)
         match message:
             case BootFailed(failure):
                 self._give_up(child, failure.message, failure.hint, now)
@@ -324,23 +355,22 @@ class Pool(Part):
                 self._boot_deaths = 0
                 self._was_ready = True
                 self.failing.works(child.number)
+                child.device = message.device
                 if child.state is State.BOOTING:
-                    child.state, child.free_since, child.device = State.READY, now, message.device
+                    child.state, child.free_since = State.READY, now
                 self._emit(
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
                 return [message]
-            case EngineFailed(failure, job_ids) if child.state is not State.RETIRED:
+            case EngineFailed(failure, job_ids):
                 return self._retire(child, failure, job_ids, now)
-            case EngineFailed():
-                return []
-            case _ if message.job_id not in child.works:
-                return []  # a late word about a job that was answered for
             case Heartbeat():
                 child.device_bytes = message.device_bytes or child.device_bytes
                 if message.duration_seconds is not None:
                     pace = self._options.deadline_factor * self._options.jobs_per_worker
-                    child.allow(message.job_id, self._options.deadline_seconds + pace * message.duration_seconds)
+                    longest = child.works[message.job_id].spec.media.max_duration_seconds
+                    duration = min(message.duration_seconds, longest)
+                    child.allow(message.job_id, self._options.deadline_seconds + pace * duration)
                 return [] if message.job_id in child.dooms else [message]
             case Finished() | Failed() | Released():
                 doom = child.dooms.get(message.job_id)
@@ -404,15 +434,21 @@ class Pool(Part):
         is_replaced = not expected and not self._closing and child.number <= self._options.workers
         pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
+        death = death_of(how, is_distrusted=bool(child.killed_because))
         guilty = child.dooms or child.works
         said: list[Failed | Interrupted] = []
         for job_id in child.works:
-            failure = child.dooms.get(job_id) or death_of(how)
+            failure = child.dooms.get(job_id) or death
             is_alone = job_id in guilty and len(guilty) == 1
             said.append(Failed(job_id, failure) if is_alone else Interrupted(job_id, failure, Blame.SUSPECT))
         return said
 
     def _check(self, child: Child, now: float) -> None:
+        if child.must_end_at is None:
+            if child.connection.is_closed or child.state is State.ENDING:
+                child.must_end_at = now + ENDING_SECONDS
+        elif now >= child.must_end_at and not child.killed_because:
+            child.distrust("did not end when it should have")
         if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:
             self._give_up(
                 child,
@@ -458,3 +494,24 @@ class Pool(Part):
 
     def _is_surplus(self, child: Child) -> bool:
         return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)
+
+
+def _check_sense(child: Child, message: FromWorker) -> None:
+    """Check that a message makes sense in the state of its worker.
+
+    Raises:
+        ProtocolError: it does not: the worker is broken, or has been taken over.
+    """
+    kind = type(message).__name__
+    if isinstance(message, Ready | BootFailed):
+        if child.device:
+            raise ProtocolError(f"{kind}: it was ready before")
+    elif isinstance(message, EngineFailed):
+        if not child.device:
+            raise ProtocolError(f"{kind}: it has no engine yet")
+    elif (work := child.works.get(message.job_id)) is None:
+        raise ProtocolError(f"{kind}: it does not have that job")
+    elif isinstance(message, Released) and message.job_id not in child.asked_back:
+        raise ProtocolError(f"{kind}: nobody asked for that job")
+    elif isinstance(message, Finished) and message.result.outputs != work.spec.output.formats:
+        raise ProtocolError(f"{kind}: the result has other formats than were asked for")

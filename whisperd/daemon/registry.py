@@ -83,11 +83,15 @@ class Entry:
     retry_at: float = 0.0  # delayed: when it is tried again
     overtaken_since: float | None = None  # queued: since when others go before it, because no worker has its model
     interruptions: int = 0  # ends of attempts that were nobody's fault
-    needs_fresh_worker: bool = (
-        False  # an engine failed with it alone: whose fault that was shows a worker without a past
-    )
+    must_be_alone: bool = False  # its worker ended: beside it in a worker there must be no other job ...
+    needs_fresh_worker: bool = False  # ... and this worker must not have had another one, if it was alone then
     attempt: JobAttempt | None = None
     ending: Ending | None = None
+
+    @property
+    def is_suspect_of_crash(self) -> bool:
+        """Whether it was running when an earlier daemon died: what ended that may have been any job in any worker."""
+        return self.job.suspect and not self.must_be_alone
 
 
 class Registry:
@@ -161,7 +165,8 @@ class Registry:
     def candidates(self) -> Iterator[Entry]:
         """Those that may run now, in the order of their turns; one whose model is loaded may overtake others.
 
-        A suspect, one that was running when the daemon died, runs alone, so that only the guilty one is blamed.
+        One that was running when the daemon died runs alone, so that only the guilty one is blamed; for one whose worker
+        ended it is enough to be alone in a worker (`Entry.must_be_alone`).
         """
         if any(attempt.is_alone for _, attempt in self.attempts()):
             return
@@ -171,7 +176,7 @@ class Registry:
             entry = self._entries.get(job_id)
             if entry is None or entry.state is not JobState.QUEUED:
                 continue  # it left the queue since we began
-            if entry.job.suspect and self.count(JobState.RUNNING):
+            if entry.is_suspect_of_crash and self.count(JobState.RUNNING):
                 return
             yield entry
 

@@ -12,7 +12,7 @@ from whisperd.core import events
 from whisperd.core.errors import ConfigError, NoResources
 from whisperd.daemon.child import Child
 from whisperd.daemon.loop import NEVER, Part
-from whisperd.messages import BootFailed, Ready
+from whisperd.protocol import BootFailed, ProtocolError, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,14 +118,18 @@ class Reload(Part):
     def _judge(self, trial: Trial, now: float) -> None:
         child, model = trial.child, repr(trial.config.model)
         has_ended = child.has_ended()  # asked first: what it said before it ended counts
-        for message in child.receive():
-            if isinstance(message, Ready):
-                self._trial = None
-                self._use(trial.config, now, (child, message))
-                return
-            if isinstance(message, BootFailed):
-                self._fail(message.failure.message, f"{message.failure.hint}; {AGAIN}")
-                return
+        try:
+            message = next(iter(child.receive(now, has_ended=has_ended)), None)
+        except ProtocolError as error:
+            self._fail(f"a worker broke the protocol ({error})", "please report this")
+            return
+        if isinstance(message, Ready):
+            self._trial = None
+            self._use(trial.config, now, (child, message))
+            return
+        if isinstance(message, BootFailed):
+            self._fail(message.failure.message, f"{message.failure.hint}; {AGAIN}")
+            return
         if has_ended:
             self._trial = None
             memory = "if the memory does not hold the old model and the new one at once, restart the service instead"

@@ -25,7 +25,7 @@ REFRESH_SECONDS = 86_400.0  # how often all of them are, or systemd-tmpfiles tak
 _log = logging.getLogger(__name__)
 
 
-class StatusFiles:
+class StatusWriter:
     """Brings them up to date where that can be done."""
 
     def __init__(self, store: Store, registry: Registry) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from whisperd.core import events
     from whisperd.daemon.child import Child
-    from whisperd.messages import Ready
+    from whisperd.protocol import Ready
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
 

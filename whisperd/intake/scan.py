@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from whisperd.core.job import Signature
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
+from whisperd.spool.layout import DEPTH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,8 +89,8 @@ def scan(
     open_ends = [below]
     while open_ends:
         parts = open_ends.pop()
-        if len(parts) > names.DEPTH_MAX:
-            yield Found("/".join(parts), None, f"folders are nested more than {names.DEPTH_MAX} deep here")
+        if len(parts) > DEPTH_MAX:
+            yield Found("/".join(parts), None, f"folders are nested more than {DEPTH_MAX} deep here")
             continue
         try:
             folder = Folder(inbox, parts)

@@ -35,10 +35,10 @@ class Notes(Protocol):
     def unexplain(self, place: str) -> None:
         """Remove a note, if it still is one."""
 
-    def note_on(self, name: str) -> str | None:
+    def explanation_of(self, name: str) -> str | None:
         """The place of the note on a file, if there is one."""
 
-    def stale_notes(self) -> Iterator[str | None]:
+    def stale_explanations(self) -> Iterator[str | None]:
         """The places of notes on files that are not in the inbox any more, step by step; None for a step without one."""
 
 
@@ -70,7 +70,7 @@ class Waiting:
 
     def sweep(self) -> None:
         """Begin to remove what an earlier daemon left about files that are gone; `tick` goes on with it."""
-        self._sweep = self._notes.stale_notes()
+        self._sweep = self._notes.stale_explanations()
 
     def watch(self, name: str, now: float) -> None:
         """A file waits; one that is known already is fine."""
@@ -81,7 +81,7 @@ class Waiting:
         """It is claimed or gone: its note goes, unless the job's own sidecar has taken the place."""
         note = self._known.pop(name, None)
         # an earlier daemon may have left one that this one had no reason to write anew
-        place = note and (note.place or self._notes.note_on(name))
+        place = note and (note.place or self._notes.explanation_of(name))
         if place:
             self._notes.unexplain(place)
 

@@ -17,10 +17,9 @@ from whisperd.core.display import printable, readable_duration
 from whisperd.core.job import Phase, Progress, utc_now
 from whisperd.core.slices import advance
 from whisperd.listeners.overview_html import MARK, SHOWN, Overview, Row, RowList, render
-from whisperd.spool import names, sidecar
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder, write
-from whisperd.spool.notes import sidecars
-from whisperd.spool.places import INDEX
+from whisperd.spool.names import OVERVIEW_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ EVERY_SECONDS = 1.0
 AFTER_ERROR_SECONDS = 10.0
 ARRIVALS_KEPT = 1000  # reasons remembered; of a hundred thousand waiting files the rest is counted only
 NEVER = float("inf")
-_FILE = INDEX.partition("/")[2]
+_FILE = OVERVIEW_PAGE.partition("/")[2]
 _HEAD_BYTES = 4096  # the mark is in there
 _PHASES = {Phase.DECODING: "reading the recording", Phase.PUBLISHING: "publishing"}
 
@@ -146,9 +145,9 @@ class OverviewPage:
         self._is_due |= not isinstance(event, events.LoopTurned)
         match event:
             case events.JobFinished(job, result):
-                self._ended(job, sidecar.of_job(job, now=utc_now(), result=result))
+                self._ended(job, status_file.of_job(job, now=utc_now(), result=result))
             case events.JobFailed(job, failure):
-                self._ended(job, sidecar.of_job(job, now=utc_now(), failure=failure))
+                self._ended(job, status_file.of_job(job, now=utc_now(), failure=failure))
             case events.JobClaimed(job, _):
                 self._failed.remove(job.place)  # moved back to be tried again
             case events.JobStarted(job, _) | events.UploadGivenBack(job, _):
@@ -233,7 +232,7 @@ class OverviewPage:
             self._write_at = now + AFTER_ERROR_SECONDS
             if self._told != error.strerror:
                 self._told = str(error.strerror)
-                _log.warning("%s cannot be kept: %s", INDEX, error.strerror)
+                _log.warning("%s cannot be kept: %s", OVERVIEW_PAGE, error.strerror)
             return
         self._told, self._is_due, self._write_at = "", False, now + EVERY_SECONDS
 
@@ -241,16 +240,16 @@ class OverviewPage:
 
     def _read(self, before: str) -> Iterator[None]:
         """Every job that ended before a time, one step at a time."""
-        for found in sidecars(self._layout):
+        for found in status_file.all_of(self._layout):
             yield
             if found is None:
                 continue
             folders, file = found
             try:
                 with Folder(self._layout.outbox, folders) as outbox:
-                    document = sidecar.decode(outbox.read(file))
+                    document = status_file.decode(outbox.read(file))
                 if document and document["status"] in {"completed", "failed"} and document["finished_at"] < before:
-                    self._add(names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)), document)
+                    self._add(names.join(folders, file.removesuffix(names.STATUS_SUFFIX)), document)
             except (OSError, KeyError, TypeError, ValueError, AttributeError):
                 continue  # a person has edited it, or taken it away
 

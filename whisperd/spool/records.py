@@ -1,49 +1,39 @@
-"""The private records of a claimed job: `job.json`, `result.json`, `failure.json` in its directory.
+"""Reads and writes the records in a job's directory: `job.json`, `result.json` and `failure.json`.
 
-They are ASCII JSON so that names that are not UTF-8 survive the round trip as surrogate escapes.
+They are ASCII JSON, so that names that are not UTF-8 survive as surrogate escapes. A damaged record reads as None.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import Any, TypeVar
+from typing import Any
 
 from whisperd.core.job import Failure, Job, Result, Signature
-from whisperd.core.options import JobSpec, MediaOptions, OutputOptions, Section, TranscribeOptions, VadOptions
+from whisperd.core.options import JobSpec, to_json
 from whisperd.spool.durable import Folder, write
 
 JOB = "job.json"
 RESULT = "result.json"
 FAILURE = "failure.json"
 
-S = TypeVar("S", bound=Section)
-
 
 def save(folder: Folder, name: str, value: Job | Result | Failure) -> None:
     """Write one record durably."""
-    write(folder, name, json.dumps(dataclasses.asdict(value), default=_plain).encode("ascii"))
-
-
-def _plain(value: object) -> Any:
-    """A group of options as JSON has it."""
-    if isinstance(value, Section):
-        return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} has no place in a record")
+    write(folder, name, json.dumps(value, default=to_json).encode("ascii"))
 
 
 def load_job(folder: Folder) -> Job | None:
-    """The job record; None where it is missing or damaged."""
+    """Read the job; None where its record is missing or damaged."""
     fields = _load(folder, JOB)
     try:
         signature = Signature(**fields.pop("signature"))
-        earlier = fields.pop("order", None)  # what `spec` was called up to 0.1
-        spec = _spec(fields.pop("spec", earlier))
+        order = fields.pop("order", None)  # the name of `spec` in 0.1
+        spec = fields.pop("spec", order)
         ticket = fields.pop("ticket_signature", None)
         return Job(
             signature=signature,
             formats=tuple(fields.pop("formats")),
-            spec=spec,
+            spec=None if spec is None else JobSpec.from_json(spec),
             ticket_signature=None if ticket is None else Signature(**ticket),
             **fields,
         )
@@ -51,34 +41,8 @@ def load_job(folder: Folder) -> Job | None:
         return None
 
 
-def _spec(fields: dict[str, Any] | None) -> JobSpec | None:
-    """A spec from its record, which an earlier release may have written: up to 0.1 two options of `media` stood alone."""
-    if fields is None:
-        return None
-    vad = fields.pop("vad")
-    media = fields.pop("media", {key: fields[key] for key in ("channels", "speakers") if key in fields})
-    return JobSpec(
-        transcribe=_section(TranscribeOptions, fields.pop("transcribe")),
-        output=_section(OutputOptions, fields.pop("output")),
-        media=_section(MediaOptions, media),
-        vad=VadOptions(enabled=False) if vad is None else _section(VadOptions, vad),
-        changes={key: _frozen(each) for key, each in fields.pop("changes").items()},
-        **{key: _frozen(each) for key, each in fields.items() if key in JobSpec.__dataclass_fields__},
-    )
-
-
-def _section(kind: type[S], fields: dict[str, Any]) -> S:
-    """A group of options as it was valid when it was recorded, without keys that this release no longer has."""
-    known = {key: _frozen(each) for key, each in fields.items() if key in kind.model_fields}
-    return kind.model_validate(known, strict=False)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def load_result(folder: Folder) -> Result | None:
-    """The result record, present once a worker has rendered everything."""
+    """Read the result, which is there once a worker has rendered everything."""
     fields = _load(folder, RESULT)
     try:
         return Result(outputs=tuple(fields.pop("outputs")), **fields)
@@ -87,7 +51,7 @@ def load_result(folder: Folder) -> Result | None:
 
 
 def load_failure(folder: Folder) -> Failure | None:
-    """The failure record, present once it is decided that the job has failed."""
+    """Read the failure, which is there once it is decided that the job fails."""
     try:
         return Failure(**_load(folder, FAILURE))
     except TypeError:

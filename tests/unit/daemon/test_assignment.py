@@ -19,7 +19,7 @@ class Workers:
         self.broken = {}
         self.coming, self.spare, self.used_up = set(), set(), set()
 
-    def free(self, engine, *, fresh):
+    def free(self, engine, *, alone, fresh):
         return engine.model if self.room.get(engine.model) and not (fresh and engine.model in self.used_up) else None
 
     def is_coming(self, engine):

@@ -13,7 +13,7 @@ from whisperd.core.errors import ConfigError
 from whisperd.daemon.child import State
 from whisperd.daemon.pool import Pool
 from whisperd.daemon.reload import Reload
-from whisperd.messages import Work
+from whisperd.protocol import Work
 from whisperd.settings import config, profiles
 
 SOON = 30.0

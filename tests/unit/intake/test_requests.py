@@ -34,7 +34,7 @@ class Play:
         self.spool = Spool(root)
         emitter = events.Emitter()
         self.config = Config(root=root, output={"formats": ("txt",)})
-        self.inbox = Inbox(self.spool.layout.inbox, OPTIONS, self.spool.store, emitter)
+        self.inbox = Inbox(self.spool.layout.inbox, OPTIONS, self.spool.store.status_files, emitter)
         self.inbox.start()
         self.jobs = Jobs(self.spool.store, emitter, max_attempts=3, retry_seconds=30.0)
         self.cancels = Cancels(self.config, self.spool.store, self.jobs, None, self.inbox, emitter=emitter)

@@ -13,7 +13,7 @@ from whisperd.daemon.admission import Explanations
 from whisperd.daemon.jobs import Jobs
 from whisperd.listeners.overview import EVERY_SECONDS, OverviewPage
 from whisperd.listeners.overview_html import SHOWN, Overview, Row, RowList, render
-from whisperd.messages import Heartbeat
+from whisperd.protocol import Heartbeat
 from whisperd.settings import config
 
 TEXTS = st.text(max_size=60) | st.sampled_from(HOSTILE)

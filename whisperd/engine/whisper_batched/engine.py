@@ -46,17 +46,17 @@ class BatchedWhisper:
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded."""
+        """The model and device that were loaded."""
         return self._info
 
     @property
     def capacity(self) -> int:
-        """Windows decoded at once."""
+        """Number of windows decoded at once."""
         return self._decoder.max_batch
 
     @property
     def pending(self) -> int:
-        """Windows submitted and not yet given out."""
+        """Number of windows that were submitted and not returned yet."""
         return self._decoder.pending
 
     def check(self, options: TranscribeOptions) -> None:
@@ -70,7 +70,7 @@ class BatchedWhisper:
         )
 
     def warm_up(self, options: TranscribeOptions) -> None:
-        """Decode a second of noise: what fails on first use fails before anyone sends a job."""
+        """Decode a second of noise: a model that fails on first use fails before it gets a job."""
         noise = np.random.default_rng(0).integers(-1000, 1000, SAMPLE_RATE, dtype=np.int16)
         self._decoder.decode([BatchWindow(options, audio=noise, language="en")])
 
