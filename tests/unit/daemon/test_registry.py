@@ -6,7 +6,8 @@ import pytest
 from support.spool import FAILURE, Spool
 
 from whisperd.core import events
-from whisperd.daemon.jobs import REFRESH_SECONDS, Jobs
+from whisperd.daemon.jobs import Jobs
+from whisperd.daemon.status_files import REFRESH_SECONDS
 from whisperd.spool.layout import LOCK
 from whisperd.spool.recover import Recovery
 
@@ -27,29 +28,29 @@ def jobs(spool):
 
 def test_folders_take_turns(jobs):
     """Whoever sends many delays the others by one each."""
-    assert [job.name for job in jobs.candidates()] == ["a/1.wav", "b/1.wav", "a/2.wav"]
+    assert [entry.job.name for entry in jobs.registry.candidates()] == ["a/1.wav", "b/1.wav", "a/2.wav"]
 
 
 def test_behind_a_job_that_is_rejected_the_next_has_its_turn_at_once(jobs):
     """A model that does not load fails one after the other, and keeps nobody else waiting."""
     seen = []
-    for job in jobs.candidates():
+    for job in (entry.job for entry in jobs.registry.candidates()):
         seen.append(job.name)
         if job.name.startswith("a/"):
             jobs.reject(job, FAILURE, 0.0)
 
     assert sorted(seen) == ["a/1.wav", "a/2.wav", "b/1.wav"]
-    assert (len(jobs.queue), jobs.failed) == (1, 2)
+    assert (len(list(jobs.registry.queue())), jobs.failed) == (1, 2)
 
 
 def test_of_a_job_that_is_gone_only_that_one_is_forgotten(spool, jobs):
     """It may have overtaken the head of the queue, which is still to be done."""
     (spool.layout.work / LOCK).touch()
-    gone = list(jobs.candidates())[1]
+    gone = list(jobs.registry.candidates())[1].job
     (spool.layout.job_directory(gone.id) / gone.original).unlink()
 
     assert jobs.forget_gone(gone)
-    assert [job.name for job in jobs.candidates()] == ["a/1.wav", "a/2.wav"]
+    assert [entry.job.name for entry in jobs.registry.candidates()] == ["a/1.wav", "a/2.wav"]
 
 
 def test_the_sidecar_of_a_job_that_waits_for_weeks_is_written_anew_every_day(spool, jobs):
