@@ -1,4 +1,4 @@
-"""`python -m whisperd`."""
+"""Runs the command line for `python -m whisperd`."""
 
 import sys
 

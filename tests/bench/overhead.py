@@ -25,10 +25,12 @@ from pathlib import Path
 from rich.console import Console
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
-from whisperd.bench import contest, corpus, report
+from whisperd.bench import report
+from whisperd.bench.comparison import compare_systems, figures_of
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory
-from whisperd.bench.peer import Heard
+from whisperd.bench.programs import Heard
+from whisperd.bench.recordings import find_recordings
 from whisperd.bench.systems import SystemRun
 from whisperd.messages import Work
 from whisperd.settings import config
@@ -42,9 +44,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     settings = config.load(arguments.config)
-    recordings = corpus.find_recordings(arguments.audio)
-    runs = contest.compete([Daemon(settings), EngineAlone(settings)], recordings, arguments.rounds, print)
-    Console().print(report.contest_table(contest.figures(runs, recordings, settings.transcription.language)))
+    recordings = find_recordings(arguments.audio)
+    runs = compare_systems([Daemon(settings), EngineAlone(settings)], recordings, arguments.rounds, print)
+    Console().print(report.comparison_table(figures_of(runs, recordings, settings.transcription.language)))
 
 
 class EngineAlone:
@@ -67,8 +69,8 @@ def transcribe(settings, paths):
     started = time.monotonic()
     from whisperd.engine.create import create
     from whisperd.media.vad import Detector
+    from whisperd.worker.assembly import Assembly
     from whisperd.worker.prepare import prepare
-    from whisperd.worker.recording import Recording
 
     spec = resolve(settings, "")
     engine, detector = create(settings.engine_options()), Detector()
@@ -79,7 +81,7 @@ def transcribe(settings, paths):
             directory = Path(scratch, str(number))
             directory.mkdir()
             prepared.append(prepare(Work(str(number), directory, path, spec), detector, lambda _: None))
-        recordings = [Recording(one.windows, one.samples.size, spec.transcribe.language) for one in prepared]
+        recordings = [Assembly(one.windows, one.samples.size, spec.transcribe.language) for one in prepared]
         decode(engine, spec.transcribe, prepared, recordings)
         heard = tuple(Heard((one := recording.transcript()).text, one.language) for recording in recordings)
     ended = time.monotonic()
@@ -88,7 +90,7 @@ def transcribe(settings, paths):
 
 
 def decode(engine, options, prepared, recordings):
-    """Take the recordings in turn, as the scheduler of a worker does."""
+    """Take the recordings in turn, as the pipeline of a worker does."""
     from whisperd.engine.api import AudioWindow
 
     turns, handles = collections.deque(range(len(recordings))), {}
@@ -102,9 +104,9 @@ def decode(engine, options, prepared, recordings):
                 idle += 1
                 continue
             idle = 0
-            audio = prepared[number].cut(span.start, span.end).copy()
+            audio = prepared[number].cut(span.start, span.end)
             handles[engine.submit(AudioWindow(audio, options, span.language))] = number, span
-        for handle, decoded in engine.step():
+        for handle, decoded in engine.step(lambda handle, seconds: None):
             number, span = handles.pop(handle)
             recordings[number].take(span, decoded)
 

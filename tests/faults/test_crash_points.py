@@ -164,7 +164,7 @@ def test_an_upload_that_was_refused_as_it_was_taken_fails_though_the_daemon_is_k
     daemon = work_off(root)
 
     assert_failed(daemon, sha256, "bad_options", attempts=0)
-    assert "do not go together" in daemon.sidecar(NAME)["error"]["message"]
+    assert "contradict each other" in daemon.sidecar(NAME)["error"]["message"]
 
 
 def test_an_upload_that_is_written_on_while_no_daemon_is_there_is_transcribed_as_a_whole(root):

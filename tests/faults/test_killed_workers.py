@@ -1,4 +1,4 @@
-"""Workers and `whisperd retry` killed by SIGKILL at every named step, workers that leak, and journals cut off anywhere."""
+"""Workers and `whisperd retry` killed by SIGKILL at every named step, workers that leak, and resume logs cut off anywhere."""
 
 import re
 import signal
@@ -11,7 +11,7 @@ from support.daemon import Daemon, tone
 from support.invariants import check_spool, digest
 
 import whisperd
-from whisperd.worker.journal import Journal
+from whisperd.worker.resume_log import ResumeLog
 
 NAME = "b/a.wav"
 POINTS = {
@@ -32,7 +32,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "point", [*(set(named("worker.")) - set(named("worker.after_journal"))), "worker.after_output:2"]
+    "point", [*(set(named("worker.")) - set(named("worker.after_resume_log"))), "worker.after_output:2"]
 )
 def test_a_worker_killed_at_any_step_costs_one_attempt(root, point):
     """And then, with the daemon killed too while the job waits for its second one, the next brings it to a good end."""
@@ -52,27 +52,27 @@ def test_a_worker_killed_at_any_step_costs_one_attempt(root, point):
         assert (document["status"], document["attempts"]) == ("completed", 2)
 
 
-@pytest.mark.parametrize("point", named("worker.after_journal"))
+@pytest.mark.parametrize("point", named("worker.after_resume_log"))
 @pytest.mark.parametrize("hit", [1, 2, 3])
-def test_a_worker_killed_while_it_writes_its_journal_keeps_what_was_there(tmp_path, point, hit):
-    """The head and two windows: what was written before is read again, and the journal goes on behind it."""
+def test_a_worker_killed_while_it_writes_its_resume_log_keeps_what_was_there(tmp_path, point, hit):
+    """The head and two windows: what was written before is read again, and the log continues after it."""
     program = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from unit.worker.test_journal import MADE_FROM, entries
-from whisperd.worker.journal import Journal
-journal = Journal(Path({str(tmp_path)!r}), MADE_FROM)
+from unit.worker.test_resume_log import MADE_FROM, entries
+from whisperd.worker.resume_log import ResumeLog
+log = ResumeLog(Path({str(tmp_path)!r}), MADE_FROM)
 for entry in entries(2):
-    journal.add([entry])
+    log.add([entry])
 """
     environment = {"WHISPERD_FAILPOINT": f"{point}:{hit}"}
     assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == -signal.SIGKILL
     made_from = {"sha256": "ab", "options": {"language": None}, "windows": [(0, 10)]}
 
-    with Journal(tmp_path, made_from) as journal:
-        assert len(journal) == hit - 1
-        assert journal.find((0, 10, None)) is not None or hit == 1
+    with ResumeLog(tmp_path, made_from) as log:
+        assert len(log) == hit - 1
+        assert log.find((0, 10, None)) is not None or hit == 1
 
 
 @pytest.mark.parametrize("point", named("retry."))

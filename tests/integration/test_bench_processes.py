@@ -13,9 +13,9 @@ import pytest
 import yaml
 from support.daemon import tone
 
-from whisperd.bench.corpus import SAMPLE, SAMPLE_TEXT, ReferenceRecording
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.memory import PeakMemory, resident_bytes, tree
+from whisperd.bench.recordings import SAMPLE, SAMPLE_TEXT, ReferenceRecording
 from whisperd.bench.systems import Peer, missing
 from whisperd.core.errors import WhisperdError
 from whisperd.settings import config

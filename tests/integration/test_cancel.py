@@ -223,7 +223,7 @@ def test_the_command_makes_the_same_file(root):
         tone(daemon.inbox / "b.wav")
         whisperd(root, "cancel", "inbox/b.wav")
 
-    assert "a.wav: asked to be cancelled, by a.wav.cancel in the inbox" in said
+    assert "a.wav: cancellation requested, by a.wav.cancel in the inbox" in said
     assert (root / "inbox/b.wav.cancel").read_bytes() == b""
 
 

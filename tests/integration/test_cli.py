@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support.daemon import QUICK, Daemon, tone
 
-from whisperd.cli.check_spool import examine_spool
+from whisperd.cli.doctor.spool import examine_spool
 from whisperd.settings import config
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -58,7 +58,7 @@ def test_check_finds_nothing_wrong(spool):
         ),
         ({"engine": "openai-whisper", "device": "cuda:7"}, "device cuda:7", "device: cpu"),
         ({"media": {"ffmpeg": "/nowhere/ffmpeg"}}, "ffmpeg", "ffmpeg"),
-        ({"root": "/proc/whisperd"}, "cannot be made", "create it"),
+        ({"root": "/proc/whisperd"}, "cannot be created", "create it"),
     ],
     ids=["model", "device", "ffmpeg", "root"],
 )
@@ -80,7 +80,7 @@ def test_check_reports_a_nearly_full_disk(spool):
     said = whisperd(spool, "check", code=1)
 
     assert "warning  " in said
-    assert "-> make room, or lower intake.min_free" in said
+    assert "-> free disk space, or lower intake.min_free" in said
 
 
 def found(spool, **settings):
@@ -113,12 +113,12 @@ def test_check_sees_the_limit_of_watches(spool, monkeypatch):
     """Before it is reached, with a command that raises it far enough."""
     limit = spool.parent / "max_user_watches"
     limit.write_text("8\n")
-    monkeypatch.setattr("whisperd.cli.check_spool.WATCHES", limit)
+    monkeypatch.setattr("whisperd.cli.doctor.spool.WATCHES", limit)
     for name in "abcd":
         (spool / "inbox" / name).mkdir()
 
     ((_, text, hint),) = found(spool)
-    assert text.startswith("5 folders in the inbox, and no more than 8")
+    assert text.startswith("5 folders in the inbox, but all programs of a user can watch only 8")
     assert hint == "sysctl -w fs.inotify.max_user_watches=524288"
 
 
@@ -141,7 +141,7 @@ def test_check_by_another_user_says_as_whom_to_look(spool):
 
     assert elsewhere.returncode == 1, elsewhere.stderr
     assert "-> sudo -u root whisperd check" in elsewhere.stdout
-    assert "cannot be read, or not be moved out" in refused.stdout
+    assert "the daemon may not read some uploads in the inbox" in refused.stdout
     assert f"-> chmod -R g+rwX {spool}/inbox" in refused.stdout
 
 

@@ -96,7 +96,7 @@ def test_the_table_tells_all(spool):
 
     lines = {line.split()[0]: line for line in shown.splitlines() if line}
     assert "1 in progress, 1 queued, 1 in the inbox, 0 done, 1 failed" in shown
-    assert re.search(r"transcribing +━+╸?━* +43 % +x12.3 +2:10 +it goes on at the next start", shown)
+    assert re.search(r"transcribing +━+╸?━* +43 % +x12.3 +2:10 +continues at the next start", shown)
     assert "1. in the queue" in lines["evil\\x1b[31m\\n\\u202egpj[bold].wav"]
     assert "still open for writing \\x1b]0;title\\x07" in lines["late.wav"]
     assert "there is no sound in it" in lines["bad.mp3"]
@@ -218,7 +218,7 @@ def test_a_running_daemon_is_named_with_its_version(tmp_path):
     assert re.search(r"whisperd \d[\w.]* is running in ", shown)
     assert "goes on at the next start" not in shown
     assert check.returncode == 1
-    assert "the whisperd at work there is 0.0.1" in check.stdout
+    assert "the running whisperd is version 0.0.1" in check.stdout
     assert "-> systemctl restart whisperd" in check.stdout
 
 

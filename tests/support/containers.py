@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,26 @@ def make(kind: str, directory: Path, seconds: float = 4.0) -> bytes:
 def make_streamed(extension: str) -> bytes:
     """A recording written to a pipe: its header could not be corrected at the end."""
     return ffmpeg(*noise(), "-f", STREAMED[extension], pipe=True)
+
+
+def wav(data_size: int, present: int, *, outer: int | None = None, magic: bytes = b"RIFF") -> bytes:
+    """A WAV whose header promises `data_size` bytes of sound, of which `present` are there."""
+    fmt = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
+    outer = 4 + len(fmt) + 8 + data_size if outer is None else outer
+    return (
+        magic
+        + struct.pack("<I", outer & 0xFFFFFFFF)
+        + b"WAVE"
+        + fmt
+        + b"data"
+        + struct.pack("<I", data_size & 0xFFFFFFFF)
+        + bytes(present)
+    )
+
+
+def box(kind: bytes, content: bytes = b"", size: int | None = None) -> bytes:
+    """A box of an MP4, which may state a wrong size."""
+    return struct.pack(">I", 8 + len(content) if size is None else size) + kind + content
+
+
+FTYP = box(b"ftyp", b"M4A \0\0\0\0")

@@ -1,9 +1,10 @@
 """The whole spool on a real sshfs mount, where others write on the server: no events, no leases, polling alone."""
 
 import os
+import time
 
 import pytest
-from support.arrivals import fed, not_taken, recording, taken_once
+from support.arrivals import PAUSE_SECONDS, claims, fed, not_taken, recording, taken_once
 from support.daemon import Daemon
 from support.shared_spool import SharedSpool, needs, run
 from support.sshd import Sshd
@@ -13,7 +14,14 @@ pytestmark = [
     pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="no /dev/fuse"),
 ]
 
-SETTINGS = {"intake": {"poll_seconds": 0.5, "rescan_seconds": 600.0, "truncated_seconds": 600.0}}
+SETTINGS = {
+    "intake": {
+        "poll_seconds": 0.5,
+        "settle_seconds": 3.0,  # longer than sshfs and the kernel cache what a file is
+        "rescan_seconds": 600.0,
+        "truncated_seconds": 600.0,
+    }
+}
 WITHIN_SECONDS = 20.0
 
 
@@ -82,6 +90,23 @@ def test_a_slow_writer_on_the_server(daemon, inbox, tmp_path):
         assert not_taken(daemon, "slow.wav", "changed")
 
     assert taken_once(daemon, "slow.wav", sound, within_seconds=WITHIN_SECONDS)
+
+
+def test_a_ticket_that_is_written_slowly_on_the_server(daemon, inbox, tmp_path):
+    """Nobody here can see its writer, and its stamps are those of another clock: it is followed when it has settled."""
+    sound = recording(tmp_path / "asked.wav")
+    ticket = inbox / "asked.wav.yaml"
+    ticket.write_text("")
+    (inbox / "asked.wav").write_bytes(sound.data)
+    for piece in "language: fr\n":
+        with ticket.open("a") as file:
+            file.write(piece)
+        os.utime(ticket, (0, 0))
+        time.sleep(PAUSE_SECONDS)
+        assert claims(daemon, "asked.wav") == 0
+
+    assert taken_once(daemon, "asked.wav", sound, within_seconds=WITHIN_SECONDS)
+    assert daemon.sidecar("asked.wav")["options"] == {"language": "fr"}
 
 
 def test_a_broken_upload_on_the_server(daemon, inbox, tmp_path):

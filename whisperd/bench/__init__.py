@@ -1,1 +1,1 @@
-"""How fast, how right and how large: whisperd, through its daemon, beside other programs on the same recordings."""
+"""MEASURING: speed, word errors and memory of whisperd and of other programs on the same recordings."""

@@ -1,8 +1,8 @@
-"""`python -m whisperd.bench FD`: another program under measurement, started by `whisperd bench`; of no use by hand."""
+"""`python -m whisperd.bench FD`: the process in which `whisperd bench` runs another program; not for use by hand."""
 
 import sys
 from multiprocessing.connection import Connection
 
-from whisperd.bench.peer import serve
+from whisperd.bench.programs import serve
 
 serve(Connection(int(sys.argv[1])))

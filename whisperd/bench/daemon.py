@@ -1,4 +1,4 @@
-"""whisperd itself, as a user has it: `whisperd run` over a spool, recordings dropped, transcripts counted."""
+"""Measures whisperd as a user runs it: `whisperd run` over a temporary spool into which recordings are moved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from whisperd.bench.memory import PeakMemory
-from whisperd.bench.peer import Heard
+from whisperd.bench.programs import Heard
 from whisperd.bench.systems import SystemRun
 from whisperd.core.errors import WhisperdError
 from whisperd.spool import durable, names
@@ -25,7 +25,7 @@ from whisperd.spool.layout import Layout
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from whisperd.bench.corpus import ReferenceRecording
+    from whisperd.bench.recordings import ReferenceRecording
     from whisperd.settings.config import Config
 
 LOOK_SECONDS = 0.02
@@ -33,7 +33,7 @@ END_SECONDS = 60.0
 
 
 class Daemon:
-    """whisperd over a temporary spool, with the configuration as it is but for the place and what is written."""
+    """whisperd over a temporary spool, with the configuration of the user except for paths and formats."""
 
     name = "whisperd"
 
@@ -41,7 +41,7 @@ class Daemon:
         self._settings = settings
 
     def run(self, recordings: Sequence[ReferenceRecording]) -> SystemRun:
-        """All recordings are dropped at once, each by one rename; the clock stops when the last job has ended.
+        """Move all recordings into the inbox at once and wait for the end of the last job.
 
         Raises:
             WhisperdError: the daemon did not start, or a recording failed.
@@ -74,9 +74,9 @@ class Daemon:
 
     @contextmanager
     def _daemon(self, place: Path, root: Path) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-        """A daemon that has said READY, and its log; it is told to stop at the end."""
+        """Start a daemon, wait for its READY and yield it with its log; stop it at the end."""
         values = self._settings.model_dump(mode="json")
-        # What could keep uploads waiting is off: nothing is left beside them, and the room on /tmp is not the spool's.
+        # These settings could keep uploads waiting: no marker files are made, and /tmp may have less room than the spool.
         intake = values["intake"] | {"done_marker": "", "min_free": 0}
         output = values["output"] | {"formats": ["txt"]}
         values |= {"root": str(root), "intake": intake, "output": output, "log_level": "warning"}
@@ -93,7 +93,7 @@ class Daemon:
             )
             try:
                 _wait_ready(process, notices, log)
-                notices.close()  # nobody reads what comes now
+                notices.close()  # nothing reads further messages
                 yield process, log
                 process.send_signal(signal.SIGTERM)
                 process.wait(END_SECONDS)
@@ -115,7 +115,7 @@ def _wait_ready(process: subprocess.Popen[bytes], notices: socket.socket, log: I
 
 
 def _wait_for_all(layout: Layout, count: int, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    """Originals move last, so that many of them in done/ are as many transcripts."""
+    """Wait until done/ holds all originals; since they move last, all transcripts are there too."""
     while len(os.listdir(layout.done)) < count:
         if failed := os.listdir(layout.failed):
             error = _status_of(layout, failed[0])["error"]
@@ -128,7 +128,9 @@ def _check_alive(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     if process.poll() is not None:
         log.seek(0)
         said = log.read().decode("utf-8", "replace").strip().splitlines()
-        raise WhisperdError(f"whisperd ended with status {process.returncode}: {said[-1] if said else 'no word'}")
+        raise WhisperdError(
+            f"whisperd ended with status {process.returncode}: {said[-1] if said else 'it printed nothing'}"
+        )
 
 
 def _status_of(layout: Layout, name: str) -> dict[str, Any]:

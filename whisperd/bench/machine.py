@@ -1,4 +1,8 @@
-"""Which models keep up with speech on this machine: measured where they are installed, reckoned where they are not."""
+"""Measures this machine: how fast it multiplies matrices and which models keep up with speech on it.
+
+Models that are not installed are estimated from those that are, by the operations that both need. The floor is the speed
+at which this machine's matrix products alone would run; no program can be faster.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from whisperd.bench import floor
 from whisperd.bench.daemon import Daemon
 from whisperd.bench.systems import Conversation, peer_settings
 from whisperd.core.errors import BootError
@@ -18,8 +21,56 @@ from whisperd.engine.weights.find import find, find_ct2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whisperd.bench.corpus import ReferenceRecording
+    from whisperd.bench.recordings import ReferenceRecording
     from whisperd.settings.config import Config
+
+
+WINDOW_SECONDS = 30
+TOKENS_PER_WINDOW = 100  # of continuous speech
+_CONTEXT = 1500  # features of a window
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """What decides how much a Whisper model computes; names as in `whisper.model.ModelDimensions`."""
+
+    n_mels: int
+    n_state: int  # the same for audio and text in all models
+    n_audio_layer: int
+    n_text_layer: int
+    n_vocab: int
+
+
+_SIZES: Final = {
+    "tiny": Dimensions(80, 384, 4, 4, 51865),
+    "base": Dimensions(80, 512, 6, 6, 51865),
+    "small": Dimensions(80, 768, 12, 12, 51865),
+    "medium": Dimensions(80, 1024, 24, 24, 51865),
+    "large-v1": Dimensions(80, 1280, 32, 32, 51865),
+    "large-v2": Dimensions(80, 1280, 32, 32, 51865),
+    "large-v3": Dimensions(128, 1280, 32, 32, 51866),
+    "large-v3-turbo": Dimensions(128, 1280, 32, 4, 51866),
+}
+
+
+def dimensions(model: str) -> Dimensions | None:
+    """The dimensions of one of OpenAI's models; None for any other. An `.en` has one token less, which does not matter here."""
+    return _SIZES.get(canonical(model).removesuffix(".en"))
+
+
+def operations(size: Dimensions) -> float:
+    """Count the operations of one window of 30 s, greedy: encoder, cross-attention keys and values, and 100 steps; a multiply-add is two."""
+    n, width = _CONTEXT, size.n_state
+    convolutions = 6 * n * (2 * size.n_mels * width + width**2)
+    encoder = size.n_audio_layer * (24 * n * width**2 + 4 * n**2 * width) + convolutions
+    keys = size.n_text_layer * 4 * n * width**2
+    step = size.n_text_layer * (28 * width**2 + 4 * n * width) + 2 * size.n_vocab * width
+    return float(encoder + keys + TOKENS_PER_WINDOW * step)
+
+
+def fastest_speed(size: Dimensions, operations_per_second: float) -> float:
+    """The speed, in audio seconds per second, if nothing but these operations took time."""
+    return WINDOW_SECONDS * operations_per_second / operations(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +79,9 @@ class ModelSpeed:
 
     Attributes:
         speed: audio seconds per second; the best round.
-        measured: False: reckoned from another model by the operations of both.
-        peak_bytes: of supervisor and workers; None if reckoned.
-        floor: the speed at which this machine's matrix products alone would run; None if nobody knows the dimensions.
+        measured: False: estimated from another model by the operations of both.
+        peak_bytes: of supervisor and workers; None if estimated.
+        floor: the speed at which this machine's matrix products alone would run; None if its dimensions are not known.
     """
 
     model: str
@@ -41,13 +92,13 @@ class ModelSpeed:
 
     @property
     def streams(self) -> int:
-        """How many people may speak at once without a queue that grows."""
+        """How many people can speak at once without a growing queue."""
         return int(self.speed)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What it is, and how fast it multiplies matrices: operations per second by type."""
+    """The processor of this machine, and how many operations per second its matrix products reach by type."""
 
     processor: str
     cores: int
@@ -55,7 +106,7 @@ class Machine:
 
 
 def look_at_machine(settings: Config) -> Machine:
-    """Name and count of processors, and matrix products in a process of their own.
+    """Read the name and number of processors, and measure matrix products in a separate process.
 
     Raises:
         WhisperdError: the device cannot be used.
@@ -68,7 +119,7 @@ def look_at_machine(settings: Config) -> Machine:
 def measure_models(
     settings: Config, recording: ReferenceRecording, machine: Machine, rounds: int, show: Callable[[str], None]
 ) -> list[ModelSpeed]:
-    """The configured model and all others that are installed, one after the other; then the rest of OpenAI's, reckoned.
+    """Measure the configured model and all others that are installed, and estimate the rest of OpenAI's; the fastest first.
 
     Raises:
         WhisperdError: the daemon did not start, or failed on the recording.
@@ -83,26 +134,26 @@ def measure_models(
         show(f"{model}: x{speed:.1f}")
     known = {canonical(one.model) for one in measured}
     return sorted(
-        [*measured, *(one for name in OFFICIAL if name not in known and (one := reckon(name, measured, rate)))],
+        [*measured, *(one for name in OFFICIAL if name not in known and (one := estimate(name, measured, rate)))],
         key=lambda one: -one.speed,
     )
 
 
-def reckon(model: str, measured: list[ModelSpeed], rate: float) -> ModelSpeed | None:
-    """From the measured model of the most similar size; None if none of them has known dimensions."""
-    size = floor.dimensions(model)
-    known = [(one, found) for one in measured if (found := floor.dimensions(one.model))]
+def estimate(model: str, measured: list[ModelSpeed], rate: float) -> ModelSpeed | None:
+    """Estimate the speed of a model from the measured one of the most similar size; None without a model of known dimensions."""
+    size = dimensions(model)
+    known = [(one, found) for one in measured if (found := dimensions(one.model))]
     if size is None or not known:
         return None
-    wanted = floor.operations(size)
+    wanted = operations(size)
     nearest, its = min(
-        ((one, floor.operations(found)) for one, found in known), key=lambda pair: abs(math.log(pair[1] / wanted))
+        ((one, operations(found)) for one, found in known), key=lambda pair: abs(math.log(pair[1] / wanted))
     )
     return ModelSpeed(model, nearest.speed * its / wanted, False, None, _floor(model, rate))
 
 
 def is_here(model: str, settings: Config) -> bool:
-    """Whether the configured engine has weights for it."""
+    """Whether the configured engine has weights for the model."""
     if settings.engine == "scripted":
         return False
     try:
@@ -113,8 +164,8 @@ def is_here(model: str, settings: Config) -> bool:
 
 
 def _floor(model: str, rate: float) -> float | None:
-    size = floor.dimensions(model)
-    return floor.fastest_speed(size, rate) if size else None
+    size = dimensions(model)
+    return fastest_speed(size, rate) if size else None
 
 
 def _processor() -> str:

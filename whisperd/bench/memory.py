@@ -1,4 +1,4 @@
-"""How much memory a process and all that it started hold at most."""
+"""Measures the highest resident memory of a process and its descendants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLE_SECONDS = 0.1
 
 
 class PeakMemory:
-    """Resident memory of a process tree, looked at ten times a second while the `with` statement lasts.
+    """Samples the resident memory of a process tree ten times a second while the `with` statement lasts.
 
     Pages that several processes share count once for each of them.
     """
@@ -20,7 +20,7 @@ class PeakMemory:
     def __init__(self, pid: int) -> None:
         self.peak_bytes = 0
         self._pid = pid
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -29,11 +29,11 @@ class PeakMemory:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(SAMPLE_SECONDS):
+        while not self._stop.wait(SAMPLE_SECONDS):
             self._look()
 
     def _look(self) -> None:
@@ -41,7 +41,7 @@ class PeakMemory:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and its descendants (proc(5))."""
+    """List the ids of a process and its descendants (proc(5))."""
     found = [pid]
     for parent in found:  # grows while it is read
         with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ def tree(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Of one process; 0 once it has gone."""
+    """The resident memory of one process; 0 if it has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):

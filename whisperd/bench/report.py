@@ -1,4 +1,4 @@
-"""The figures as tables for people and as a document for programs."""
+"""Formats the figures of `whisperd bench`: tables for people and a document for programs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from whisperd.bench import floor
+from whisperd.bench.machine import dimensions, fastest_speed, operations
 from whisperd.core.display import mebibytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from whisperd.bench.contest import Figures, Spread
+    from whisperd.bench.comparison import Figures, Spread
     from whisperd.bench.machine import Machine, ModelSpeed
 
 
-def contest_table(figures: Sequence[Figures]) -> Table:
-    """A row a system: the median of the rounds, and in brackets the least and the most."""
+def comparison_table(figures: Sequence[Figures]) -> Table:
+    """Make a table with one row per system: the median of the rounds, and in brackets the least and the most."""
     table = Table(title="audio seconds per second (higher is faster)")
     for name in ("system", "speed", "whisperd ahead", "WER", "memory"):
         table.add_column(name, justify="left" if name == "system" else "right", no_wrap=True)
@@ -32,8 +32,8 @@ def contest_table(figures: Sequence[Figures]) -> Table:
     return table
 
 
-def contest_lines(figures: Sequence[Figures], absent: Mapping[str, str], **about: Any) -> list[str]:
-    """What the systems were, and why others are not here."""
+def comparison_lines(figures: Sequence[Figures], absent: Mapping[str, str], **about: Any) -> list[str]:
+    """Describe the systems, and say why others could not be measured."""
     return [
         f"{about['recordings']} recordings, {about['audio_seconds']:.0f} s, {about['rounds']} rounds in turn",
         *(f"{one.name}: {one.about}; loads in {one.load_seconds:.1f} s" for one in figures),
@@ -42,7 +42,7 @@ def contest_lines(figures: Sequence[Figures], absent: Mapping[str, str], **about
 
 
 def models_table(models: Sequence[ModelSpeed]) -> Table:
-    """A row a model, the fastest first."""
+    """Make a table with one row per model, the fastest first."""
     table = Table(title="which models keep up with speech here")
     for name in ("model", "speed", "known by", "keeps up", "peak memory", "floor"):
         table.add_column(name, justify="left" if name == "model" else "right")
@@ -59,11 +59,11 @@ def models_table(models: Sequence[ModelSpeed]) -> Table:
 
 
 def machine_lines(machine: Machine, model: str) -> list[str]:
-    """The machine, and the floor for the model: no program can be faster."""
+    """Describe the machine, and the speed that no program can exceed on it."""
     rates = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in machine.rates.items())
     lines = [f"{machine.processor}, {machine.cores} cores; matrix products: {rates}"]
-    if size := floor.dimensions(model):
-        work, fastest = floor.operations(size), floor.fastest_speed(size, max(machine.rates.values()))
+    if size := dimensions(model):
+        work, fastest = operations(size), fastest_speed(size, max(machine.rates.values()))
         lines.append(
             f"floor: a full window of 30 s takes {model} {work / 1e9:.0f} GFLOP, "
             f"which alone would run at x{fastest:.0f} here"
@@ -80,8 +80,8 @@ def document(
     models: Sequence[ModelSpeed] = (),
     **about: Any,
 ) -> dict[str, Any]:
-    """The same as plain values; speeds in audio seconds per second, WER in percent, memory in bytes."""
-    size = floor.dimensions(model)
+    """Return the figures as plain values; speeds in audio seconds per second, WER in percent, memory in bytes."""
+    size = dimensions(model)
     return {
         "schema": 1,
         **about,
@@ -91,7 +91,7 @@ def document(
             "operations_per_second": machine.rates,
         },
         "model": model,
-        "floor_speed": floor.fastest_speed(size, max(machine.rates.values())) if size else None,
+        "floor_speed": fastest_speed(size, max(machine.rates.values())) if size else None,
         "systems": [_system(one) for one in figures],
         "not_here": dict(absent or {}),
         "models": [

@@ -1,4 +1,4 @@
-"""What is measured: something that takes recordings and gives texts, in a fresh process each time."""
+"""Systems that can be measured: the protocol, and other programs, each started in a fresh process for each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol, Self
 
 from whisperd.bench.memory import PeakMemory
-from whisperd.bench.peer import Broken, Heard, Loaded, Settings, ggml_model
+from whisperd.bench.programs import Broken, Heard, Loaded, Settings, ggml_model
 from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.find import find, find_ct2
 from whisperd.media.ffmpeg import find_ffmpeg
@@ -23,13 +23,13 @@ from whisperd.settings.profiles import resolve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whisperd.bench.corpus import ReferenceRecording
+    from whisperd.bench.recordings import ReferenceRecording
     from whisperd.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRun:
-    """One system over all recordings, once.
+    """The result of one system over all recordings, once.
 
     Attributes:
         seconds: from the first recording given to the last text back; loading is not in it.
@@ -49,21 +49,21 @@ class SystemRun:
 
 
 class System(Protocol):
-    """A program to be measured."""
+    """A program to be measured: whisperd or another one."""
 
     name: str
 
     def run(self, recordings: Sequence[ReferenceRecording]) -> SystemRun:
-        """Start it, give it all recordings, end it.
+        """Start the program, transcribe all recordings and end it.
 
         Raises:
-            WhisperdError: it failed on one of them.
+            WhisperdError: the program failed on one of them.
         """
         ...
 
 
 class Peer:
-    """Another program, one recording after the other."""
+    """Another program; it gets one recording after the other."""
 
     def __init__(self, name: str, settings: Config) -> None:
         self.name = name
@@ -81,7 +81,7 @@ class Peer:
 
 
 class Conversation:
-    """A process of `whisperd.bench.peer` and the line to it; a context manager."""
+    """A process of `whisperd.bench.programs` and the connection to it; a context manager."""
 
     def __init__(self, settings: Settings) -> None:
         self._name = settings.name
@@ -109,19 +109,19 @@ class Conversation:
         self._process.wait()
 
     def loaded(self) -> Loaded:
-        """Wait until it is ready."""
-        answer = self._hear()
+        """Wait until the program is ready."""
+        answer = self._receive()
         assert isinstance(answer, Loaded)
         return answer
 
     def ask(self, recording: ReferenceRecording) -> Heard:
-        """Have it transcribe one recording."""
+        """Have the program transcribe one recording."""
         self._connection.send(recording.path)
-        answer = self._hear()
+        answer = self._receive()
         assert isinstance(answer, Heard)
         return answer
 
-    def _hear(self) -> object:
+    def _receive(self) -> object:
         try:
             answer = self._connection.recv()
         except (EOFError, ConnectionError):
@@ -132,7 +132,7 @@ class Conversation:
 
 
 def peer_settings(name: str, settings: Config) -> Settings:
-    """What another program is told: model, device, options and as many threads as whisperd has in all its workers."""
+    """The settings of another program: model, device, options and as many threads as whisperd has in all its workers."""
     options = settings.engine_options()
     engine = replace(options, threads=options.threads * settings.pool.workers, compute_type="auto")
     transcribe = resolve(settings.model_copy(update={"profiles": {}}), "").transcribe

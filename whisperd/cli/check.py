@@ -1,4 +1,4 @@
-"""`whisperd check`: a doctor; one line a finding, each with what mends it, and nothing is started."""
+"""`whisperd check`: prints what is wrong with an installation and how to fix it; starts nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from whisperd.cli import check_service
-from whisperd.cli.check_models import models
-from whisperd.cli.check_spool import examine_spool
-from whisperd.cli.finding import Finding
+from whisperd.cli import add_spool_arguments
+from whisperd.cli.doctor import Finding
+from whisperd.cli.doctor.models import examine_models
+from whisperd.cli.doctor.service import examine_service
+from whisperd.cli.doctor.spool import examine_spool
 from whisperd.core.errors import EXIT_BOOT, EXIT_FAILED, EXIT_OK, BootError
 from whisperd.media.decode import find_ffmpeg
 from whisperd.settings import config
@@ -28,20 +29,25 @@ from whisperd.engine.limits import find_device
 from whisperd.core.errors import BootError
 try:
     device = find_device(sys.argv[1])
-    is_batched = sys.argv[2] == "batched"  # others choose for themselves
+    is_batched = sys.argv[2] == "batched"  # other engines choose the type themselves
     print(device, f"in {resolve_compute_type(device, sys.argv[3]).name}" if is_batched else "")
 except BootError as error:
     sys.exit(str(error))
 """
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `check`."""
+    add_spool_arguments(parser)
+
+
 def main(arguments: argparse.Namespace) -> int:
-    """Print the findings; exit 3 if the daemon would not start, 1 if there is something else to mend."""
+    """Print the findings; exit 3 if the daemon would not start, 1 if something else is wrong."""
     settings = config.load(arguments.config, root=arguments.root)
     findings = [
         Finding("ok", "configuration is valid"),
         *examine(settings),
-        *check_service.examine(settings, arguments.config),
+        *examine_service(settings, arguments.config),
     ]
     for finding in findings:
         hint = f"\n         -> {finding.hint}" if finding.hint else ""
@@ -51,15 +57,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Config) -> Iterator[Finding]:
-    """Look at everything that the daemon will need."""
+    """Examine everything that the daemon needs."""
     yield from examine_spool(settings)
     yield _ffmpeg(settings)
     if settings.engine != "scripted":
-        yield from models(settings)
+        yield from examine_models(settings)
         yield _device(settings)
     cores, wanted = len(os.sched_getaffinity(0)), settings.pool.workers * settings.engine_options().threads
     if wanted > cores:
-        yield Finding("warning", f"{wanted} threads in all on {cores} cores", "lower pool.workers or pool.threads")
+        yield Finding("warning", f"workers use {wanted} threads on {cores} cores", "lower pool.workers or pool.threads")
 
 
 def _ffmpeg(settings: Config) -> Finding:
@@ -70,7 +76,7 @@ def _ffmpeg(settings: Config) -> Finding:
 
 
 def _device(settings: Config) -> Finding:
-    # in a process of its own: torch takes seconds to load, and a broken driver can take the process with it
+    # a separate process, since a broken driver can kill it
     command = [sys.executable, "-P", "-c", DEVICE, settings.device, settings.decoding, settings.compute_type]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout.strip().splitlines()

@@ -1,4 +1,4 @@
-"""`whisperd completion SHELL`: what makes the shell complete whisperd's commands and options; costs nothing at start."""
+"""`whisperd completion SHELL`: prints a script by which the shell completes commands and options of whisperd."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     import argparse
 
 FILES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "DIRECTORY": shtab.DIRECTORY}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the name of the shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"))
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
-"""`whisperd demo`: a fresh spool, a recording dropped into its inbox, and what comes out of it."""
+"""`whisperd demo`: makes a new spool, transcribes the sample recording in it and prints the transcript."""
 
 from __future__ import annotations
 
 import shutil
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperd.core import events, log_lines
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 SAMPLE = "jfk.ogg"  # the inaugural address of John F. Kennedy, 20 January 1961: public domain
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `demo`."""
+    parser.add_argument("--directory", type=Path, default=Path("whisperd-demo"), metavar="DIR")
+
+
 def main(arguments: argparse.Namespace) -> int:
-    """Run the daemon once over a spool of its own and show the transcript."""
+    """Run the daemon once over the new spool and print the transcript."""
     root = arguments.directory.absolute()
     settings = config.load(root=root, intake={"settle_seconds": 1.0})
     layout = Layout(root)
@@ -27,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     sample = resources.files("whisperd") / "samples" / SAMPLE
     with resources.as_file(sample) as path:
         shutil.copy(path, layout.inbox / SAMPLE)
-    print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, takes it and ends", flush=True)
+    print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, transcribes it and ends", flush=True)
     log_lines.setup(settings.log_level)
     finished: list[events.JobFinished] = []
     emitter = events.Emitter()

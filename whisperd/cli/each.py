@@ -1,4 +1,4 @@
-"""What is done for every name on a command line, the good ones among bad ones too."""
+"""Runs an action for every name on a command line, for `retry` and `cancel`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def each(arguments: argparse.Namespace, room: str, act: Callable[[Layout, str], str]) -> int:
-    """Do it for each name, and say what came of it; exit 1 if one could not be.
+    """Act on each name and print the outcome; one failure does not stop the rest, and exit code 1 tells of it.
 
     Args:
-        arguments: `names`, and where the configuration is.
-        room: of the spool, in which the names lie; `room/name` is as good as `name`.
-        act: does it and returns what to say; raises OSError with a reason that is fit to be read.
+        arguments: `names`, `config` and `root` of the command line.
+        room: the folder of the spool that has the names; `room/name` means the same as `name`.
+        act: does the work and returns a text to print; raises OSError with a reason for people.
     """
     layout = Layout(config.load(arguments.config, root=arguments.root).root)
     code = EXIT_OK

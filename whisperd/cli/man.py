@@ -1,4 +1,4 @@
-"""The man pages, made from the parser and the schema: `python -m whisperd.cli.man 1` and `... 5` print them (man(7))."""
+"""Prints the man pages, made from the parser and the schema: `python -m whisperd.cli.man 1` and `... 5`."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXIT_CODES = {
-    errors.EXIT_OK: "All is well.",
-    errors.EXIT_FAILED: "Something failed: a file, or a check that found something to mend.",
+    errors.EXIT_OK: "Success.",
+    errors.EXIT_FAILED: "Something failed: a file, or a check that found a problem.",
     errors.EXIT_USAGE: "Wrong usage of the command line.",
-    errors.EXIT_BOOT: "The daemon cannot work: model, device, ffmpeg or spool; one line says why.",
-    errors.EXIT_LOCKED: "Another whisperd is at work in this root.",
+    errors.EXIT_BOOT: "The daemon cannot start because of model, device, ffmpeg or spool; one line gives the reason.",
+    errors.EXIT_LOCKED: "Another whisperd is running in this root.",
     errors.EXIT_CONFIG: "The configuration is wrong; every problem is listed.",
 }
 FILES = {
     str(SYSTEM_CONFIG): "The configuration, see whisperd.yaml(5).",
-    "inbox/": "Recordings are dropped here, in any sub-folders. A file X.cancel cancels X.",
+    "inbox/": "Recordings to transcribe, in any sub-folders. A file X.cancel cancels X.",
     "outbox/": "Transcripts, and a status file for each recording.",
-    "done/, failed/": "The originals. Moving one from failed/ back into inbox/ tries it again.",
+    "done/, failed/": "The originals. A file that is moved from failed/ back into inbox/ is tried again.",
 }
 
 
 def command_page() -> str:
-    """whisperd(1)."""
+    """Make the page whisperd(1)."""
     top = cli.parser()
-    lines = [_title("whisperd", 1), ".SH NAME", "whisperd \\- transcribes the recordings dropped into a folder"]
+    lines = [_title("whisperd", 1), ".SH NAME", "whisperd \\- transcribes the recordings that arrive in a folder"]
     lines += [".SH SYNOPSIS", ".B whisperd", ".I COMMAND", "[options]", ".SH DESCRIPTION", _plain(str(top.description))]
     lines += [".SH COMMANDS"]
     for parser in cli.parsers(top):
@@ -48,10 +48,10 @@ def command_page() -> str:
 
 
 def configuration_page() -> str:
-    """whisperd.yaml(5)."""
+    """Make the page whisperd.yaml(5)."""
     lines = [_title("whisperd.yaml", 5), ".SH NAME", "whisperd.yaml \\- configuration of whisperd"]
-    lines += [".SH DESCRIPTION", "YAML. Every key may be left out. A key with a dot stands in a section:"]
-    lines += [_plain("pool.workers is workers: below pool:. Unknown keys are refused."), ".SH KEYS"]
+    lines += [".SH DESCRIPTION", "YAML. Every key may be left out. A key with a dot belongs to a section:"]
+    lines += [_plain("pool.workers is the key workers: of the section pool:. Unknown keys are refused."), ".SH KEYS"]
     lines += [*_terms(dict(_keys(Config))), ".SH SEE ALSO", ".BR whisperd (1)"]
     return "\n".join(lines) + "\n"
 
@@ -90,7 +90,7 @@ def _terms(terms: dict[str, str]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Text in which nothing is an instruction to roff, and `-` stays what people type."""
+    """Escape a text so that roff finds no commands in it, and `-` stays a hyphen that can be typed."""
     text = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text
 

@@ -1,9 +1,11 @@
-"""`whisperd models`: list, fetch, import and verify weights."""
+"""`whisperd models`: lists, fetches, imports and verifies weights."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whisperd.cli import add_spool_arguments
 from whisperd.core.errors import EXIT_OK
 from whisperd.engine.weights import catalogue
 from whisperd.engine.weights.find import installed
@@ -11,11 +13,29 @@ from whisperd.settings import config
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs of `models` and their options."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add_spool_arguments(verbs.add_parser("list", help="list installed models and those that can be fetched"))
+
+    fetch = verbs.add_parser("fetch", help="download a model from OpenAI")
+    add_spool_arguments(fetch)
+    fetch.add_argument("name", metavar="NAME")
+
+    bring = verbs.add_parser("import", help="convert a CTranslate2 or Hugging Face safetensors directory")
+    add_spool_arguments(bring)
+    bring.add_argument("directory", type=Path, metavar="DIRECTORY")
+    bring.add_argument("name", metavar="NAME", help="the name of the model on this machine")
+
+    verify = verbs.add_parser("verify", help="check weights by their SHA-256")
+    add_spool_arguments(verify)
+    verify.add_argument("name", metavar="NAME")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Dispatch to the verb."""
+    """Run the verb."""
     directory = config.load(arguments.config, root=arguments.root).models_directory
     match arguments.verb:
         case "list":
@@ -31,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
             from whisperd.engine.weights.find import verify  # noqa: PLC0415
 
             weights = verify(arguments.name, directory)
-            print(f"{weights.model}: as it should be, SHA-256 {weights.sha256}")
+            print(f"{weights.model}: unchanged, SHA-256 {weights.sha256}")
     return EXIT_OK
 
 
@@ -42,7 +62,7 @@ def _list(directory: Path) -> None:
         print(f"  {weights.model:16} {weights.source}")
     if not here:
         print("  none")
-    print(f"to fetch into {directory}:")
+    print(f"can be fetched into {directory}:")
     names = {weights.model for weights in here}
     print("  " + " ".join(name for name in catalogue.OFFICIAL if name not in names))
 

@@ -1,7 +1,7 @@
-"""What there is to know about a spool, read off the disk: true with or without a daemon, and for whoever may read it.
+"""Collects the state of a spool from the disk, for `whisperd status`; it needs no running daemon.
 
-`gather` returns what `whisperd status --json` prints; the README describes it, and a test holds the two together. Sidecars
-lie where people can write, so nothing in them is believed to be of the right type or fit for a terminal.
+`gather` returns what `whisperd status --json` prints; the README describes it, and a test compares the two. People can write
+into the folder of the status files, so that their values are checked and escaped for the terminal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
 
 SCHEMA = 1
-NOTES_READ = 1000  # of a hundred thousand waiting files nobody reads every reason
+REASONS_READ = 1000  # reading the reasons of a hundred thousand waiting files would take too long
 JOB_TEXTS = ("id", "name", "status", "phase", "reason", "started_at")
 JOB_NUMBERS = (
     "progress",
@@ -41,7 +41,7 @@ JOB_NUMBERS = (
 
 
 def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, Any]:
-    """Everything there is to know.
+    """Collect daemon, disk, jobs, waiting uploads and failures of a spool.
 
     Raises:
         OSError: the spool cannot be read.
@@ -64,7 +64,7 @@ def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, An
             {
                 "name": printable(upload.name),
                 "size_bytes": upload.signature and upload.signature.size,
-                "reason": upload.refusal or (_reason_of(layout, upload.name) if number < NOTES_READ else None),
+                "reason": upload.refusal or (_reason_of(layout, upload.name) if number < REASONS_READ else None),
             }
             for number, upload in enumerate(found)
         ],
@@ -74,7 +74,7 @@ def gather(layout: Layout, ignore: Ignore, *, wanted_bytes: int) -> dict[str, An
 
 
 def _daemon(layout: Layout) -> tuple[bool | None, str | None]:
-    """Whether one is at work and of which version; None where this user may not know."""
+    """Whether a daemon runs and its version; None where this user may not look."""
     try:
         is_running = layout.is_locked()
         return is_running, layout.owner_version() if is_running else None
@@ -85,7 +85,7 @@ def _daemon(layout: Layout) -> tuple[bool | None, str | None]:
 def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
     try:
         directories = sorted(os.listdir(layout.work))
-    except PermissionError:  # .work is private: whoever is not the daemon's user reads what the sidecars say
+    except PermissionError:  # .work is private: other users see what the status files say
         for folders, file in filter(None, sidecars(layout)):
             document = _read(layout, folders, file)
             if document and document["id"] and document["status"] in UNDER_WAY:
@@ -106,7 +106,7 @@ def _job(document: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _reason_of(layout: Layout, name: str) -> str | None:
-    """Why the daemon, when it last looked, did not take a file; where an earlier upload has its name, under a number."""
+    """The reason why the daemon did not claim a file, from its status file, whose name may have a number."""
     folders, file = names.split(name)
     for number in range(1, NOTES_MAX + 1):
         document = _read(layout, folders, names.sidecar(names.numbered(file, number)))
@@ -133,7 +133,7 @@ def _read(layout: Layout, folders: tuple[str, ...], file: str) -> dict[str, Any]
 
 
 def _text(document: dict[str, Any], key: str) -> str | None:
-    """A text as a terminal may show it; names in sidecars have their backslashes doubled already."""
+    """A text that is safe for a terminal; names in status files have their backslashes doubled already."""
     value = document.get(key)
     return printable(value).replace("\\\\", "\\") if isinstance(value, str) else None
 
@@ -144,6 +144,6 @@ def _number(document: dict[str, Any], key: str) -> float | None:
 
 
 def _files(top: Path) -> list[str]:
-    """The originals of a room; a ticket that lies beside one is no job."""
-    os.listdir(top)  # one that cannot be read is not empty
+    """The names of all originals in a folder of the spool, without the tickets beside them."""
+    os.listdir(top)  # raises if it cannot be read, which must not look like an empty folder
     return sorted(names.join(*found) for found in files(top) if found and not is_ticket(found[1]))

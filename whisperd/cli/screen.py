@@ -1,4 +1,4 @@
-"""A spool as a person likes to see it: a table where there is room for one, a list in a narrow terminal."""
+"""Renders the state of a spool for a terminal: as a table, or as a list if the terminal is narrow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from whisperd.core.display import clock, readable_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WIDE = 80  # columns from which on a table is easier to read than a list
+WIDE = 80  # columns; a list is easier to read below
 BAR = 16
 SHOWN = {"in_progress": 50, "queued": 20, "inbox": 20, "failed": 10}
 
 
 class Line(NamedTuple):
-    """One entry."""
+    """One entry of the table or list."""
 
     name: str
     state: Text
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def render(report: dict[str, Any], *, width: int, height: int | None = None) -> Group:
-    """All of a report; as much of it as fits where a `height` in lines is given."""
+    """Render a report; if `height` is given in lines, only as much as fits."""
     shown = SHOWN if height is None else {part: max(1, min(limit, height // 4)) for part, limit in SHOWN.items()}
     running = [job for job in report["jobs"] if job["status"] == "in_progress"]
     queued = [job for job in report["jobs"] if job["status"] != "in_progress"]
@@ -48,7 +48,7 @@ def render(report: dict[str, Any], *, width: int, height: int | None = None) -> 
 
 
 def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iterator[Text]:
-    state = {True: "running", False: "not running", None: "running or not, this user may not know,"}
+    state = {True: "running", False: "not running", None: "running or not (this user may not see it)"}
     color = {True: "bold green", False: "bold red", None: "bold"}
     version = f" {report['daemon_version']}" if report["daemon_version"] else ""
     yield Text.assemble(
@@ -60,7 +60,7 @@ def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iter
     disk = report["disk"]
     room = f"{readable_size(disk['free_bytes'])} of {readable_size(disk['total_bytes'])} free"
     if disk["free_bytes"] < disk["wanted_bytes"]:
-        yield Text(f"{room}, {readable_size(disk['wanted_bytes'])} wanted: nothing is taken", style="bold red")
+        yield Text(f"{room}, {readable_size(disk['wanted_bytes'])} wanted: nothing is claimed", style="bold red")
     else:
         yield Text(room, style="dim")
 
@@ -71,7 +71,7 @@ def _running(job: dict[str, Any], report: dict[str, Any]) -> Line:
     bar.add_row(ProgressBar(total=100.0, completed=percent, width=BAR), f"{percent:3.0f} %")
     speed = f"x{job['speed']:.1f}" if job["speed"] else ""
     left = clock(round(max(0.0, job["eta_seconds"]))) if job["eta_seconds"] is not None else ""
-    note = job["reason"] or ("" if report["daemon_running"] is not False else "it goes on at the next start")
+    note = job["reason"] or ("" if report["daemon_running"] is not False else "continues at the next start")
     return Line(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
 
 
@@ -85,7 +85,7 @@ def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Line:
 
 
 def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Line:
-    note = Text(failure["message"] or "its status file is gone")
+    note = Text(failure["message"] or "its status file is missing")
     if failure["hint"]:
         note.append(f"\n-> {failure['hint']}", style="dim")
     return Line(failure["name"], Text("failed", style="red"), note)
@@ -101,7 +101,7 @@ WORDS = {
 
 
 def _name(job: dict[str, Any]) -> str:
-    """What to call it in commands: the status file's number is part of it."""
+    """The name of a job for commands, with the number that its status file may have."""
     return str(job["status_file"]).removeprefix("outbox/").removesuffix(".status.json")
 
 

@@ -1,4 +1,4 @@
-"""`whisperd status`: what runs, waits and failed; `--watch` shows it live."""
+"""`whisperd status`: shows what runs, waits and has failed; `--watch` shows it live."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from whisperd.cli import add_spool_arguments
 from whisperd.cli.report import gather
 from whisperd.core.errors import EXIT_OK, SpoolError
 from whisperd.intake.ignore import Ignore
@@ -20,11 +21,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WATCH_SECONDS = 1.0
-GATHER_SHARE = 0.2  # of the time is spent on reading the disk, at most: a spool may hold a hundred thousand files
+GATHER_SHARE = 0.2  # of the time is spent on reading the disk, at most: a spool may have a hundred thousand files
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `status`."""
+    add_spool_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--watch", action="store_true", help="keep showing it until Ctrl-C")
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Show the spool."""
+    """Show the spool once, or until Ctrl-C."""
     settings = config.load(arguments.config, root=arguments.root)
     layout, ignore = Layout(settings.root), Ignore(settings.intake.ignore)
 
@@ -32,14 +40,14 @@ def main(arguments: argparse.Namespace) -> int:
         try:
             return gather(layout, ignore, wanted_bytes=settings.intake.min_free)
         except OSError as error:
-            hint = "is this the right root, and may you read it?"
+            hint = "check that this is the root of a spool and that you may read it"
             raise SpoolError(f"cannot read {error.filename}: {error.strerror}", hint=hint) from error
 
     show = _json if arguments.json else _screen
     if not arguments.watch:
         show(report(), None)
         return EXIT_OK
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the terminal is put right before the end
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the terminal is restored before the end
     try:
         _watch(report, show)
     except KeyboardInterrupt:
@@ -52,7 +60,7 @@ def _json(report: dict[str, Any], _: Console | None) -> None:
 
 
 def _screen(report: dict[str, Any], console: Console | None) -> None:
-    from rich.console import Console  # noqa: PLC0415  # scripts want --json, and that quickly
+    from rich.console import Console  # noqa: PLC0415  # scripts want --json, and quickly
 
     from whisperd.cli.screen import render  # noqa: PLC0415
 
@@ -61,7 +69,7 @@ def _screen(report: dict[str, Any], console: Console | None) -> None:
 
 
 def _watch(report: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any], Console | None], None]) -> None:
-    """For ever: the alternate screen of a terminal, and in a pipe each state once."""
+    """Show every change until Ctrl-C: on the alternate screen of a terminal, in a pipe each state once."""
     from rich.console import Console  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 

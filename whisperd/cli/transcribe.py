@@ -1,4 +1,4 @@
-"""`whisperd transcribe FILE...`: the same worker and the same steps as the daemon's, for files that stay where they are."""
+"""`whisperd transcribe FILE...`: transcribes files without the daemon, in a worker process like the daemon's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from whisperd.cli import add_spool_arguments
 from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
@@ -31,8 +32,22 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `transcribe`."""
+    add_spool_arguments(parser)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path(), metavar="DIR", help="where to write the transcripts (default: here)"
+    )
+    parser.add_argument("--profile", metavar="GLOB", help="use the options of this profile of the configuration")
+    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--language", metavar="CODE")
+    parser.add_argument("--task", choices=("transcribe", "translate"))
+    parser.add_argument("--formats", metavar="LIST", help="such as txt,srt")
+
+
 def main(arguments: argparse.Namespace) -> int:
-    """Transcribe each; exit 1 if one failed."""
+    """Transcribe each file; exit 1 if one failed."""
     settings = _settings(arguments)
     code = EXIT_OK
     try:
@@ -67,7 +82,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 class Session:
-    """One worker and the jobs it is given, one after the other."""
+    """One worker process, which transcribes one file after the other."""
 
     def __init__(self, settings: Config) -> None:
         self._settings = settings
@@ -79,9 +94,9 @@ class Session:
     def transcribe(
         self, source: Path, directory: Path, link: str, show: Callable[[float, float | None], None]
     ) -> Result | Failure:
-        """Run one file through the worker; `show` gets the audio seconds done and in all.
+        """Transcribe one file; `show` is called with the audio seconds done and in all.
 
-        `link` leads from the page, if there is one, to the recording.
+        `link` is the URL of the recording relative to the page, if html is among the formats.
 
         Raises:
             BootError: the model cannot be loaded.
@@ -99,7 +114,7 @@ class Session:
                 if isinstance(message, Heartbeat):
                     show(message.processed_seconds, message.duration_seconds)
             self._pool.tick(now)
-            if trouble := self._pool.trouble:  # a daemon would try again for ever: here somebody waits
+            if trouble := self._pool.trouble:  # the daemon would keep trying, but here a person waits
                 raise BootError(trouble.message, hint=trouble.hint)
             if not assigned and (child := self._pool.free(self._engine)) is not None:
                 work = Work(source.name, directory, source, self._spec, printable(source.name), link)
@@ -135,7 +150,7 @@ def _settings(arguments: argparse.Namespace) -> Config:
 
 
 def _place(outputs: Path, result: Result, file: str, target: Path) -> list[Path]:
-    """Move the transcripts to where nothing is overwritten: one number for all of them."""
+    """Move the transcripts to names that are free: if one is taken, all get the same number."""
     with Folder(outputs) as source, Folder(target) as folder:
         for number in itertools.count(1):
             wanted = {kind: names.output(names.numbered(file, number), kind) for kind in result.outputs}

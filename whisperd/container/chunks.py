@@ -1,17 +1,17 @@
-"""Families of files made of chunks that state their lengths: RIFF, Wave64, AIFF, CAF, ASF."""
+"""Formats made of chunks or pages that state their lengths: RIFF, Wave64, AIFF, CAF, ASF, Ogg."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisperd.container.source import STEPS_MAX, Damaged, Promise, Short, Unknown
+from whisperd.container.source import STEPS_MAX, Complete, Damaged, Promise, Short, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whisperd.container.source import Source
 
-# Recorders that write to a pipe, or that died, leave 0, all ones, or (sox, arecord) about 2 GiB.
+# Programs that write to a pipe, or that died, leave 0, all ones, or (sox, arecord) about 2 GiB.
 UNKNOWN_FROM_32 = 0x7FFF_0000
 UNKNOWN_FROM_64 = 1 << 62
 
@@ -20,13 +20,15 @@ _W64_DATA = bytes.fromhex("64617461 f3ac d311 8cd1 00c04f8edb8a")
 ASF_HEADER = bytes.fromhex("3026b275 8e66 cf11 a6d9 00aa0062ce6c")  # ASF specification 10.1
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c 47a9 cf11 8ee4 00c00c205365")  # likewise, fields in 3.2
 _ASF_HEADER_MAX = 65_536
+_OGG_PAGE_MAX = 27 + 255 + 255 * 255
+_OGG_END_OF_STREAM = 4
 _FORMAT_MAX = 1 << 17  # `fmt ` and `COMM`: fixed fields, and an extension or a name whose length has 16 bits or less
 
 
 def riff(source: Source) -> Promise:
-    """WAV, its 64-bit form (EBU Tech 3306) and AVI.
+    """Check a WAV, its 64-bit form (EBU Tech 3306) or an AVI.
 
-    Of a WAV only the chunk with the sound counts: some writers state the outer size wrong by a few bytes.
+    In a WAV only the chunk with the sound counts, because some writers state the outer size wrong by a few bytes.
     """
     outer = source.number(4, 4, little=True)
     form = source.read(8, 4)
@@ -58,7 +60,7 @@ def riff(source: Source) -> Promise:
 
 
 def aiff(source: Source) -> Promise:
-    """AIFF and AIFF-C (Apple, Audio Interchange File Format 1.3)."""
+    """Check an AIFF or AIFF-C (Apple, Audio Interchange File Format 1.3)."""
     outer = source.number(4, 4)
     if source.read(8, 4) not in {b"AIFF", b"AIFC"} or not outer or outer >= UNKNOWN_FROM_32:
         return Unknown()
@@ -73,7 +75,7 @@ def aiff(source: Source) -> Promise:
 
 
 def caf(source: Source) -> Promise:
-    """The end of the chunk `data`; -1 stands for "until the end of the file" (Apple Core Audio Format Specification)."""
+    """Check a CAF up to its chunk `data`, whose length -1 means "to the end of the file" (Apple Core Audio Format)."""
     at = 8
     for _ in range(STEPS_MAX):
         head = source.read(at, 12)
@@ -92,7 +94,7 @@ def caf(source: Source) -> Promise:
 
 
 def w64(source: Source) -> Promise:
-    """Wave64: sizes include the 24 bytes of a chunk's own header, chunks start at multiples of 8."""
+    """Check a Wave64: sizes include the 24 bytes of the chunk's header, and chunks start at multiples of 8."""
     at = 40
     for _ in range(STEPS_MAX):
         kind, size = source.read(at, 16), source.number(at + 16, 8, little=True)
@@ -107,7 +109,7 @@ def w64(source: Source) -> Promise:
 
 
 def asf(source: Source) -> Promise:
-    """WMA and WMV: the size of the file in the properties, unless the flag says that it was broadcast."""
+    """Check a WMA or WMV by the size in its properties, unless a flag says that it is a broadcast."""
     header, first = source.number(16, 8, little=True), source.number(46, 8, little=True)
     if header and header < UNKNOWN_FROM_64 and (header < 30 or (first is not None and first > header - 30)):  # noqa: PLR2004
         return Damaged("its header is shorter than its own first part")
@@ -123,8 +125,28 @@ def asf(source: Source) -> Promise:
     return source.up_to(None if flags & 1 else _long(size))
 
 
+def ogg(source: Source) -> Promise:
+    """Find the last page: it must be complete, and if it ends the stream, the file is complete.
+
+    Pages have at most 65,307 bytes (RFC 3533).
+    """
+    start = max(0, source.size - _OGG_PAGE_MAX)
+    tail = source.read(start, _OGG_PAGE_MAX)
+    at = len(tail)
+    while (at := tail.rfind(b"OggS\x00", 0, at)) >= 0:
+        header = tail[at : at + 27]
+        if len(header) < 27:  # noqa: PLR2004
+            return Short(None, source.size, "the end of its last page")
+        lengths = tail[at + 27 : at + 27 + header[26]]
+        end = start + at + 27 + header[26] + sum(lengths)
+        if len(lengths) < header[26] or end > source.size:
+            return Short(None, source.size, "the end of its last page")
+        return Complete() if header[5] & _OGG_END_OF_STREAM else Unknown()
+    return Unknown()
+
+
 def _bad_format(source: Source, start: int, size: int) -> str:
-    """What is impossible in the chunk `fmt ` of a WAV; empty where nothing is."""
+    """Say what is impossible in the chunk `fmt ` of a WAV; empty if nothing is."""
     if not 14 <= size <= _FORMAT_MAX:  # noqa: PLR2004
         return "the length of its chunk fmt is impossible" if size else ""
     fields = source.read(start, 14)
@@ -137,7 +159,7 @@ def _bad_format(source: Source, start: int, size: int) -> str:
 
 
 def _chunks(source: Source, at: int, *, little: bool) -> Iterator[tuple[bytes, int, int]]:
-    """Each chunk's name, where its content starts, and how long that is; an odd one is followed by a byte of padding."""
+    """Yield each chunk's name, the offset of its content and its length; an odd length is followed by a byte of padding."""
     for _ in range(STEPS_MAX):
         kind, size = source.read(at, 4), source.number(at + 4, 4, little=little)
         if size is None:

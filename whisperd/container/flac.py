@@ -1,4 +1,4 @@
-"""FLAC: the header tells the number of samples, each frame where it starts; so the last frame tells the rest (RFC 9639)."""
+"""FLAC (RFC 9639): the header states the number of samples, and the last frame in the file tells how many there are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Stream(NamedTuple):
 
 
 def inspect(source: Source, start: int = 0) -> Promise:
-    """Find the last frame and see whether it reaches the promised number of samples."""
+    """Find the last frame and check whether it reaches the promised number of samples."""
     info = source.read(start + 8, _STREAMINFO_BYTES)
     frames_at = _after_metadata(source, start)
     if isinstance(frames_at, Damaged):
@@ -71,7 +71,7 @@ def _after_metadata(source: Source, start: int) -> int | Damaged | None:
 
 
 def _bad_block(source: Source, at: int, *, is_first: bool) -> str:
-    """What is impossible in a block of metadata (RFC 9639, section 8); empty where nothing is, or it is not here yet."""
+    """Say what is impossible in a block of metadata (RFC 9639, section 8); empty if nothing is, or it has not arrived yet."""
     head = source.read(at, 4)
     kind, size = head[0] & 0x7F, int.from_bytes(head[1:], "big")
     if is_first != (kind == _STREAMINFO) or (is_first and size != _STREAMINFO_BYTES):
@@ -82,7 +82,7 @@ def _bad_block(source: Source, at: int, *, is_first: bool) -> str:
         vendor = source.number(at + 4, 4, little=True)
         return "a tag in its header is longer than all tags together" if vendor and vendor + 8 > size else ""
     if kind == _PICTURE:
-        needed = 32  # eight numbers; the name of the format, the description and the picture itself come on top
+        needed = 32  # eight numbers; the name of the format, the description and the picture itself come in addition
         for place in (8, 12, 32):
             length = source.number(at + needed - 32 + place, 4)
             needed += length or 0
@@ -94,7 +94,7 @@ def _bad_block(source: Source, at: int, *, is_first: bool) -> str:
 
 
 def _frames(data: bytes, stream: _Stream) -> Iterator[tuple[int, int]]:
-    """Where each frame begins in `data`, and the number of samples up to its end; its checksum keeps mistakes out."""
+    """Yield where each frame begins in `data`, and the number of samples up to its end; checksums exclude false matches."""
     for found in itertools.islice(_SYNC.finditer(data), STEPS_MAX):
         at = found.start()
         head = data[at : at + 16]
@@ -114,7 +114,7 @@ def _frames(data: bytes, stream: _Stream) -> Iterator[tuple[int, int]]:
 
 
 def _coded_number(data: bytes) -> tuple[int, int]:
-    """A number coded as UTF-8 codes characters, up to 36 bits, and its width; width 0 if it is none."""
+    """Decode a number of up to 36 bits, coded like UTF-8, and its width in bytes; the width is 0 if there is none."""
     first = data[0]
     if first < 0x80:  # noqa: PLR2004
         return first, 1
@@ -129,7 +129,7 @@ def _coded_number(data: bytes) -> tuple[int, int]:
 
 
 def _block_length(head: bytes, at: int, fixed: int) -> tuple[int, int] | None:
-    """The number of samples in a frame, and where its header goes on (RFC 9639, table 14)."""
+    """The number of samples in a frame, and where its header continues (RFC 9639, table 14)."""
     code = head[2] >> 4
     match code:
         case 0:
@@ -165,7 +165,7 @@ def _crc8(data: bytes) -> int:
 
 
 def _crc16(data: bytes) -> int:
-    """Zero over a whole frame with the checksum at its end."""
+    """CRC of data; 0 for a whole frame including its own checksum."""
     value = 0
     for byte in data:
         value = value << 8 & 0xFFFF ^ _CRC16[value >> 8 ^ byte]

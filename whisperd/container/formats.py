@@ -1,4 +1,4 @@
-"""The formats that are known by their first bytes, never by the name of the file; a new one is registered here."""
+"""The table of formats, recognised by their first bytes and never by file name; a new format is registered here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.container import chunks, flac, matroska, mp3, mp4, ogg
+from whisperd.container import chunks, flac, matroska, mp3, mp4
 from whisperd.container.source import Damaged, Promise, Source, Unknown
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def _tagged(source: Source) -> Promise:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format.
+    """A format and how it is recognised and checked.
 
     Attributes:
-        name: for people; it follows "the file looks like".
+        name: for messages, after "the file looks like".
         begins: a pattern for the first 16 bytes.
-        inspect: what the header says about the length of the file.
-        is_readable: no version of ffmpeg decodes it if this is false.
+        inspect: finds what the header says about the length of the file.
+        is_readable: false if no version of ffmpeg decodes it.
     """
 
     name: str
@@ -52,7 +52,7 @@ def _format(
     return Format(name, re.compile(begins, re.DOTALL), inspect, is_readable)
 
 
-# The first that matches counts: what is found by a few bits comes after what has a magic number.
+# The first match counts, so formats recognised by a few bits come after those with a magic number.
 FORMATS = (
     _format("MIDI (notes instead of sound)", rb"MThd|RIFF....RMID", is_readable=False),
     _format("AVI", rb"RIFF....AVI ", chunks.riff),
@@ -63,7 +63,7 @@ FORMATS = (
     _format("Wave64", re.escape(chunks.W64_RIFF), chunks.w64),
     _format("WMA", re.escape(chunks.ASF_HEADER), chunks.asf),
     _format("FLAC", rb"fLaC", flac.inspect),
-    _format("Ogg", rb"OggS", ogg.inspect),
+    _format("Ogg", rb"OggS", chunks.ogg),
     _format("Matroska or WebM", rb"\x1aE\xdf\xa3", matroska.inspect),
     _format("MP4", b"....(?:" + b"|".join(sorted(mp4.FIRST_BOXES)) + b")", mp4.inspect),
     _format("MP3 or FLAC with an ID3 tag", rb"ID3", _tagged),
@@ -106,19 +106,19 @@ _XML_PLAYLISTS = re.compile(
 
 
 def format_of(source: Source) -> Format | None:
-    """The format that a file begins like; None if it is none of FORMATS."""
+    """Recognise the format of a file; None if it is none of FORMATS."""
     head = source.read(0, _MAGIC_BYTES)
     return next((known for known in FORMATS if known.begins.match(head)), None)
 
 
 def inspect(source: Source) -> Promise:
-    """What the container says about its own completeness; reads 64 KiB or so and at most 4096 headers."""
+    """Find out whether the file is complete according to its container; reads about 64 KiB and at most 4096 headers."""
     known = format_of(source)
     return known.inspect(source) if known else Unknown()
 
 
 def playlist_kind(head: bytes) -> str:
-    """What kind of playlist or script this is, which names recordings elsewhere; empty if it is none."""
+    """Recognise a playlist or script, which names recordings elsewhere; empty if it is none."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"<"):
         found = _XML_PLAYLISTS.search(text)

@@ -14,7 +14,7 @@ _HEADER_MAX = 65_536  # the first element names the format, and little else
 
 
 def inspect(source: Source) -> Promise:
-    """A segment of known length must be all there; of one of unknown length, each element."""
+    """Check a segment of known length as a whole, and one of unknown length element by element."""
     at = 0
     for _ in range(STEPS_MAX):
         element = _element(source, at)
@@ -55,7 +55,7 @@ def _live(source: Source, at: int) -> Promise:
 
 
 def _element(source: Source, at: int) -> tuple[int, int, int | None] | None:
-    """Id, start and length of an element; the length is None where it is unknown, all is None where there is no element."""
+    """Read an element: its id, where its content starts, and its length (None: unknown); None if there is no element."""
     head = source.read(at, 12)
     id_width = _width(head, 4)
     length_width = _width(head[id_width:], 8)
@@ -68,6 +68,6 @@ def _element(source: Source, at: int) -> tuple[int, int, int | None] | None:
 
 
 def _width(head: bytes, most: int) -> int:
-    """How many bytes a number takes, told by the zero bits it begins with; 0 if that is no number."""
+    """Number of bytes of a number, told by its leading zero bits; 0 if it is invalid."""
     width = 9 - head[0].bit_length() if head and head[0] else 0
     return width if width <= most else 0

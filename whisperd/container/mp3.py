@@ -1,4 +1,4 @@
-"""MP3: the encoder's first frame may say how many bytes there are (Xing, Info, VBRI)."""
+"""MP3: the first frame may state the number of bytes (Xing, Info, VBRI)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _FRAME_MAX = 1441  # 320 kbit/s at 32 kHz: some encoders count the frame that holds the count, some do not
 _FRAMES_GIVEN, _BYTES_GIVEN = 1, 2
 _TAGS_MAX = 1 << 20  # some encoders count what follows the sound
-_UNUSUAL_TAG = 0xC0  # an extended header, or bytes put in between: its first frame is somewhere else
+_UNUSUAL_TAG = 0xC0  # an extended header or inserted bytes: the first frame is not at the start
 _MONO = 3
 _ID3V1_BYTES = 128
 
@@ -24,7 +24,7 @@ _FRAME = re.compile(FRAME, re.DOTALL)
 
 
 def after_id3(source: Source) -> int:
-    """Where the ID3v2 tag at the start ends (id3.org, ID3v2.4.0 section 3.1): four times seven bits."""
+    """Find the end of the ID3v2 tag at the start (id3.org, ID3v2.4.0 section 3.1: a length of four times seven bits)."""
     head = source.read(0, 10)
     size = 0
     for char in head[6:10]:
@@ -33,7 +33,7 @@ def after_id3(source: Source) -> int:
 
 
 def bad_id3(source: Source) -> str:
-    """What is impossible in the ID3v2 tag at the start; empty where nothing is, or it is not here yet.
+    """Say what is impossible in the ID3v2 tag at the start; empty if nothing is, or it has not arrived yet.
 
     A length has four times seven bits, and the tag's first frame must fit into the tag.
     """
@@ -58,13 +58,13 @@ def bad_id3(source: Source) -> str:
 
 
 def holds_one_frame(source: Source) -> bool:
-    """Whether there is one frame of MP3 and nothing more, or not even all of it: too little for ffmpeg to decode."""
+    """Whether the file holds at most one frame of MP3, which is too little for ffmpeg to decode."""
     at = after_id3(source) if source.read(0, 3) == b"ID3" else 0
     return _FRAME.match(source.read(at, 4)) is not None and source.size - at <= _FRAME_MAX + _ID3V1_BYTES
 
 
 def inspect(source: Source, at: int = 0) -> Promise:
-    """Compare the count, where there is one, with what is there."""
+    """Compare the number of bytes, if the first frame states it, with the length of the file."""
     head = source.read(at, 4)
     if not _FRAME.match(head):
         return Unknown()

@@ -1,4 +1,4 @@
-"""MP4, M4A, MOV and 3GP: a row of boxes with stated lengths (ISO/IEC 14496-12, 4.2)."""
+"""MP4, M4A, MOV and 3GP: a sequence of boxes with stated lengths (ISO/IEC 14496-12, 4.2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOO_SHORT = "a box is shorter than its own header"
 
 
 def inspect(source: Source) -> Promise:
-    """Walk the boxes of the top level: each must be all there, and so must the index and the media."""
+    """Read the boxes of the top level: each must be complete, and index and media must be among them."""
     at = 0
     seen: set[bytes] = set()
     for _ in range(STEPS_MAX):
@@ -24,11 +24,10 @@ def inspect(source: Source) -> Promise:
             return _verdict(source, seen)
         size, kind = source.number(at, 4), source.read(at + 4, 4)
         if size is None or len(kind) < 4:  # noqa: PLR2004
-            whole = (
-                seen >= {b"moov", b"mdat"} and b"moof" not in seen
-            )  # a few stray bytes after the last box do no harm
+            # A few stray bytes after the last box do no harm.
+            whole = seen >= {b"moov", b"mdat"} and b"moof" not in seen
             return Complete() if whole else Short(None, source.size, _missing(seen))
-        if not size and not any(kind):  # room that was reserved and is not filled yet, or padding at the end
+        if not size and not any(kind):  # reserved space that is not written yet, or padding at the end
             return _verdict(source, seen)
         if not all(0x20 <= char < 0x7F or char == 0xA9 for char in kind):  # noqa: PLR2004  # 0xA9 is the (c) of QuickTime
             return Complete() if seen >= {b"moov", b"mdat"} and b"moof" not in seen else Unknown()
@@ -37,7 +36,7 @@ def inspect(source: Source) -> Promise:
             size = source.number(at + 8, 8)
             if size is None or size < _LONG_HEADER:
                 return Short(None, source.size, _missing(seen)) if size is None else Damaged(_TOO_SHORT)
-        elif size == 0:  # it goes to the end of the file
+        elif size == 0:  # it extends to the end of the file
             return _verdict(source, seen)
         elif size < _HEADER:
             return Damaged(_TOO_SHORT)

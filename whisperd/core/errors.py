@@ -1,4 +1,4 @@
-"""Every error that whisperd raises on purpose.
+"""The errors that whisperd raises on purpose, and the exit codes that they lead to.
 
 ::
 
@@ -8,15 +8,15 @@
       SpoolError             the tree on disk
         SpoolLocked          another daemon owns this root; exit 75
         SpoolFull            no room: stop claiming, keep running
-        ClaimRefused         the upload cannot be taken until somebody acts (permissions)
-        ClaimLost            the upload changed or went away while it was claimed
+        ClaimRefused         the upload cannot be claimed until a person acts (permissions)
+        ClaimLost            the upload changed or disappeared while it was claimed
       JobError               belongs to one job: retryable, stage
         InputError           not retryable: not audio, corrupt, truncated, no speech track, too long, too big
         EngineError          retryable, on a fresh worker
-          OutOfMemory        again with a smaller batch on a fresh worker
+          OutOfMemory        tried again with a smaller batch on a fresh worker
         JobTimeout           no heartbeat, or past its deadline
-        WorkerDied           exit status or signal
-        NoResources          the machine starts no process now: again later, and no attempt is spent
+        WorkerDied           the worker process ended
+        NoResources          no process can be started now: tried again later, costs no attempt
 
 An error crosses from one process to another as a `whisperd.core.job.Failure`, never as a pickled exception.
 """
@@ -35,12 +35,12 @@ EXIT_CONFIG = 78
 
 
 class WhisperdError(Exception):
-    """Base of all expected errors: shown as one line, without a traceback.
+    """Base of all expected errors, which are shown as one line without a traceback.
 
     Attributes:
-        code: a stable word for programs (`error.code` in the sidecar).
+        code: a stable word for programs (`error.code` in the status file).
         hint: what the operator can do about it; may be empty.
-        exit_code: what the process exits with when this error ends it.
+        exit_code: the exit code of a process that ends because of this error.
     """
 
     code: ClassVar[str] = "error"
@@ -56,7 +56,7 @@ class WhisperdError(Exception):
 
 
 class ConfigError(WhisperdError):
-    """The configuration cannot be used; `problems` lists every one with its dotted key."""
+    """The configuration is wrong; `problems` lists everything, each with its dotted key."""
 
     code = "config"
     exit_code = EXIT_CONFIG
@@ -69,49 +69,49 @@ class ConfigError(WhisperdError):
 
 
 class BootError(WhisperdError):
-    """Model, device, ffmpeg or spool cannot be used: the daemon stops instead of restarting workers for ever."""
+    """Model, device, ffmpeg or spool cannot be used, so that the daemon cannot start."""
 
     code = "boot"
     exit_code = EXIT_BOOT
 
 
 class SpoolError(WhisperdError):
-    """The tree on disk cannot be used as asked."""
+    """Base of errors of the spool, the tree on disk."""
 
     code = "spool"
 
 
 class SpoolLocked(SpoolError):
-    """Another daemon owns this root."""
+    """Another daemon uses this root."""
 
     code = "spool_locked"
     exit_code = EXIT_LOCKED
 
 
 class SpoolFull(SpoolError):
-    """No room in the root: claiming stops, everything else goes on, and it resumes by itself."""
+    """The disk is full: claiming stops until there is room again, everything else continues."""
 
     code = "spool_full"
 
 
 class ClaimRefused(SpoolError):
-    """The upload cannot be taken until somebody acts, on permissions for one; it stays untouched."""
+    """The upload cannot be claimed until a person acts, for example on its permissions; it stays in the inbox."""
 
     code = "claim_refused"
 
 
 class ClaimLost(SpoolError):
-    """The upload changed, was replaced or went away between settling and claiming: it settles again."""
+    """The upload changed, was replaced or disappeared between settling and claiming; it must settle again."""
 
     code = "claim_lost"
 
 
 class JobError(WhisperdError):
-    """Something wrong with one job.
+    """Base of errors that concern one job and no other.
 
     Attributes:
         retryable: whether another attempt can help.
-        stage: where it happened: `decoding`, `transcribing`, `publishing`.
+        stage: the step that failed: `decoding`, `transcribing`, `publishing`.
     """
 
     code = "job"
@@ -124,7 +124,7 @@ class JobError(WhisperdError):
 
 
 class InputError(JobError):
-    """The recording itself cannot be transcribed; trying again would give the same answer.
+    """The recording itself cannot be transcribed; another attempt would fail in the same way.
 
     Codes in use: `empty`, `not_media`, `no_audio`, `corrupt`, `truncated`, `too_long`, `unreadable`, `forbidden`,
     `unsupported`, `bad_ticket`, `bad_options`.
@@ -141,13 +141,13 @@ class EngineError(JobError):
 
 
 class OutOfMemory(EngineError):
-    """The engine ran out of memory: again with a smaller batch on a fresh worker."""
+    """The engine ran out of memory; the next attempt uses a smaller batch on a fresh worker."""
 
     code = "out_of_memory"
 
 
 class JobTimeout(JobError):
-    """No heartbeat came, or the job is past its deadline."""
+    """The job sent no heartbeat for too long, or exceeded its deadline."""
 
     code = "timeout"
     retryable = True
@@ -161,7 +161,7 @@ class WorkerDied(JobError):
 
 
 class NoResources(JobError):
-    """The machine has no process, memory or descriptor to spare now; it costs no attempt."""
+    """The machine cannot start a process now, for want of processes, memory or descriptors; this costs no attempt."""
 
     code = "no_resources"
     retryable = True

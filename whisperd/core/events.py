@@ -1,4 +1,4 @@
-"""What happened, as values, and the emitter that tells whoever listens: logs, metrics, the service manager."""
+"""Events, the values that describe what happened, and the emitter that passes them to listeners such as logs and metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened."""
+    """Base of all events."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobClaimed(Event):
-    """An upload was taken; `waited_seconds` from its first sight, settling included."""
+    """An upload was claimed, `waited_seconds` after it was first seen."""
 
     job: Job
     waited_seconds: float
@@ -25,7 +25,7 @@ class JobClaimed(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(Event):
-    """A worker got the job."""
+    """A job was given to a worker."""
 
     job: Job
     worker: int
@@ -33,7 +33,7 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobFinished(Event):
-    """The transcripts are in the outbox and the original is in done/."""
+    """A job has completed: the transcripts are in the outbox and the original is in done/."""
 
     job: Job
     result: Result
@@ -41,7 +41,7 @@ class JobFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobFailed(Event):
-    """The original is in failed/ and the sidecar says why."""
+    """A job has failed: the original is in failed/ and the status file gives the reason."""
 
     job: Job
     failure: Failure
@@ -49,7 +49,7 @@ class JobFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobRetried(Event):
-    """An attempt failed; another one follows after a pause."""
+    """An attempt failed, and another one follows after a pause."""
 
     job: Job
     failure: Failure
@@ -59,21 +59,21 @@ class JobRetried(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobReleased(Event):
-    """The job was given back and waits for the next start."""
+    """A job was released: it waits in the spool for the next start of the daemon."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecovered(Event):
-    """The job was found in `.work` at start."""
+    """A job was found in `.work` when the daemon started."""
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRefused(Event):
-    """Something in the inbox is not taken until somebody acts; `is_unread`: it, mostly a folder, cannot be read."""
+    """An upload cannot be claimed until a person acts; with `is_unread`, it (usually a folder) cannot be read."""
 
     name: str
     reason: str
@@ -82,14 +82,14 @@ class UploadRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReadableAgain(Event):
-    """A folder or file of the inbox that could not be read can be read again, or is gone."""
+    """A folder or file of the inbox that could not be read is readable again, or was removed."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class UploadStalled(Event):
-    """Nothing has come of an upload for a long time, and it is not complete."""
+    """An incomplete upload has not grown for a long time."""
 
     name: str
     reason: str
@@ -98,7 +98,7 @@ class UploadStalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class UploadGivenBack(Event):
-    """A recording was changed after it was taken: it lies in the inbox again, under `name`, without a transcript."""
+    """A recording was changed after it was claimed, and is back in the inbox under `name`, without a transcript."""
 
     job: Job
     name: str
@@ -106,21 +106,21 @@ class UploadGivenBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class WatchRearmed(Event):
-    """The watch over the inbox had ended, or told nothing; there is a new one and the inbox is scanned."""
+    """The watch over the inbox had ended or missed events; a new one was started and the inbox is scanned."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PollingStarted(Event):
-    """Events do not tell of everything in the inbox: from now on it is read often."""
+    """The kernel does not report all changes in the inbox, so that it is now scanned often."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimsPaused(Event):
-    """Nothing is claimed for now."""
+    """Claiming has stopped for now."""
 
     reason: str
     hint: str
@@ -128,12 +128,12 @@ class ClaimsPaused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ClaimsResumed(Event):
-    """Claiming goes on."""
+    """Claiming has resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransitionDelayed(Event):
-    """A job's end could not be written; it is tried again until it can."""
+    """The end of a job could not be written to disk; it is tried again until it succeeds."""
 
     job: Job
     message: str
@@ -142,7 +142,7 @@ class TransitionDelayed(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobGone(Event):
-    """Somebody has removed a job's files from `.work`; it is forgotten."""
+    """A person removed the files of a job from `.work`; the job is forgotten."""
 
     job: Job
 
@@ -160,7 +160,7 @@ class WorkerReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded(Event):
-    """A worker process ended; `expected` when it was told to."""
+    """A worker process ended; `expected` if the supervisor had told it to."""
 
     worker: int
     pid: int
@@ -171,7 +171,7 @@ class WorkerEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(Event):
-    """A step of the ladder that ends a job which does not answer: release, SIGABRT, SIGKILL."""
+    """A worker that does not answer was told to stop; `rung` is the means: release, SIGABRT or SIGKILL."""
 
     worker: int
     pid: int
@@ -180,20 +180,20 @@ class WorkerStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDelivered(Event):
-    """Somebody has been told of a job's end; `said` is what the command printed."""
+class NotificationDelivered(Event):
+    """A notification of a job's end has been delivered; `output` is what the command printed."""
 
     kind: str
     channel: str
     job_id: str
     name: str
     seconds: float
-    said: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDelayed(Event):
-    """Somebody could not be told of a job's end; it is tried again."""
+class NotificationDelayed(Event):
+    """A notification of a job's end could not be delivered; it is tried again."""
 
     kind: str
     channel: str
@@ -204,8 +204,8 @@ class NoticeDelayed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeDropped(Event):
-    """Somebody was not told of a job's end, and will not be."""
+class NotificationDropped(Event):
+    """A notification of a job's end was not delivered, and will not be."""
 
     kind: str
     channel: str
@@ -215,8 +215,8 @@ class NoticeDropped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class NoticesUnreadable(Event):
-    """The folder of notices cannot be read: what an earlier daemon left there waits until it can."""
+class NotificationsUnreadable(Event):
+    """The folder of notifications cannot be read; what an earlier daemon left there waits until it can be."""
 
     path: str
     reason: str
@@ -224,7 +224,7 @@ class NoticesUnreadable(Event):
 
 @dataclass(frozen=True, slots=True)
 class FilesPruned(Event):
-    """The oldest files of a room were removed, to keep it below its size."""
+    """The oldest files of a folder of the spool were removed, to keep it below its size limit."""
 
     room: str
     files: int
@@ -233,7 +233,7 @@ class FilesPruned(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerWorn(Event):
-    """A worker holds more memory after a job than it may: it gets no other one, and is replaced."""
+    """A worker holds more memory after a job than `pool.max_memory` allows, and is replaced."""
 
     worker: int
     pid: int
@@ -253,7 +253,7 @@ class WorkerRetired(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkersFail(Event):
-    """Workers cannot load what their jobs need; they are tried again until they can."""
+    """Workers cannot be started or cannot load their model; the pool keeps trying."""
 
     failure: Failure
     retry_seconds: float
@@ -268,14 +268,14 @@ class LoopTurned(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkersWork(Event):
-    """All workers can be used again."""
+    """All workers can be used again after `WorkersFail`."""
 
 
 Listener = Callable[[Event], None]
 
 
 class Emitter:
-    """Tells every listener, in order."""
+    """Passes each event to every listener, in order."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
@@ -285,6 +285,6 @@ class Emitter:
         self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
-        """Tell them."""
+        """Pass an event to all listeners."""
         for listener in self._listeners:
             listener(event)

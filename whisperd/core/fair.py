@@ -1,4 +1,4 @@
-"""A queue that is fair between groups and first come first served within one."""
+"""A queue that takes from groups in turn, and first come, first served within a group."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 def top_folder(name: str) -> str:
-    """The group of a name: its folder right below the inbox, or none."""
+    """The group that an upload belongs to: its top-level folder in the inbox, or an empty string."""
     folder, slash, _ = name.partition("/")
     return folder if slash else ""
 
 
 class FairQueue(Generic[T]):
-    """Groups take turns: somebody who drops a thousand files delays the others' by one file each."""
+    """A queue whose groups take turns, so that a user with a thousand files delays each other user by one file."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[str, OrderedDict[str, T]] = OrderedDict()
@@ -31,7 +31,7 @@ class FairQueue(Generic[T]):
         return key in self._group_of
 
     def __iter__(self) -> Iterator[T]:
-        """The items in the order in which `pop` would give them."""
+        """Iterate over the items in the order in which `pop` would return them."""
         rows = [iter(tuple(group.values())) for group in self._groups.values()]
         while rows:
             for row in tuple(rows):
@@ -41,18 +41,18 @@ class FairQueue(Generic[T]):
                     rows.remove(row)
 
     def push(self, key: str, group: str, item: T) -> None:
-        """Add at the end of its group; a key that is there already keeps its turn."""
+        """Add an item at the end of its group; a key that is already queued keeps its position."""
         self._groups.setdefault(group, OrderedDict())[key] = item
         self._group_of[key] = group
 
     def push_front(self, key: str, group: str, item: T) -> None:
-        """Give back what `pop` gave: it is next again."""
+        """Put back an item that `pop` returned, so that it is the next one again."""
         self.push(key, group, item)
         self._groups[group].move_to_end(key, last=False)
         self._groups.move_to_end(group, last=False)
 
     def pop(self) -> T | None:
-        """The next item, whose group goes to the end of the line; None if there is none."""
+        """Remove and return the next item, and move its group to the end; None if the queue is empty."""
         if not self._groups:
             return None
         group, items = self._groups.popitem(last=False)

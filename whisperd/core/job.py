@@ -1,4 +1,4 @@
-"""What a job is: values without behaviour, shared by every room."""
+"""The values that describe a job and its upload: signature, ticket, progress, result and failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """What a user asks first; `status` in the sidecar."""
+    """The state of a job; `status` in the status file."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -25,13 +25,13 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-UNDER_WAY = frozenset({Status.PENDING, Status.IN_PROGRESS})  # more will come of it
+UNDER_WAY = frozenset({Status.PENDING, Status.IN_PROGRESS})  # not ended yet
 
 
 class Phase(StrEnum):
-    """What is going on right now; `phase` in the sidecar."""
+    """The step that a job is in; `phase` in the status file."""
 
-    UPLOADING = "uploading"  # in the inbox, not yet taken; `reason` says why
+    UPLOADING = "uploading"  # in the inbox, not yet claimed; `reason` says why
     QUEUED = "queued"  # claimed, waiting for a worker
     DECODING = "decoding"  # ffmpeg is reading the recording
     TRANSCRIBING = "transcribing"  # the engine is at work
@@ -44,7 +44,7 @@ _UNSTABLE_INODES: set[int] = set()
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Tells one state of a file from another: equal over a quiet time means nobody changed it.
+    """The state of a file by its metadata: two equal signatures mean that nobody changed the file in between.
 
     Blocks and ctime are part of it because SMB clients reserve the full size first and set mtime back at the end.
     """
@@ -58,17 +58,17 @@ class Signature:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Signature:
-        """What stat(2) says of a file's state."""
+        """Take the signature from the result of stat(2)."""
         inode = 0 if status.st_dev in _UNSTABLE_INODES else status.st_ino
         return cls(status.st_dev, inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_blocks)
 
     @staticmethod
     def ignore_inodes_of(device: int) -> None:
-        """From now on inode numbers on this device mean nothing: FUSE makes them up anew, for one file every second."""
+        """Ignore inode numbers on this device from now on: FUSE may assign new ones to the same file."""
         _UNSTABLE_INODES.add(device)
 
     def same_content(self, other: Signature) -> bool:
-        """Whether size and data are as they were; a rename changes ctime alone."""
+        """Whether content and size are unchanged; a rename changes only ctime."""
         return (self.device, self.inode, self.size, self.mtime_ns) == (
             other.device,
             other.inode,
@@ -79,20 +79,20 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Options that came as a file beside an upload, or for its folder, as yet unchecked."""
+    """A ticket that was read: the options in a file beside an upload, or for its folder, not yet checked."""
 
     name: str  # relative to the inbox
-    suffix: str = ""  # what its name adds to that of the upload; empty: it is its folder's
+    suffix: str = ""  # what its name adds to that of the upload; empty: the ticket of a folder
     values: dict[str, Any] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)  # where each key stands, from 1 on
+    lines: dict[str, int] = field(default_factory=dict)  # the line number of each key
     problems: tuple[str, ...] = ()  # why it cannot be followed
-    hint: str = ""  # what to do about them, if not what is done about any bad ticket
-    signature: Signature | None = None  # of the file as it was read
+    hint: str = ""  # what to do about the problems; empty: correct the ticket
+    signature: Signature | None = None  # of the file when it was read
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as a value: what crosses processes and what the sidecar shows."""
+    """An error as a value: it is sent between processes and shown in the status file."""
 
     code: str
     message: str
@@ -102,7 +102,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, *, stage: str = "") -> Failure:
-        """The failure that an exception stands for; an unexpected one is retryable and keeps its type's name."""
+        """Make a failure from an exception; an unexpected one is retryable and keeps the name of its type."""
         if isinstance(error, JobError):
             return cls(error.job_code, error.message, error.hint, error.retryable, error.stage or stage)
         if isinstance(error, WhisperdError):
@@ -117,11 +117,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One upload on its way through the spool, as `job.json` keeps it.
+    """One upload on its way through the spool, as `job.json` records it.
 
     `name` is the path relative to the inbox with surrogate escapes for bytes that are not UTF-8.
-    `place` is the path, relative to outbox, done and failed, under which the job's files go: `name` with the suffix that
-    keeps it from colliding (`alice/interview-2.mp3`).
+    `place` is the path, relative to outbox, done and failed, of the job's files: `name`, with a number if that was taken
+    (`alice/interview-2.mp3`).
     """
 
     id: str
@@ -134,32 +134,31 @@ class Job:
     attempts: int = 0
     started_at: str | None = None
     formats: tuple[str, ...] = ()
-    suspect: bool = False  # was running when the daemon died: runs alone next time
-    spec: JobSpec | None = None  # what is to be done with it; None: claimed by a release that did not record it
-    ticket: str = ""  # suffix of its own ticket, which it has wherever the two go; empty: it has none
-    ticket_name: str = ""  # file name of that ticket in the inbox; empty: that of the upload with this suffix
-    ticket_signature: Signature | None = None  # of that ticket when it was read; another one is for the next upload
+    suspect: bool = False  # it was running when the daemon or a worker died, and runs alone next time
+    spec: JobSpec | None = None  # None: claimed by a release that did not record it
+    ticket: str = ""  # the suffix of its own ticket; empty: no ticket
+    ticket_signature: Signature | None = None  # of that ticket when read; one that differs belongs to the next upload
 
     def evolve(self, **changes: Any) -> Job:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def given_back(self) -> Job:
-        """After an attempt that does not count."""
+        """The job after an attempt that does not count."""
         return self.evolve(attempts=max(0, self.attempts - 1), suspect=False)
 
     def suspected(self) -> Job:
-        """After a death that several jobs may be guilty of: the attempt does not count, and it runs alone."""
+        """The job after the death of a worker that held several: the attempt does not count, and the job runs alone."""
         return self.evolve(attempts=max(0, self.attempts - 1), suspect=True)
 
     def failed_once(self) -> Job:
-        """After an attempt that failed and counts."""
+        """The job after an attempt that failed and counts."""
         return self.evolve(suspect=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running job is; audio seconds, never going back."""
+    """How far a running job is, in audio seconds; it never decreases."""
 
     phase: Phase = Phase.QUEUED
     processed_seconds: float = 0.0
@@ -170,7 +169,7 @@ class Progress:
 
     @property
     def percent(self) -> float:
-        """0-100; 0 while the length is unknown."""
+        """The progress from 0 to 100; 0 while the length is unknown."""
         if not self.duration_seconds:
             return 0.0
         return round(min(100.0, 100.0 * self.processed_seconds / self.duration_seconds), 1)
@@ -178,7 +177,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a worker reports of a finished job; the text itself lies rendered in the job's directory."""
+    """What a worker reports about a finished job; the transcripts are files in the job's directory."""
 
     duration_seconds: float
     processing_seconds: float
@@ -190,26 +189,26 @@ class Result:
     device: str
     outputs: tuple[str, ...]  # formats rendered
     quality: dict[str, Any] = field(default_factory=dict)
-    duplicate_of: str | None = None  # place of the earlier job whose transcripts these are
+    duplicate_of: str | None = None  # the place of the earlier job that these transcripts belong to
 
     @property
     def rendered(self) -> tuple[str, ...]:
-        """The formats that lie in this job's own directory until they are published."""
+        """The formats that are in this job's own directory and must be published."""
         return self.outputs if self.duplicate_of is None else ()
 
     @property
     def speed(self) -> float | None:
-        """Audio seconds per second of work."""
+        """The speed of the work in audio seconds per second."""
         return round(self.duration_seconds / self.processing_seconds, 2) if self.processing_seconds > 0 else None
 
 
 def utc_now(ago_seconds: float = 0.0) -> str:
-    """Wall-clock time for records: UTC, ISO 8601, milliseconds; or a time some seconds ago."""
+    """The current time, or a time some seconds ago, as records hold it: UTC, ISO 8601, milliseconds."""
     return (
         (datetime.now(UTC) - timedelta(seconds=ago_seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )
 
 
 def original_url(place: str) -> str:
-    """The original in done/ as seen from its transcripts in the outbox: a relative URL (RFC 3986, section 4.2)."""
+    """The relative URL (RFC 3986, section 4.2) of an original in done/, as seen from its transcripts in the outbox."""
     return "../" * (place.count("/") + 1) + "done/" + quote(os.fsencode(place))

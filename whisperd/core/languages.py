@@ -1,6 +1,6 @@
-"""The languages that models of openai-whisper know, as its tokenizer names them.
+"""The languages that the models of openai-whisper know, by the codes and names of its tokenizer.
 
-They stand here because to ask it imports torch, which the supervisor must not; a test compares the two.
+They are listed here because importing the tokenizer loads torch, which the supervisor must not; a test compares the lists.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LANGUAGES = frozenset(_CODES.split()) | frozenset(" ".join(_NAMES.split()).split
 
 
 def checked(language: str) -> str:
-    """The language as it was given, in upper or lower case.
+    """Return the language unchanged if a model knows it, in upper or lower case.
 
     Raises:
         ValueError: no model knows it.

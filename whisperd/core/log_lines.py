@@ -1,4 +1,4 @@
-"""Log lines on stderr, the same in supervisor and workers.
+"""Sets up logging to stderr, alike in supervisor and workers.
 
 Under systemd each line starts with `<N>`, its syslog priority (sd-daemon(3)), so that `journalctl -p err` shows exactly
 what a person must act on.
@@ -19,10 +19,10 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 
 
 class PrefixFormatter(logging.Formatter):
-    """`<3>message` for the journal; every line of a traceback gets the prefix, or it would be taken for info."""
+    """Puts the priority before each line for the journal (`<3>message`), so that no line of a traceback counts as info."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as journal lines."""
+        """Format one record as lines for the journal."""
         prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
         return "\n".join(prefix + line for line in super().format(record).splitlines() or [""])
 
@@ -30,7 +30,7 @@ class PrefixFormatter(logging.Formatter):
 def setup(level: str = "info") -> None:
     """Send log records to stderr: with priorities for the journal, with the time for a terminal or a file.
 
-    An exception that nobody caught becomes a record too: Python's own traceback would be no error for the journal.
+    An uncaught exception becomes a record too, since the journal would not show Python's own traceback as an error.
     """
     handler = logging.StreamHandler(sys.stderr)
     if "JOURNAL_STREAM" in os.environ or "NOTIFY_SOCKET" in os.environ:
@@ -40,12 +40,12 @@ def setup(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("watchdog").propagate = False  # what matters of its complaints is said in our own words
+    logging.getLogger("watchdog").propagate = False  # whisperd logs what matters of its warnings itself
     logging.getLogger("whisperd").setLevel(level.upper())
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    if error is not None and not issubclass(kind, SystemExit):  # a thread may end with it, silently
-        logging.getLogger("whisperd").critical("an error that nobody foresaw", exc_info=(kind, error, traceback))
+    if error is not None and not issubclass(kind, SystemExit):  # a thread that ends with SystemExit is no error
+        logging.getLogger("whisperd").critical("unexpected error", exc_info=(kind, error, traceback))

@@ -1,6 +1,6 @@
-"""The options of one recording and of the engine: the only definition of each, with its type, range, default and meaning.
+"""The options of one recording and of the engine, each with its type, range, default and meaning.
 
-whisperd.yaml, profiles and tickets set them; `JobSpec` is what came of that for one recording, and goes to the worker.
+whisperd.yaml, profiles and tickets set them; `JobSpec` is the result for one recording, and is sent to the worker.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -17,7 +17,9 @@ from whisperd.core import languages
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHANNELS_MAX = 8  # of a recording whose channels are transcribed apart
+Format = Literal["txt", "srt", "vtt", "tsv", "json", "html"]  # each is a module of whisperd.output
+FORMATS: tuple[Format, ...] = get_args(Format)
+CHANNELS_MAX = 8  # of a recording whose channels are transcribed separately
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -25,7 +27,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 def _plain(text: str) -> str:
     if re.search(r"<\|.*\|>", text, re.DOTALL):
-        raise ValueError("must not hold <|...|>, which means something else to the model")
+        raise ValueError("must not contain <|...|>, which is a command to the model")
     return text
 
 
@@ -34,12 +36,12 @@ Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1
 
 
 class Section(BaseModel):
-    """A group of options, and a section of whisperd.yaml: frozen, without unknown keys, values of exactly the right type."""
+    """Base of the sections of whisperd.yaml: immutable, without unknown keys, with values of exactly the right type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
     def evolve(self, **changes: Any) -> Self:
-        """A copy with some fields changed; the new values are not validated."""
+        """Return a copy with some fields changed; the new values are not validated."""
         return self.model_copy(update=changes)
 
 
@@ -50,18 +52,18 @@ class TranscribeOptions(Section):
         None, description="ISO code such as en or fr; null: detect"
     )
     task: Literal["transcribe", "translate"] = Field("transcribe", description="translate: into English")
-    initial_prompt: Prompt | None = Field(None, description="text that sets style, spelling and names")
+    initial_prompt: Prompt | None = Field(None, description="text that shows the model style, spelling and names")
     hotwords: Prompt | None = Field(
-        None, description="faster-whisper only: words to expect, such as names, given to every window"
+        None, description="faster-whisper only: expected words, such as names, given to every window"
     )
     vocabulary: tuple[Annotated[Label, AfterValidator(_plain)], ...] = Field(
         (),
         max_length=200,
-        description="names and terms to expect, given to every window: before the prompt, or as hotwords; 223 tokens fit",
+        description="expected names and terms, given to every window: before the prompt, or as hotwords; 223 tokens fit",
     )
     carry_initial_prompt: bool = Field(
         default=False,
-        description="give the prompt to every window, not only the first; with decoding: sequential, elsewhere it always is",
+        description="give the prompt to every window, not only the first; with decoding: sequential; other ways of decoding always do",
     )
     condition_on_previous_text: bool = Field(
         default=True, description="each window sees the text before it; with decoding: sequential"
@@ -80,14 +82,16 @@ class TranscribeOptions(Section):
     compression_ratio_threshold: Positive | None = Field(
         2.4, description="above it a window's text repeats itself: next temperature"
     )
-    logprob_threshold: float | None = Field(-1.0, le=0, description="below it the model is unsure: next temperature")
+    logprob_threshold: float | None = Field(
+        -1.0, le=0, description="below it the model counts as unsure: next temperature"
+    )
     no_speech_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        0.6, description="above it, and unsure, a window is silence"
+        0.6, description="above it, and if the model is unsure, a window counts as silence"
     )
     suppress_tokens: str = Field(
         "-1", pattern=r"^(-?\d+(,-?\d+)*)?$", description="token ids never to write; -1: most symbols"
     )
-    word_timestamps: bool = Field(default=False, description="a time for every word (slower)")
+    word_timestamps: bool = Field(default=False, description="times for every word (slower)")
     hallucination_silence_threshold: Positive | None = Field(
         None,
         description="skip silences longer than this around doubtful text; needs word_timestamps and decoding: sequential",
@@ -108,20 +112,23 @@ class TranscribeOptions(Section):
         return value
 
     def unfit(self, engine: str, decoding: str) -> Iterator[tuple[str, str]]:
-        """Key and reason of what another engine, or another way of decoding, would be needed for."""
+        """Yield key and reason of each option that this engine or this way of decoding does not support."""
         if self.hotwords is not None and engine != "faster-whisper":
-            yield "hotwords", "needs engine: faster-whisper; others have initial_prompt and vocabulary"
+            yield "hotwords", "needs engine: faster-whisper; with other engines use initial_prompt or vocabulary"
         if self.hallucination_silence_threshold is not None and (engine == "faster-whisper" or decoding == "batched"):
-            yield "hallucination_silence_threshold", "needs decoding: sequential; elsewhere vad leaves silence out"
+            yield (
+                "hallucination_silence_threshold",
+                "needs decoding: sequential; other ways of decoding leave out silence by vad",
+            )
 
 
 class OutputOptions(Section):
     """Which files are written, and how subtitles are shaped; meaning as in openai-whisper's writers."""
 
-    formats: tuple[Literal["txt", "srt", "vtt", "tsv", "json", "html"], ...] = Field(
+    formats: tuple[Format, ...] = Field(
         ("txt", "srt", "vtt", "json", "html"),
         min_length=1,
-        description="files written per recording: txt, srt, vtt, tsv, json, html",
+        description=f"files written per recording: {', '.join(FORMATS)}",
     )
     max_line_width: Annotated[int, Field(ge=1)] | None = Field(
         None, description="characters per subtitle line; turns word_timestamps on"
@@ -130,14 +137,14 @@ class OutputOptions(Section):
         None, description="lines per subtitle; needs max_line_width"
     )
     max_words_per_line: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="words per subtitle line, without effect beside max_line_width; turns word_timestamps on"
+        None, description="words per subtitle line; no effect together with max_line_width; turns word_timestamps on"
     )
     highlight_words: bool = Field(
         default=False, description="underline each word as it is spoken; turns word_timestamps on"
     )
     partial: bool = Field(
         default=False,
-        description="while interview.mp3 is transcribed, keep its text so far as interview.partial.txt; not with decoding: sequential",
+        description="while interview.mp3 is transcribed, write its text so far to interview.partial.txt; not with decoding: sequential",
     )
 
     @field_validator("formats")
@@ -156,35 +163,39 @@ class OutputOptions(Section):
 
 
 class MediaOptions(Section):
-    """What is read out of a recording, and the limits on it."""
+    """How recordings are decoded, and limits on them."""
 
     ffmpeg: Path | None = Field(
         None, strict=False, description="path of ffmpeg; null: the system's, else the one that imageio-ffmpeg carries"
     )
     max_duration_seconds: Positive = Field(43_200.0, description="longer recordings fail")
-    stall_seconds: Positive = Field(120.0, description="ffmpeg is stopped when it gives nothing for this long")
+    stall_seconds: Positive = Field(120.0, description="ffmpeg is stopped when it produces nothing for this long")
     channels: Literal["mix", "split"] = Field(
         "mix",
-        description="mix: all channels as one; split: each channel is a speaker of its own, named in every format",
+        description="mix: all channels as one; split: each channel is a separate speaker, named in every format",
     )
     speakers: tuple[Label, ...] = Field(
-        (), max_length=CHANNELS_MAX, description="names of the channels with split; else they are called Speaker 1, ..."
+        (),
+        max_length=CHANNELS_MAX,
+        description="names of the channels with split; without names they are called Speaker 1, ...",
     )
 
 
 class VadOptions(Section):
-    """Voice activity detection, where windows are decoded: what nobody says is not transcribed."""
+    """Voice activity detection, where windows are decoded: only speech is given to the model."""
 
-    enabled: bool = Field(default=True, description="false: everything is given to the model")
-    threshold: float = Field(0.35, gt=0, lt=1, description="probability from which on something is speech (silero-vad)")
+    enabled: bool = Field(default=True, description="false: the whole recording is given to the model")
+    threshold: float = Field(
+        0.35, gt=0, lt=1, description="probability above which sound counts as speech (silero-vad)"
+    )
     min_speech_seconds: Seconds = Field(0.1, description="shorter speech is dropped")
-    min_silence_seconds: Seconds = Field(0.1, description="a shorter pause does not end a stretch of speech")
-    speech_pad_seconds: float = Field(0.2, ge=0, le=2, description="kept before and after a stretch of speech")
+    min_silence_seconds: Seconds = Field(0.1, description="a shorter pause does not end a region of speech")
+    speech_pad_seconds: float = Field(0.2, ge=0, le=2, description="kept before and after a region of speech")
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Which weights to load and where; a change of any field needs a fresh worker."""
+    """What a worker loads, and on which device; a change of any field needs a fresh worker."""
 
     engine: str  # "openai-whisper" | "faster-whisper" | "scripted"
     model: str  # a name ("base", "large-v3") or a path to a checkpoint, or to a CTranslate2 directory
@@ -200,9 +211,9 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """All that is to be done with one recording: resolved once, when it is claimed, and the same for every attempt.
+    """Everything that is to be done with one recording: made once, when it is claimed, and used for every attempt.
 
-    It is kept in the job's record. A dataclass and no `Section`, because the names of tickets may hold bytes that are not
+    It is part of the job's record. It is a dataclass and not a `Section`, because the names of tickets may hold bytes that are not
     UTF-8, which pydantic refuses.
 
     Attributes:
@@ -222,6 +233,6 @@ class JobSpec:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def within(self, limits: MediaOptions) -> JobSpec:
-        """The same with the limits on decoding that are in force now: a reload changes them for waiting jobs too."""
+        """Return a copy with the current limits on decoding: a reload changes them for waiting jobs too."""
         own = {"channels": self.media.channels, "speakers": self.media.speakers}
         return replace(self, media=limits.evolve(**own))

@@ -1,4 +1,4 @@
-"""What an engine produces and a writer renders: values in seconds of the file's own time."""
+"""The transcript that an engine produces and the formats render; times are seconds from the start of the recording."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word; `text` keeps its leading space as the tokenizer made it."""
+    """One word with its times; `text` keeps the leading space that the tokenizer made."""
 
     start: float
     end: float
@@ -18,7 +18,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech with its text.
+    """A text with the start and end of the speech that it transcribes.
 
     `seek` is the start of the window in frames of 10 ms, `tokens` are the model's, timestamps included: both as
     openai-whisper's JSON has them.
@@ -39,7 +39,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The whole of one recording, in order."""
+    """All segments of one recording in order, with its language."""
 
     text: str
     segments: tuple[Segment, ...]

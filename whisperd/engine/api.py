@@ -1,9 +1,17 @@
-"""The protocol of engines: what a worker asks of the code that runs a model."""
+"""The protocol of engines: what a worker asks of the code that runs a model.
+
+A worker drives every engine alike: it submits windows while there is room, and calls `step` until their texts have come.
+An engine that decodes windows of at most 30 s implements `Engine`. One that takes whole recordings derives from
+`RecordingEngine` and writes `info`, `check` and `transcribe`. A new engine is registered in `whisperd.engine.create`.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from whisperd.core.errors import InputError, OutOfMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -11,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from whisperd.core.errors import JobError
     from whisperd.core.options import TranscribeOptions
     from whisperd.core.transcript import Segment, Transcript
 
@@ -20,7 +29,7 @@ SAMPLE_RATE = 16_000
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What was loaded, as the sidecar and the logs name it."""
+    """What was loaded, as status files and logs name it."""
 
     engine: str
     model: str
@@ -30,12 +39,13 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioWindow:
-    """At most 30 s of one recording, to be decoded by itself.
+    """A part of one recording, to be decoded by itself: at most 30 s, or all of it if the engine takes recordings.
 
     Attributes:
-        audio: shape (samples,), 16 kHz mono, signed 16 bit.
+        audio: shape (samples,), 16 kHz mono, signed 16 bit; a view of a memory map that cannot be written, so an engine
+            that keeps or changes it makes a copy, and one that takes recordings reads it piece by piece.
         options: of the job.
-        language: a code; None: detected from this window.
+        language: a code; None: the engine detects it.
     """
 
     audio: npt.NDArray[np.int16]
@@ -51,7 +61,7 @@ class DecodedWindow:
         language: a code.
         language_probability: None if the language was given.
         segments: none if nobody speaks.
-        covered_seconds: up to where the audio was dealt with; the rest is to be decoded as a window of its own.
+        covered_seconds: how much of the audio was decoded; the rest becomes a window of its own.
         temperature: of the attempt that was taken.
         avg_logprob: mean log-probability of a token.
         compression_ratio: of the text, by zlib.
@@ -65,21 +75,27 @@ class DecodedWindow:
     language_probability: float | None
     segments: tuple[Segment, ...]
     covered_seconds: float
-    temperature: float
-    avg_logprob: float
-    compression_ratio: float
-    no_speech_prob: float
-    silent: bool
-    attempts: int
-    looped: bool
+    # Of whole recordings the segments have these.
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+    silent: bool = False
+    attempts: int = 1
+    looped: bool = False
 
 
-class WindowEngine(Protocol):
-    """A loaded model that decodes windows of several recordings at once. For one thread of one process."""
+class Engine(Protocol):
+    """A loaded model that decodes windows, of several recordings at once if it can. For one thread of one process."""
 
     @property
     def info(self) -> EngineInfo:
         """What was loaded."""
+        ...
+
+    @property
+    def takes_recordings(self) -> bool:
+        """Whether a window is a whole recording; then nothing is left out of it, and no language is voted for."""
         ...
 
     @property
@@ -89,11 +105,11 @@ class WindowEngine(Protocol):
 
     @property
     def pending(self) -> int:
-        """Windows submitted and not yet given out."""
+        """Windows submitted whose result `step` has not returned."""
         ...
 
     def check(self, options: TranscribeOptions) -> None:
-        """Refuse what this model cannot do.
+        """Refuse what this model cannot do; called on any thread.
 
         Raises:
             InputError: for example, a language that an English-only model does not know.
@@ -105,14 +121,22 @@ class WindowEngine(Protocol):
         ...
 
     def withdraw(self, handle: int) -> None:
-        """Forget a window: its result will not be given out."""
+        """Forget a window: its result will not be returned. Also called from `report`, within `step`."""
         ...
 
-    def step(self) -> Sequence[tuple[int, DecodedWindow]]:
-        """Go on for a little while; the windows that are done since.
+    def step(self, report: Callable[[int, float], None], /) -> Sequence[tuple[int, DecodedWindow | JobError]]:
+        """Work for a short time; return the windows that were finished.
+
+        Args:
+            report: called at least once a second in a step that takes longer, with the handle of a window and the audio
+                seconds of it that are done, never going back. It is the heartbeat; what it raises ends the step and
+                passes through, and the window has then been withdrawn.
+
+        Returns:
+            For each window its text, or the error that ended this window and says nothing about others.
 
         Raises:
-            OutOfMemory: nothing was lost; `shrink` and go on.
+            OutOfMemory: nothing was lost; `shrink` and continue.
             EngineError: whatever else is wrong with the model.
         """
         ...
@@ -122,22 +146,26 @@ class WindowEngine(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """A loaded model. One per process: openai-whisper's hooks are not safe between threads."""
+class RecordingEngine(ABC):
+    """Base of engines that transcribe whole recordings, one after the other: drives `transcribe` as an `Engine`."""
+
+    takes_recordings = True
+    capacity = 1
+
+    def __init__(self) -> None:
+        self._windows: dict[int, AudioWindow] = {}
+        self._handles = 0
 
     @property
+    @abstractmethod
     def info(self) -> EngineInfo:
         """What was loaded."""
-        ...
 
+    @abstractmethod
     def check(self, options: TranscribeOptions) -> None:
-        """Refuse what this model cannot do.
+        """Refuse what this model cannot do; see `Engine.check`."""
 
-        Raises:
-            InputError: for example, a language that an English-only model does not know.
-        """
-        ...
-
+    @abstractmethod
     def transcribe(
         self,
         audio: npt.NDArray[np.int16],
@@ -147,12 +175,50 @@ class Engine(Protocol):
         """Turn one recording into text.
 
         Args:
-            audio: shape (samples,), 16 kHz mono, signed 16 bit; may be a memory map, so read it piece by piece.
+            audio: shape (samples,), 16 kHz mono, signed 16 bit; may be a memory map, so it is read piece by piece.
             options: how to transcribe.
             report: called after each window with the audio seconds done so far, never going back, reaching the length
                 of the audio at the end. It is the heartbeat; what it raises ends the job and passes through.
 
         Raises:
+            InputError: this model cannot do what is asked.
             EngineError: retryable trouble with the model; OutOfMemory among it.
         """
-        ...
+
+    @property
+    def pending(self) -> int:
+        """Recordings that wait."""
+        return len(self._windows)
+
+    def submit(self, window: AudioWindow) -> int:
+        """Take a recording."""
+        self._handles += 1
+        self._windows[self._handles] = window
+        return self._handles
+
+    def withdraw(self, handle: int) -> None:
+        """Forget a recording."""
+        self._windows.pop(handle, None)
+
+    def step(self, report: Callable[[int, float], None], /) -> Sequence[tuple[int, DecodedWindow | JobError]]:
+        """Transcribe the recording that has waited longest."""
+        handle, window = next(iter(self._windows.items()))
+        outcome: DecodedWindow | JobError
+        try:
+            transcript = self.transcribe(window.audio, window.options, lambda seconds: report(handle, seconds))
+        except (InputError, OutOfMemory) as error:  # a smaller batch is not possible, and another recording may fit
+            outcome = error
+        else:
+            outcome = DecodedWindow(
+                transcript.language,
+                transcript.language_probability,
+                transcript.segments,
+                covered_seconds=len(window.audio) / SAMPLE_RATE,
+            )
+        finally:
+            self.withdraw(handle)
+        return [(handle, outcome)]
+
+    def shrink(self) -> bool:
+        """Refuse: one recording at a time is the least."""
+        return False

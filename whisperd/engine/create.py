@@ -1,4 +1,4 @@
-"""The engine asked for, and the import of no other."""
+"""The table of engines: creates the one that is asked for, and imports no other."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from whisperd.core.errors import BootError
 
 if TYPE_CHECKING:
     from whisperd.core.options import EngineOptions
-    from whisperd.engine.api import Engine, WindowEngine
+    from whisperd.engine.api import Engine
 
 
-def create(options: EngineOptions) -> Engine | WindowEngine:
-    """Load the engine that `options.engine` names; seconds to minutes, and ready for work when it returns.
+def create(options: EngineOptions) -> Engine:
+    """Load the engine that `options.engine` names, which takes seconds to minutes.
 
     Raises:
         BootError: no such engine, or its model or device cannot be used.

@@ -24,7 +24,6 @@ action         what happens
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -38,15 +37,15 @@ import numpy as np
 
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.core.transcript import Segment, Transcript, Word
-from whisperd.engine.api import SAMPLE_RATE, DecodedWindow, EngineInfo
+from whisperd.engine.api import SAMPLE_RATE, DecodedWindow, EngineInfo, RecordingEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
+    from whisperd.core.errors import JobError
     from whisperd.core.options import EngineOptions, TranscribeOptions
-    from whisperd.engine.api import AudioWindow
 
 WINDOWS = "windows,"  # how the script of an engine begins that takes windows
 
@@ -57,7 +56,7 @@ _ACTION = re.compile(
 )
 
 
-class Scripted:
+class Scripted(RecordingEngine):
     """The engine `scripted`. Imports neither torch nor whisper, so that a worker of the tests starts in no time.
 
     Args:
@@ -69,6 +68,7 @@ class Scripted:
     """
 
     def __init__(self, options: EngineOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        super().__init__()
         self._info = EngineInfo("scripted", options.model, "cpu", "fp32")
         self._script = options.script
         self._sleep = sleep
@@ -172,60 +172,30 @@ class Scripted:
 
 
 class ScriptedWindows(Scripted):
-    """The same for the windows of several jobs: each step of it decodes the one that has waited longest."""
+    """The same for windows of several jobs: each step decodes the one that has waited longest."""
+
+    takes_recordings = False
 
     def __init__(self, options: EngineOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(options, sleep=sleep)
-        self._capacity = options.batch_size
-        self._windows: dict[int, AudioWindow] = {}
-        self._handles = itertools.count(1)
+        self.capacity = options.batch_size
 
-    @property
-    def capacity(self) -> int:
-        """Windows at once."""
-        return self._capacity
-
-    @property
-    def pending(self) -> int:
-        """Windows that wait."""
-        return len(self._windows)
-
-    def submit(self, window: AudioWindow) -> int:
-        """Take a window."""
-        handle = next(self._handles)
-        self._windows[handle] = window
-        return handle
-
-    def withdraw(self, handle: int) -> None:
-        """Forget a window."""
-        self._windows.pop(handle, None)
-
-    def step(self) -> list[tuple[int, DecodedWindow]]:
+    def step(self, _report: object = None, /) -> list[tuple[int, DecodedWindow | JobError]]:
         """Decode one window, as the script says."""
         handle, window = next(iter(self._windows.items()))
         transcript = self.transcribe(window.audio, window.options, lambda _: None)
-        del self._windows[handle]
+        self.withdraw(handle)
         seconds = len(window.audio) / SAMPLE_RATE
-        decoded = DecodedWindow(
-            transcript.language,
-            transcript.language_probability,
-            transcript.segments,
-            seconds,
-            temperature=0.0,
-            avg_logprob=-0.1,
-            compression_ratio=1.0,
-            no_speech_prob=0.0,
-            silent=False,
-            attempts=1,
-            looped=False,
-        )
-        return [(handle, decoded)]
+        language, probability, segments = transcript.language, transcript.language_probability, transcript.segments
+        return [
+            (handle, DecodedWindow(language, probability, segments, seconds, avg_logprob=-0.1, compression_ratio=1.0))
+        ]
 
     def shrink(self) -> bool:
         """Halve the number of windows at once."""
-        if self._capacity == 1:
+        if self.capacity == 1:
             return False
-        self._capacity //= 2
+        self.capacity //= 2
         return True
 
     def _listen(self, duration_seconds: float, pause_seconds: float, report: Callable[[float], None]) -> None:

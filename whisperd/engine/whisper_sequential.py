@@ -20,7 +20,7 @@ from whisper.audio import FRAMES_PER_SECOND, N_FRAMES
 
 from whisperd.core.errors import BootError, EngineError, OutOfMemory
 from whisperd.core.transcript import Segment, Transcript, Word
-from whisperd.engine.api import SAMPLE_RATE, EngineInfo
+from whisperd.engine.api import SAMPLE_RATE, EngineInfo, RecordingEngine
 from whisperd.engine.limits import check_capabilities, find_device, is_out_of_memory, language_code, limit_threads
 from whisperd.engine.log_mel import LogMel
 from whisperd.engine.weights.find import find
@@ -40,7 +40,7 @@ _BEAT_SECONDS = 1.0
 _STAGE = "transcribing"
 
 
-class OpenAIWhisper:
+class OpenAIWhisper(RecordingEngine):
     """A model of openai-whisper, loaded, warmed up, and run by its own `transcribe`.
 
     Not safe between threads: one per process (openai-whisper hooks into the shared model while it decodes).
@@ -69,6 +69,7 @@ class OpenAIWhisper:
         return engine
 
     def _adopt(self, model: whisper.Whisper, info: EngineInfo) -> None:
+        super().__init__()
         self._model = model
         self._info = info
         self._fp16 = info.compute_type == "fp16"
@@ -107,7 +108,7 @@ class OpenAIWhisper:
         options: TranscribeOptions,
         report: Callable[[float], None],
     ) -> Transcript:
-        """Turn one recording into text; see `whisperd.engine.api.Engine.transcribe`.
+        """Turn one recording into text; see `RecordingEngine.transcribe`.
 
         Reports come after each window, skipped ones included, and while one is computed about every second.
         No time lies behind the end of the audio and no word outside its segment: openai-whisper pads to 30 s and may

@@ -1,4 +1,7 @@
-"""Is this upload complete? Three independent tests, and all must agree: quiet, no writer, and the container's own promise."""
+"""Judges whether an upload is complete: quiet for long enough, open for writing nowhere, and as long as its header promises.
+
+The three tests are independent, and all must agree.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,13 @@ LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not complete yet: why, after how long to look again if no event comes before, and if time alone will not help."""
+    """Not complete yet.
+
+    Attributes:
+        reason: why, for the status file.
+        seconds: after how long to look again if no event comes before.
+        held_back: something other than time must change first.
+    """
 
     reason: str
     seconds: float
@@ -34,21 +43,21 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Complete; with a `failure`, it is certain that it never will be."""
+    """Complete, or, with a `failure`, certain never to be."""
 
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It cannot be taken until somebody acts."""
+    """Somebody has to act before it can be taken."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """It is not the file that was seen, or is not there any more."""
+    """Another file than the one that was seen, or none."""
 
 
 Verdict = Wait | Take | Refuse | Changed
@@ -64,16 +73,16 @@ def judge(
     leases: Leases,
     sessions: Sessions,
 ) -> Verdict:
-    """Look at one file.
+    """Judge one file by its neighbours, its writers and its content.
 
     Args:
-        folder: where it lies.
+        folder: the folder that holds it.
         file: its name there.
-        seen: what stat(2) said of it last.
-        quiet_seconds: for how long nothing about it has changed.
-        options: how much quiet is needed.
-        leases: knows in which folders the kernel can be asked for writers.
-        sessions: knows who may come back to a file after its last byte.
+        seen: its signature when it was last looked at.
+        quiet_seconds: how long it has not changed.
+        options: how long it has to be quiet.
+        leases: tells whether somebody has it open for writing, where the kernel can be asked.
+        sessions: tells whether its client may come back to it.
     """
     again = _again(quiet_seconds)
     if other := _awaited(folder, file, options.done_marker):
@@ -105,7 +114,7 @@ def judge(
 
 
 def _awaited(folder: Folder, file: str, marker: str) -> str | None:
-    """The file that this one waits for: one beside it that has to go, or its done marker, which has to come."""
+    """The name of the file that holds this one back: a temporary one that must go first, or the done marker, still missing."""
     for suffix in UNFINISHED:
         if folder.exists(file + suffix):
             return file + suffix
@@ -113,9 +122,9 @@ def _awaited(folder: Folder, file: str, marker: str) -> str | None:
 
 
 def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
-    """Whether those who will read the transcript may read the file: who made one more name for it need not be its owner.
+    """Whether the readers of the outbox may read this file, which a user who is not its owner may have linked here.
 
-    The kernel sees to that where `fs.protected_hardlinks` is on (proc(5)), but not for links made by another machine.
+    The kernel prevents such links where `fs.protected_hardlinks` is on (proc(5)), but not those made by another machine.
     """
     if status.st_mode & stat.S_IROTH:
         return True
@@ -123,10 +132,10 @@ def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
 
 
 def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptions, *, is_known: bool) -> Verdict:
-    """Judge by content and quiet; `is_known`: it is certain that nobody writes."""
+    """Judge a file by its content and its quiet time; with `is_known` the kernel has said that nobody writes to it."""
     again = _again(quiet_seconds)
     if not size:
-        # browsers and Finder create an empty placeholder long before the data comes
+        # browsers and Finder create an empty placeholder long before the data arrives
         return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), "it is still empty")
     promise = inspect(Source(fd, size))
     if isinstance(promise, Short):
@@ -137,7 +146,7 @@ def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptio
     if hole < size and _ends_in_hole(fd, size) and quiet_seconds < options.truncated_seconds:
         return Wait(f"{readable_size(hole)} of {readable_size(size)} written so far", again)
     if hole < size:
-        # a downloader that writes in pieces, or a recording of silence whose copy left the zeros out: time must tell
+        # a downloader that writes pieces out of order, or a copy of digital silence without its zeros: only time can tell
         what = f"nothing is written in it at {readable_size(hole)} of {readable_size(size)}"
         return _quiet(quiet_seconds, max(options.empty_seconds, options.settle_seconds), what)
     proven = is_known and isinstance(promise, Complete)
@@ -173,7 +182,7 @@ def _ends_in_hole(fd: int, size: int) -> bool:
 
 def _what_is_missing(short: Short) -> str:
     if short.promised_bytes is None:
-        return f"{short.missing} has not come yet, {readable_size(short.present_bytes)} here"
+        return f"{short.missing} is still missing, {readable_size(short.present_bytes)} here"
     return f"header promises {readable_size(short.promised_bytes)}, {readable_size(short.present_bytes)} here"
 
 

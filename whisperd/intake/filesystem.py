@@ -1,4 +1,4 @@
-"""What kind of filesystem a directory is on: whether events and leases there tell of everything that happens to it."""
+"""Tells whether a directory is on a network filesystem, whose files can change without an event or a lease on this machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Statfs(ctypes.Structure):
 
 
 def kind(fd: int) -> int:
-    """The magic number of the filesystem, 0 where it cannot be had; `os.statvfs` does not give it."""
+    """The magic number of the filesystem, which `os.statvfs` does not give; 0 if the kernel does not tell."""
     result = _Statfs()
     if _libc.fstatfs(fd, ctypes.byref(result)) != 0:
         return 0
@@ -43,12 +43,12 @@ def kind(fd: int) -> int:
 
 
 def is_remote(fd: int) -> bool:
-    """Whether files here can change without this kernel's knowledge."""
+    """Whether files in a directory can change without this kernel's knowledge."""
     return kind(fd) in REMOTE
 
 
 def remote_name(path: str | os.PathLike[str]) -> str:
-    """What to call the filesystem of a directory if it is remote; empty if it is local."""
+    """The name of a directory's filesystem if it is remote; empty if it is local."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return REMOTE.get(kind(fd), "")

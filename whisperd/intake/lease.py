@@ -1,8 +1,8 @@
-"""Does anybody have this file open for writing? The kernel knows, and a read lease makes it tell.
+"""Asks the kernel, by a read lease, whether anybody has a file open for writing.
 
 `fcntl(F_SETLEASE, F_RDLCK)` is granted only while no descriptor and no shared mapping of the file can write (fcntl(2),
 "Leases"; `check_conflicting_open` in the kernel's fs/locks.c). It needs the file's owner or CAP_LEASE, and a filesystem
-that does leases. The lease is given back at once: while it is held, an opening writer would wait.
+that supports leases. The lease is returned at once: while it is held, a writer that opens the file has to wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
 def ignore_lease_breaks() -> None:
-    """Survive a writer that comes in the very microsecond of a lease: the signal's default is to end the process."""
+    """Ignore the signal that tells of a writer during a lease: by default it ends the process."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
@@ -40,9 +40,9 @@ def keep_privilege() -> None:
 
 
 def has_writer(fd: int) -> bool | None:
-    """Whether the file, open here for reading only, is open for writing anywhere on this machine.
+    """Whether a file that is open here for reading is open for writing anywhere on this machine.
 
-    None: the kernel does not say, for lack of ownership (EACCES) or of leases on this filesystem (EINVAL).
+    None: the kernel does not tell, since the file is not ours (EACCES) or its filesystem has no leases (EINVAL).
     """
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -53,34 +53,34 @@ def has_writer(fd: int) -> bool | None:
 
 
 class Leases:
-    """Which directories give true answers, found out once for each by a file of our own.
+    """Asks for writers only in directories where the answer is true, which a file of our own has shown once for each.
 
-    Trust is kept per directory and mount (device and inode), since one inbox may hold more than one filesystem.
+    The result is kept by device and inode of the directory, since an inbox may contain several filesystems.
     """
 
     def __init__(self) -> None:
         self._trusted: dict[tuple[int, int], bool] = {}
 
     def forget(self) -> None:
-        """Try each directory again: the mounts may have changed."""
+        """Test each directory again, because mounts may have changed."""
         self._trusted.clear()
 
     def has_writer(self, folder: Folder, fd: int) -> bool | None:
-        """`has_writer` of a file in this folder; None also where the answer would prove nothing."""
+        """Whether a file in this folder is open for writing; None where that cannot be known."""
         return has_writer(fd) if self.are_trusted(folder) else None
 
     def are_trusted(self, folder: Folder) -> bool:
-        """Whether a lease here is refused while a file is open for writing, and granted after."""
+        """Whether leases work in a folder: refused while a file is open for writing, granted afterwards."""
         status = os.fstat(folder.fd)
         key = status.st_dev, status.st_ino
         if key not in self._trusted:
-            # over a network the writer that matters is on another machine, where a lease is not asked for
+            # on a network filesystem the writer may be on another machine, of which a lease here tells nothing
             self._trusted[key] = not is_remote(folder.fd) and _tells_the_truth(folder)
         return self._trusted[key]
 
 
 def _tells_the_truth(folder: Folder) -> bool:
-    """Try it on a file without a name (O_TMPFILE), which nobody sees and no event tells of."""
+    """Test leases with a file that has no name (O_TMPFILE), so that nobody sees it and it causes no event."""
     here = f"/proc/self/fd/{folder.fd}"
     try:
         # the dot at the end: tempfile would not follow the link itself (O_NOFOLLOW), and make a file with a name instead;

@@ -1,4 +1,4 @@
-"""Tickets: options that people put beside their recordings, since they have a share and no shell.
+"""Finds, reads and parses tickets: files of options that users without a shell put beside their recordings.
 
 `interview.mp3.yaml` is for interview.mp3, `_whisperd.yaml` for the recordings of its folder and of those in it; `.yml` is
 as good, and case does not matter. Anybody who may write into the inbox can write a ticket: it is read by descriptor, bounded
@@ -48,7 +48,7 @@ def is_folder_ticket(name: str) -> bool:
 
 
 def reason(inbox: Path, name: str, *, enabled: bool) -> str:
-    """Why a ticket is still in the inbox, for its status file."""
+    """Explain in its status file why a ticket is still in the inbox."""
     folders, file = names.split(name)
     recording = os.path.splitext(file)[0]
     if not enabled:
@@ -61,13 +61,13 @@ def reason(inbox: Path, name: str, *, enabled: bool) -> str:
         pass
     return (
         f"this is a ticket for {printable(recording)}, which is not in the inbox: it counts for the next upload of that name; "
-        "if the recording came before its ticket it was taken without: move it back here to have it done again"
+        "a recording that came before its ticket was taken without it: move it back here to have it transcribed again"
     )
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A ticket as it was last seen; time on the monotonic clock."""
+    """A ticket as it was last seen; times are on the monotonic clock."""
 
     signature: Signature | None
     quiet_since: float
@@ -163,7 +163,7 @@ class Tickets:
         return sorted(usual | self._spellings.get(_key(folders, stem), set()))
 
     def _own(self, folders: tuple[str, ...], recording: str, tickets: list[Ticket]) -> list[Ticket]:
-        """Those that are not for another recording, whose name differs from this one's in case only."""
+        """Leave out tickets of another recording, whose name differs from this one's only in case."""
         stems = {ticket.name: _parted(ticket.name)[1] for ticket in tickets}
         if exact := [ticket for ticket in tickets if stems[ticket.name] == recording]:
             return exact
@@ -213,7 +213,7 @@ def _key(folders: tuple[str, ...], stem: str) -> str:
 
 
 def _ambiguous(tickets: list[Ticket], what: str) -> Ticket:
-    """What stands for several tickets of which only one can count."""
+    """A bad ticket in place of several that are for the same recording or folder."""
     first, *others = tickets
     also = " and ".join(printable(names.split(other.name)[1]) for other in others)
     return Ticket(
@@ -228,7 +228,7 @@ def _open(folder: Folder, file: str) -> int:
 
 
 def parse(name: str, data: bytes) -> Ticket:
-    """What a ticket says, its keys and values as yet unchecked; never raises, whatever the bytes are."""
+    """Parse a ticket without checking its keys and values; whatever the bytes are, nothing is raised."""
     if len(data) > BYTES_MAX:
         return Ticket(name, problems=(f"has more than {BYTES_MAX >> 10} kB",))
     try:
@@ -243,17 +243,17 @@ def parse(name: str, data: bytes) -> Ticket:
     except yaml.YAMLError as error:
         mark: Any = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        return Ticket(name, problems=(f"{where}no valid YAML: {_said(error)}",))
+        return Ticket(name, problems=(f"{where}not valid YAML: {_said(error)}",))
 
 
 class _Problem(Exception):
-    """What is wrong with the shape of a ticket."""
+    """The content of a ticket is not the one mapping that is allowed."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The scalars of YAML 1.2: `no` is a language and not false, `12:30` is no number, a date is a text."""
+    """Reads scalars as YAML 1.2 does: `no` is a language and not false, `12:30` is no number, a date is text."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's way
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # as PyYAML wants it
 
 
 for _tag, _text, _first in (
@@ -266,27 +266,27 @@ for _tag, _text, _first in (
 
 
 def _check_shape(text: str) -> None:
-    """Refuse, before anything is built, what could grow or run: aliases, tags, nesting, a second document."""
+    """Refuse aliases, tags, nesting and a second document, which could grow or run code, before any object is built."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
         mark: Any = event.start_mark
         line = mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise _Problem(f"line {line}: anchors and aliases are not known here")
+            raise _Problem(f"line {line}: anchors and aliases are not allowed")
         if getattr(event, "tag", None) is not None:
-            raise _Problem(f"line {line}: tags are not known here")
+            raise _Problem(f"line {line}: tags are not allowed")
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
         elif isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth != (1 if isinstance(event, yaml.MappingStartEvent) else 2):
-                raise _Problem(f"line {line}: only `key: value` lines are known here, a value being a scalar or a list")
+                raise _Problem(f"line {line}: only `key: value` lines are allowed, with a scalar or a list as value")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.ScalarEvent) and not depth and event.value:
-            raise _Problem(f"line {line}: only `key: value` lines are known here")
+            raise _Problem(f"line {line}: only `key: value` lines are allowed")
         if documents > 1:
-            raise _Problem(f"line {line}: a second document")
+            raise _Problem(f"line {line}: only one document is allowed")
 
 
 def _mapping(name: str, text: str) -> Ticket:
@@ -301,7 +301,7 @@ def _mapping(name: str, text: str) -> Ticket:
                 raise _Problem(f"line {line}: a key must be a word")
             key = str(key_node.value)
             if key in lines:
-                raise _Problem(f"line {line}: {printable(key)} stands twice")
+                raise _Problem(f"line {line}: {printable(key)} is given twice")
             lines[key] = line
             values[key] = _value(loader, value_node)
     finally:
@@ -317,9 +317,9 @@ def _value(loader: _Loader, node: yaml.Node) -> Any:
     except ValueError as error:  # a number of thousands of digits
         raise _Problem(f"line {node.start_mark.line + 1}: {error}") from error
     if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
-        raise _Problem(f"line {node.start_mark.line + 1}: half a character")
+        raise _Problem(f"line {node.start_mark.line + 1}: a lone half of a surrogate pair is not a character")
     if isinstance(value, float) and not math.isfinite(value):
-        raise _Problem(f"line {node.start_mark.line + 1}: a number that large is not known here")
+        raise _Problem(f"line {node.start_mark.line + 1}: the number is too large")
     return value
 
 

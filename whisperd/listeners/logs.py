@@ -110,18 +110,18 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             )
         case events.WorkerStopped(worker, pid, rung, reason):
             return logging.WARNING, "worker_stop", f"worker {worker} (pid {pid}): {reason}; {rung}"
-        case events.NoticeDelivered(_, channel, _, name, seconds, said):
+        case events.NotificationDelivered(_, channel, _, name, seconds, said):
             output = f"; it printed: {said}" if said else ""
             return logging.INFO, "notice", f"{name}: told {channel} in {seconds:.1f} s{output}"
-        case events.NoticeDelayed(_, channel, _, name, reason, delay):
+        case events.NotificationDelayed(_, channel, _, name, reason, delay):
             return (
                 logging.WARNING,
                 "notice_delay",
                 f"{name}: could not tell {channel}, {reason}; again in {delay:.0f} s",
             )
-        case events.NoticesUnreadable(path, reason):
+        case events.NotificationsUnreadable(path, reason):
             return logging.WARNING, "notices_unreadable", f"cannot read the notifications waiting in {path}: {reason}"
-        case events.NoticeDropped(_, channel, _, name, reason):
+        case events.NotificationDropped(_, channel, _, name, reason):
             return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
         case events.FilesPruned(room, files, freed):
             return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {readable_size(freed)}"

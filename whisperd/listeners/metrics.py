@@ -157,11 +157,11 @@ class Metrics:
                 self._paused.set(0)
             case events.WorkerEnded(expected=False):
                 self._restarts.inc()
-            case events.NoticeDelivered(kind=kind):
+            case events.NotificationDelivered(kind=kind):
                 self._notices.labels(kind, "told").inc()
-            case events.NoticeDelayed(kind=kind):
+            case events.NotificationDelayed(kind=kind):
                 self._notices.labels(kind, "delayed").inc()
-            case events.NoticeDropped(kind=kind):
+            case events.NotificationDropped(kind=kind):
                 self._notices.labels(kind, "dropped").inc()
 
     def text(self) -> bytes:

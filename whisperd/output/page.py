@@ -51,7 +51,7 @@ class About:
         title: what people call it.
         link: relative URL from the page to the recording.
         duration_seconds: its length.
-        heights: how loud it is, see `whisperd.media.peaks`; empty: not known.
+        heights: how loud it is, see `whisperd.worker.render.peaks`; empty: not known.
         task: `translate`: the text is English, whatever was spoken.
         made_by: engine and model.
         made_at: UTC, ISO 8601.

@@ -1,1 +1,1 @@
-"""whisperd.yaml: its schema, its loading, and what profiles change."""
+"""SETTINGS: the schema of whisperd.yaml, its loading, and the options of one recording from profiles and tickets."""

@@ -21,12 +21,12 @@ SYSTEM_CONFIG = Path("/etc/whisperd/whisperd.yaml")
 
 
 def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) -> Config:
-    """The configuration: from `path`, else /etc/whisperd/whisperd.yaml, else the defaults.
+    """Load the configuration from `path`, otherwise from /etc/whisperd/whisperd.yaml, otherwise use the defaults.
 
     Args:
         path: a file that must exist.
-        root: where the spool is, in place of what the file says; with it and no `path`, no file is read.
-        changes: top-level keys to set in place of what the file says.
+        root: the spool, instead of what the file says; with it and no `path`, no file is read.
+        changes: top-level keys that replace those of the file.
 
     Raises:
         ConfigError: every problem at once.
@@ -36,7 +36,7 @@ def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) 
     values: Any = {} if path is None else _read(path)
     source = str(path) if path else "built-in defaults"
     if not isinstance(values, dict):
-        raise ConfigError(source, ["the file must hold `key: value` lines"])
+        raise ConfigError(source, ["the file must consist of `key: value` lines"])
     if root is not None:
         values |= {"root": str(root.absolute())}
     values |= changes
@@ -44,7 +44,7 @@ def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) 
 
 
 def validate(values: dict[str, Any], *, source: str) -> Config:
-    """A configuration from plain values.
+    """Make a configuration from plain values.
 
     Raises:
         ConfigError: every problem at once, under the name `source`.
@@ -62,7 +62,7 @@ def validate(values: dict[str, Any], *, source: str) -> Config:
 
 
 def _without(values: dict[str, Any], bad: set[int | str]) -> Config:
-    """The configuration without the sections that cannot be used, so that what is wrong elsewhere is told as well."""
+    """The configuration without the sections that are wrong, so that problems of the profiles are reported too."""
     try:
         return Config.model_validate({key: value for key, value in values.items() if key not in bad})
     except ValidationError:
@@ -79,20 +79,20 @@ def _read(path: Path) -> Any:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML where a key that stands twice is an error, not a silent loss of the first."""
+    """A YAML loader that refuses a repeated key, where the default would silently drop the first value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _tuples(value: Any) -> Any:
-    """YAML has lists where the schema, being frozen, has tuples; and 5 where it has 5.0."""
+    """Turn the lists of YAML into tuples, which the immutable schema has."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -45,7 +45,7 @@ def matches(glob: str, name: str) -> bool:
 
 
 def describe(error: Any) -> tuple[str, str]:
-    """Key and reason of one of pydantic's errors, for people."""
+    """Turn one of pydantic's errors into a key and a reason for people."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return key, "unknown key"
@@ -56,12 +56,12 @@ def describe(error: Any) -> tuple[str, str]:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."  # noqa: PLR2004  # a ticket may hold anything
+    return text if len(text) <= 200 else f"{text[:200]}..."  # noqa: PLR2004  # a ticket may contain anything
 
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The sections of the configuration as they are for one recording."""
+    """The sections of the configuration that can differ from recording to recording."""
 
     transcription: TranscribeOptions
     output: OutputOptions
@@ -70,7 +70,7 @@ class Sections:
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> tuple[Sections, list[tuple[str, str]]]:
-    """The sections with these changes, and what is wrong with those, key and reason each."""
+    """Apply changes to the sections; return them, and key and reason of every change that is wrong."""
     sections: dict[str, Any] = {name: getattr(config, name) for name in ("transcription", "output", "media", "vad")}
     problems = [(key, "unknown key") for key in changes if key != "model" and key not in SETTABLE]
     for name, section in sections.items():
@@ -92,7 +92,7 @@ def _with(section: Section, wanted: dict[str, Any]) -> Section:
 
 
 def problems(config: Config, profiles: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What is wrong with profiles, each with its dotted key, as if each were the only one."""
+    """Yield what is wrong with each profile, with its dotted key, as if it were the only one."""
     for glob, changes in profiles.items():
         if not glob or glob.startswith(("/", "./")) or ".." in glob.split("/"):
             yield f"profiles.{glob}: must be a path relative to the inbox, such as french/**"
@@ -100,17 +100,17 @@ def problems(config: Config, profiles: Mapping[str, Mapping[str, Any]]) -> Itera
 
 
 def models(config: Config) -> tuple[str, ...]:
-    """All models that a job may ask for, the usual one first."""
+    """List the models that a job may ask for; that of the configuration comes first."""
     return tuple(
         dict.fromkeys([config.model, *(each["model"] for each in config.profiles.values() if "model" in each)])
     )
 
 
 def resolve(config: Config, name: str, tickets: Iterable[Ticket] = ()) -> JobSpec:
-    """What is to be done with the recording of this name, a path relative to the inbox.
+    """Make the job spec of the recording of this name, a path relative to the inbox.
 
     Raises:
-        InputError: `bad_ticket`, with every line and key, or `bad_options`, if profiles do not go together.
+        InputError: `bad_ticket`, with every line and key, or `bad_options` if matching profiles contradict each other.
     """
     profiles = [glob for glob in config.profiles if matches(glob, name)]
     changes: dict[str, Any] = {}
@@ -119,8 +119,13 @@ def resolve(config: Config, name: str, tickets: Iterable[Ticket] = ()) -> JobSpe
     sections, wrong = changed(config, changes)
     if wrong:
         reasons = "; ".join(f"{key}: {reason}" for key, reason in wrong)
-        message = f"the profiles {', '.join(profiles)} do not go together: {reasons}"
-        raise InputError(message, hint="mend the configuration", code="bad_options", stage="uploading")
+        message = f"the profiles {', '.join(profiles)} contradict each other: {reasons}"
+        raise InputError(
+            message,
+            hint="correct the configuration, then move the recording from failed/ back into the inbox",
+            code="bad_options",
+            stage="uploading",
+        )
     followed = []
     for ticket in tickets:
         changes |= ticket.values
@@ -140,7 +145,7 @@ def resolve(config: Config, name: str, tickets: Iterable[Ticket] = ()) -> JobSpe
 
 
 def _refuse(config: Config, ticket: Ticket, wrong: list[tuple[str, str]]) -> None:
-    """Raise all that is wrong with a ticket."""
+    """Raise an error that lists everything that is wrong with a ticket, if anything is."""
     forbidden = {
         key: "may not be set by a ticket (tickets.allow)"
         for key in ticket.values
@@ -160,12 +165,12 @@ def _refuse(config: Config, ticket: Ticket, wrong: list[tuple[str, str]]) -> Non
 
 
 def _line(ticket: Ticket, key: str) -> str:
-    line = ticket.lines.get(key) or ticket.lines.get(key.rpartition(".")[0])  # `formats.2` stands at `formats`
+    line = ticket.lines.get(key) or ticket.lines.get(key.rpartition(".")[0])  # `formats.2` is on the line of `formats`
     return f"line {line}: " if line else ""
 
 
 def _transcribe(sections: Sections, engine: str) -> TranscribeOptions:
-    """What the engine gets: the vocabulary as hotwords or as part of the prompt, and word times where subtitles need them."""
+    """The options for the engine: the vocabulary becomes hotwords or part of the prompt, and subtitles turn on word times."""
     asked, changes = sections.transcription, dict[str, Any](vocabulary=())
     names = ", ".join(asked.vocabulary)
     if names and engine == "faster-whisper":

@@ -27,7 +27,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def _bytes(value: object) -> object:
-    """`2G`, `500M` or a plain number of bytes."""
+    """Read `2G`, `500M` or a plain number of bytes."""
     if isinstance(value, str):
         number, unit = value.strip().upper().removesuffix("B").removesuffix("I"), ""
         if number and number[-1] in _UNITS:
@@ -43,7 +43,7 @@ Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 
 
 def default_models_directory() -> Path:
-    """The service's own where whisperd is installed as one, else the user's cache."""
+    """The directory of the service where whisperd is installed as one, otherwise the cache of the user."""
     system = Path("/var/lib/whisperd/models")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return system if system.parent.is_dir() else cache / "whisperd" / "models"
@@ -66,64 +66,74 @@ class IntakeOptions(Section):
     )
     settle_seconds_proven: Positive = Field(
         0.25,
-        description="the same, where the kernel says nobody writes and the container is all there, and its owner is not connected over SSH or FTP",
+        description="the same, where the kernel can say that nobody writes, the container is complete and its owner is not connected over SSH or FTP",
     )
     empty_seconds: Seconds = Field(
         60.0,
-        description="an empty file is taken, and fails, after this long; browsers make placeholders; one with a hole inside is taken",
+        description="an empty file fails, and a file with a hole inside is claimed, after this long; browsers create empty placeholders",
     )
     truncated_seconds: Seconds = Field(
         3600.0, description="an upload shorter than its header promises fails after this long without a change"
     )
-    rescan_seconds: Positive = Field(30.0, description="the whole inbox is read this often, whatever the events said")
-    poll_seconds: Positive = Field(5.0, description="the same on network filesystems, where events do not tell of all")
+    rescan_seconds: Positive = Field(
+        30.0, description="the whole inbox is scanned this often, in case events were missed"
+    )
+    poll_seconds: Positive = Field(5.0, description="the same on network filesystems, which do not report all changes")
     done_marker: str = Field(
         "",
         pattern=r"^(\.[^/\x00]{1,30})?$",
-        description="take X only once X with this suffix is there, such as .done; empty: off",
+        description="claim X only when X with this suffix is there, such as .done; empty: off",
     )
     duplicates: Literal["process", "skip"] = Field(
         "process",
-        description="skip: content that was transcribed before is not again, its status file points to the earlier transcripts",
+        description="skip: content that was transcribed before is not transcribed again, its status file points to the earlier transcripts",
     )
     ignore: tuple[str, ...] = Field(
-        (), description="globs of names that are never uploads, besides the built-in list in the README"
+        (), description="globs of names that are ignored, in addition to the built-in list in the README"
     )
-    min_free: Bytes = Field(500 << 20, description="below this much free room nothing is claimed: bytes, or 500M, 2G")
+    min_free: Bytes = Field(
+        500 << 20, description="below this much free disk space nothing is claimed: bytes, or 500M, 2G"
+    )
 
 
 class PoolOptions(Section):
-    """Worker processes and what is expected of them."""
+    """Worker processes, their jobs and their time limits."""
 
     workers: int = Field(1, ge=1, le=256, description="processes, each with its own copy of the model")
     jobs_per_worker: int = Field(
         8, ge=1, le=256, description="jobs whose windows share the batches of a worker; 1 with sequential decoding"
     )
     idle_unload_seconds: Seconds = Field(
-        0.0, description="a worker without a job for so long ends and gives its memory back; 0: never"
+        0.0, description="a worker without a job for this long ends and frees its memory; 0: never"
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads per worker; null: all cores, shared out")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads per worker; null: all cores, divided between the workers"
+    )
     queue_size: int = Field(
-        100, ge=1, le=100_000, description="claimed jobs that may wait; the rest waits in the inbox"
+        100, ge=1, le=100_000, description="claimed jobs that may wait; further uploads wait in the inbox"
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="a file that fails or crashes this often goes to failed/")
-    retry_seconds: Seconds = Field(30.0, description="pause before a second attempt, doubled for each further one")
-    heartbeat_seconds: Positive = Field(600.0, description="a running job that says nothing for this long is stopped")
+    max_attempts: int = Field(3, ge=1, le=100, description="attempts after which a file goes to failed/")
+    retry_seconds: Seconds = Field(30.0, description="pause before the second attempt, doubled for each further one")
+    heartbeat_seconds: Positive = Field(
+        600.0, description="a running job without a sign of life for this long is stopped"
+    )
     deadline_seconds: Positive = Field(600.0, description="a job may take this long ...")
     deadline_factor: Positive = Field(50.0, description="... plus this many times the length of its audio")
-    boot_seconds: Positive = Field(600.0, description="a worker must have loaded its model after this long")
+    boot_seconds: Positive = Field(600.0, description="a worker must load its model within this time")
     max_memory: Annotated[Bytes, Field(gt=0)] | None = Field(
         None, description="a worker that holds more than this after a job is replaced: bytes, or 2G; null: never"
     )
     stop_grace_seconds: Seconds = Field(
-        20.0, description="on stop, running jobs may go on this long before they are released"
+        20.0, description="on stop, running jobs may continue this long before they are released"
     )
 
 
 class PageOptions(Section):
     """Pages for people with a browser and no shell."""
 
-    index: bool = Field(default=True, description="keep outbox/index.html: what runs, waits, is done and has failed")
+    index: bool = Field(
+        default=True, description="write outbox/index.html, which shows what runs, waits, is done and has failed"
+    )
 
 
 def _settable() -> dict[str, tuple[str, str]]:
@@ -133,13 +143,13 @@ def _settable() -> dict[str, tuple[str, str]]:
     return keys | {f"vad.{field}": ("vad", field) for field in VadOptions.model_fields}
 
 
-SETTABLE = _settable()  # by profiles and tickets, besides `model`: their key -> section and field here
+SETTABLE = _settable()  # what profiles and tickets may set besides `model`: key -> section and field
 
 
 class TicketOptions(Section):
-    """Options as a file: `interview.mp3.yaml` beside interview.mp3, `_whisperd.yaml` for a folder and those in it."""
+    """Options in a file: `interview.mp3.yaml` for interview.mp3, `_whisperd.yaml` for a folder and the folders in it."""
 
-    enabled: bool = Field(default=True, description="false: tickets are left lying, and followed by nobody")
+    enabled: bool = Field(default=True, description="false: tickets are ignored and stay in the inbox")
     allow: tuple[str, ...] = Field(
         (
             "language",
@@ -158,7 +168,7 @@ class TicketOptions(Section):
             "speakers",
             "vad.enabled",
         ),
-        description="what they may set; model among it means those that the configuration names",
+        description="the keys that tickets may set; model allows the models that the configuration names",
     )
 
     @field_validator("allow")
@@ -178,9 +188,9 @@ def _web_address(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an address like https://host/path")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a password; receivers trust the signature")
+        raise ValueError("must not contain a password; receivers trust the signature")
     if parts.port == 0 or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("is no plain web address")
+        raise ValueError("must be a plain web address")
     return url
 
 
@@ -196,7 +206,7 @@ def _command(words: tuple[str, ...]) -> tuple[str, ...]:
     if words and not words[0].startswith("/"):
         raise ValueError("the command must be an absolute path")
     if any("\0" in word for word in words):
-        raise ValueError("holds a NUL")
+        raise ValueError("must not contain a NUL")
     return words
 
 
@@ -205,7 +215,7 @@ Command = Annotated[tuple[str, ...], AfterValidator(_command)]
 
 
 class Webhook(Section):
-    """One receiver of signed HTTP requests."""
+    """One receiver of webhooks, which are signed HTTP requests."""
 
     url: Annotated[str, AfterValidator(_web_address)]
     secret: Path = Field(strict=False)
@@ -213,33 +223,35 @@ class Webhook(Section):
 
 
 class NotificationOptions(Section):
-    """Who is told when a job has ended."""
+    """Notifications about the end of jobs: commands, webhooks and mail."""
 
     on_completed: Command = Field((), description="a command, as a list without a shell, run after a completed job")
     on_failed: Command = Field((), description="the same after a failed job")
-    hook_timeout_seconds: Positive = Field(60.0, description="those commands are killed after this long")
+    hook_timeout_seconds: Positive = Field(60.0, description="the commands are killed after this long")
     webhooks: dict[ChannelName, Webhook] = Field(
         {}, description="name: {url, secret, events}; the status file is sent there, signed"
     )
-    mail_to: tuple[MailAddress, ...] = Field((), description="addresses that get a mail")
-    mail_from: MailAddress | None = Field(None, description="its sender; null: as sendmail has it")
-    mail_events: Ends = Field(("failed",), description="of which ends mail tells: completed, failed")
-    sendmail: Absolute = Field(Path("/usr/sbin/sendmail"), strict=False, description="what sends mail")
+    mail_to: tuple[MailAddress, ...] = Field((), description="addresses that get mail")
+    mail_from: MailAddress | None = Field(None, description="the sender of mail; null: the default of sendmail")
+    mail_events: Ends = Field(("failed",), description="send mail about these: completed, failed")
+    sendmail: Absolute = Field(Path("/usr/sbin/sendmail"), strict=False, description="the program that sends mail")
     retry_seconds: Positive = Field(
         5.0, description="pause before a webhook or mail is tried again, doubled each time up to an hour"
     )
-    keep_seconds: Positive = Field(259_200.0, description="for so long they are tried again, then given up")
+    keep_seconds: Positive = Field(
+        259_200.0, description="webhooks and mail are tried again for this long, then given up"
+    )
 
     @field_validator("mail_events")
     @classmethod
     def _not_empty(cls, value: Ends) -> Ends:
         if not value:
-            raise ValueError("names no end; for no mail leave mail_to empty")
+            raise ValueError("must not be empty; to send no mail leave mail_to empty")
         return value
 
 
 class MetricsOptions(Section):
-    """Figures for Prometheus; needs the extra whisperd[metrics]. Changes take effect at the next start."""
+    """Metrics for Prometheus; they need the extra whisperd[metrics]. Changes take effect at the next start."""
 
     textfile: Absolute | None = Field(
         None,
@@ -247,9 +259,9 @@ class MetricsOptions(Section):
         description="a file for the textfile collector of node_exporter, such as /var/lib/whisperd/metrics/whisperd.prom",
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="serve them on this port of 127.0.0.1; the service needs systemd/network.conf for it"
+        None, description="serve the metrics on this port of 127.0.0.1; the service needs systemd/network.conf for it"
     )
-    every_seconds: Positive = Field(15.0, description="how often they are brought up to date")
+    every_seconds: Positive = Field(15.0, description="how often the metrics are updated")
 
     @field_validator("textfile")
     @classmethod
@@ -260,17 +272,17 @@ class MetricsOptions(Section):
 
 
 class RetentionOptions(Section):
-    """How much is kept, by size; by age: systemd/retention.conf."""
+    """Limits on the size of folders, above which the oldest files are removed; for limits by age see systemd/retention.conf."""
 
     done_max: Bytes | None = Field(
-        None, description="originals in done/: above this the oldest are removed, such as 50G"
+        None, description="size limit of the originals in done/, such as 50G; above it the oldest are removed"
     )
     failed_max: Bytes | None = Field(None, description="the same for failed/")
     outbox_max: Bytes | None = Field(None, description="the same for transcripts and status files of ended jobs")
 
 
 class Config(Section):
-    """Everything that can be set."""
+    """The whole configuration: every key of whisperd.yaml."""
 
     root: Absolute = Field(
         Path("/var/spool/whisperd"),
@@ -278,11 +290,11 @@ class Config(Section):
         description="the spool: inbox, outbox, done, failed and .work, all on one filesystem",
     )
     models_directory: Path = Field(
-        default_factory=default_models_directory, strict=False, description="fetched and imported weights"
+        default_factory=default_models_directory, strict=False, description="directory of fetched and imported weights"
     )
     engine: Literal["openai-whisper", "faster-whisper", "scripted"] = Field(
         "openai-whisper",
-        description="what runs the model: openai-whisper, or faster-whisper (the extra of that name); scripted: a stand-in for tests",
+        description="the program that runs the model: openai-whisper, or faster-whisper (the extra of that name); scripted: a substitute for tests",
     )
     model: str = Field(
         "base",
@@ -291,18 +303,20 @@ class Config(Section):
     )
     decoding: Literal["batched", "sequential"] = Field(
         "batched",
-        description="batched: windows of all jobs of a worker together, fastest; sequential: openai-whisper's own transcribe, each window knows the text before it",
+        description="batched: windows of all jobs of a worker together, the fastest; sequential: openai-whisper's own transcribe, in which each window knows the text before it",
     )
     compute_type: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto",
-        description="of batched decoding and of faster-whisper; auto: the fastest that the device computes in hardware and that loses nothing; int8 with openai-whisper: on CPUs, half of the encoder's products in 8 bits, measured with base only",
+        description="for batched decoding and faster-whisper; auto: the fastest that the device has hardware for and that loses no accuracy; int8 with openai-whisper: on CPUs, half of the encoder's products in 8 bits, measured with base only",
     )
     batch_size: int = Field(
-        16, ge=1, le=256, description="windows decoded at once; halved by itself when memory runs out"
+        16, ge=1, le=256, description="windows decoded at once; halved automatically when memory runs out"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     script: str = Field("ok", description="what the scripted engine does, for tests")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what the journal gets")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least severe messages that are logged: debug, info, warning or error"
+    )
     intake: IntakeOptions = IntakeOptions()
     pool: PoolOptions = PoolOptions()
     media: MediaOptions = MediaOptions()
@@ -328,7 +342,7 @@ class Config(Section):
         return value
 
     def engine_options(self, model: str | None = None) -> EngineOptions:
-        """What a worker loads; None: the model that is used where no profile names another."""
+        """What a worker loads; without a model, the one that is used where no profile names another."""
         cores = len(os.sched_getaffinity(0))
         threads = self.pool.threads or max(1, cores // self.pool.workers)
         return EngineOptions(
@@ -345,7 +359,7 @@ class Config(Section):
         )
 
     def jobs_per_worker(self) -> int:
-        """How many jobs a worker can take at once."""
+        """How many jobs a worker can take at once, which depends on the engine."""
         takes_windows = {
             "faster-whisper": True,
             "openai-whisper": self.decoding == "batched",

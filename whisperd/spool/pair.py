@@ -27,7 +27,7 @@ def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
     """
     if not job.ticket:
         return
-    name = job.ticket_name or file + job.ticket
+    name = _in_any_case(inbox, file, job.ticket)
     with contextlib.suppress(OSError):
         if own.exists(TICKET):
             if is_half_moved(own, TICKET, inbox, name):
@@ -35,6 +35,14 @@ def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
                 inbox.sync()
         elif Signature.of(os.stat(name, dir_fd=inbox.fd, follow_symlinks=False)) == job.ticket_signature:
             move(inbox, name, own, TICKET)
+
+
+def _in_any_case(inbox: Folder, file: str, suffix: str) -> str:
+    """The name of a ticket in the inbox: that of its upload and the suffix, in the same case or in another."""
+    usual = file + suffix
+    if inbox.exists(usual):
+        return usual
+    return next((name for name in os.listdir(inbox.fd) if name.casefold() == usual.casefold()), usual)
 
 
 def retire(own: Folder, job: Job, target: Folder, file: str) -> None:

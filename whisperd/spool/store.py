@@ -84,10 +84,7 @@ class Store:
                 place = self.places.choose(job_id, name, outputs(formats, spec), suffix)
                 original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
-                job = job.evolve(spec=spec)
-                if ticket:
-                    ticket_name = names.split(ticket.name)[1]
-                    job = job.evolve(ticket=suffix, ticket_name=ticket_name, ticket_signature=ticket.signature)
+                job = job.evolve(spec=spec, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
                 with work_or_full(self.layout) as work:
                     os.mkdir(job_id, 0o700, dir_fd=work.fd)
                 try:

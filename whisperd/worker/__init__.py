@@ -1,1 +1,1 @@
-"""PROCESSES, the child's side: one loaded model, one job at a time, one pipe to the supervisor."""
+"""WORKER: a process with a loaded model, and the pipeline from a recording to its transcripts."""

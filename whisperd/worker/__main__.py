@@ -1,7 +1,7 @@
-"""`python -m whisperd.worker FD`: started by the supervisor, of no use by hand."""
+"""The command `python -m whisperd.worker FD`, which the supervisor runs."""
 
 import sys
 
-from whisperd.worker.main import main
+from whisperd.worker.boot import main
 
 sys.exit(main(int(sys.argv[1])))

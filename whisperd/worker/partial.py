@@ -1,4 +1,4 @@
-"""The text of a job so far, in its directory: it grows as windows are finished, and the supervisor shows it to people."""
+"""Writes the text of a job so far to a file in its directory, from which the supervisor publishes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whisperd.spool.durable import Folder, extend
 
 if TYPE_CHECKING:
     from whisperd.messages import Work
-    from whisperd.worker.recording import Recording
+    from whisperd.worker.assembly import Assembly
 
 FILE = "partial.txt"
 EVERY_SECONDS = 1.0
@@ -22,33 +22,33 @@ EVERY_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Partial:
-    """The file of one job, begun anew: what is in the journal comes back at once."""
+class PartialText:
+    """The text so far of one job; each attempt begins a new file, filled at once from the resume log."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
         self._options = work.spec.output.evolve(formats=("txt",))
         self._due_at = 0.0
         self._windows = 0
-        self._told = False
+        self._is_logged = False
         with contextlib.suppress(OSError), Folder(work.directory) as own:
             os.unlink(FILE, dir_fd=own.fd)
 
-    def keep(self, recording: Recording) -> None:
-        """Bring it up to date, now and then; where that cannot be done the job goes on without, and it is logged once."""
+    def update(self, assembly: Assembly) -> None:
+        """Write the final segments, at most once a second; a failure is logged once and does not harm the job."""
         now = time.monotonic()
-        if now < self._due_at or recording.finished_windows == self._windows:
+        if now < self._due_at or assembly.finished_windows == self._windows:
             return
-        self._windows = recording.finished_windows
-        segments = recording.settled()
+        self._windows = assembly.finished_windows
+        segments = assembly.final()
         if not segments:
             return
         self._due_at = now + EVERY_SECONDS
-        text = formats.render(Transcript("", segments, recording.language or ""), self._options)["txt"]
+        text = formats.render(Transcript("", segments, assembly.language or ""), self._options)["txt"]
         try:
             with Folder(self._work.directory) as own:
-                extend(own, FILE, text)  # durably: by it a file in the outbox is known after a power cut
+                extend(own, FILE, text)  # durably: after a power cut it tells whether a file in the outbox is ours
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._is_logged:
+                self._is_logged = True
                 _log.warning("job %s: its text so far cannot be written: %s", self._work.job_id, error.strerror)

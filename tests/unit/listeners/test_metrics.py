@@ -92,9 +92,9 @@ def test_what_the_daemon_suffers_is_counted(metrics):
     metrics.heard(events.WorkerEnded(1, 1, "exited", expected=True, restart_seconds=None))
     metrics.heard(events.WorkerEnded(1, 1, "was killed", expected=False, restart_seconds=0.0))
     metrics.heard(events.ClaimsPaused("full", "make room"))
-    metrics.heard(events.NoticeDelivered("hook", "on_completed", "1", "a.wav", 0.1, ""))
-    metrics.heard(events.NoticeDelayed("webhook", "webhook-x", "1", "a.wav", "no", 1.0))
-    metrics.heard(events.NoticeDropped("webhook", "webhook-x", "1", "a.wav", "no"))
+    metrics.heard(events.NotificationDelivered("hook", "on_completed", "1", "a.wav", 0.1, ""))
+    metrics.heard(events.NotificationDelayed("webhook", "webhook-x", "1", "a.wav", "no", 1.0))
+    metrics.heard(events.NotificationDropped("webhook", "webhook-x", "1", "a.wav", "no"))
     found = samples(metrics)
 
     assert found["whisperd_worker_restarts_total",] == 1
@@ -194,7 +194,7 @@ def names(metrics):
 def test_alerts_and_dashboard_speak_of_metrics_that_exist(metrics, job):
     """A renamed metric must not leave an empty panel or an alert that never comes."""
     metrics.heard(events.JobRetried(job, FAILURE, 1.0, counted=True))
-    metrics.heard(events.NoticeDelivered("hook", "on_completed", "1", "a.wav", 0.1, ""))
+    metrics.heard(events.NotificationDelivered("hook", "on_completed", "1", "a.wav", 0.1, ""))
     metrics.update(Vitals(1, 2, 3, 4, 5, 6, 7, 8.0, (WorkerVitals("cuda:0", 1, 2),)))
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     recorded = {rule["record"] for rule in rules if "record" in rule}

@@ -144,3 +144,18 @@ def test_memory_is_bounded():
     log.feed(b"\n[error] y\n")
 
     assert log.errors == 2
+
+
+def test_the_channels_of_the_output_are_read_from_what_ffmpeg_says():
+    """Of the samples that come out, not of the recording or of its copy."""
+    log = FfmpegLog()
+    log.feed(b"""[info] Input #0, wav, from 'fd:':
+[info]   Stream #0:0: Audio: pcm_s16le ([1][0][0][0] / 0x0001), 48000 Hz, 5.1, s16, 4608 kb/s
+[info] Output #1, null, to 'pipe:':
+[info]   Stream #1:0: Audio: pcm_s16le ([1][0][0][0] / 0x0001), 48000 Hz, 5.1, s16, 4608 kb/s
+[info] Output #0, s16le, to 'pipe:1':
+[info]   Stream #0:0: Audio: pcm_s16le, 16000 Hz, 5.1, s16, 1536 kb/s
+[info]   Stream #0:0: Audio: pcm_s16le, 16000 Hz, 5.1, s16, 256 kb/s
+""")
+
+    assert log.channels == 6

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import whisperd
-from whisperd.core.options import OutputOptions
+from whisperd.core.options import FORMATS, OutputOptions
 from whisperd.core.transcript import Segment, Transcript, Word
-from whisperd.output.formats import FORMATS, render
+from whisperd.output.formats import render
 
+TEXT_FORMATS = tuple(name for name in FORMATS if name != "html")  # which has tests of its own
 ROOT = Path(whisperd.__file__).parents[1]
-PLAIN = OutputOptions(formats=FORMATS)
+PLAIN = OutputOptions(formats=TEXT_FORMATS)
 HIGHLIGHTED = PLAIN.evolve(highlight_words=True)
 
 
@@ -75,13 +76,13 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TEXT_FORMATS)
 def test_a_small_transcript_in_each_format(name):
     """Each format is UTF-8, with whisper's layout."""
     assert written(name, GREETING) == GOLDEN[name]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TEXT_FORMATS)
 def test_no_speech_makes_a_valid_file(name):
     """A recording in which nobody speaks gives a file that a reader of the format accepts."""
     assert written(name, transcript()) == NOTHING[name]
@@ -224,7 +225,7 @@ def test_no_control_character_gets_out_of_its_cue_line_or_field(mark, timed):
     assert json.loads(written("json", source))["text"] == text
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TEXT_FORMATS)
 def test_a_lone_surrogate_becomes_the_replacement_character(name):
     """What UTF-8 cannot hold does not fail a finished job."""
     assert "x\ufffdy" in written(name, transcript(spoken(" x\ud800y"), text=" x\ud800y"))

@@ -60,12 +60,12 @@ def test_subtitles_that_are_shaped_have_words(output):
     assert resolve(settings(output=output), "a").transcribe.word_timestamps
 
 
-def test_profiles_that_do_not_go_together_fail_the_upload():
+def test_profiles_that_contradict_each_other_fail_the_upload():
     """Each is right by itself; together they are not, and which would be left out is not ours to guess."""
     both = settings(profiles={"**": {"beam_size": 5, "patience": 2.0}, "a/**": {"beam_size": None}})
 
     with pytest.raises(
-        InputError, match=r"profiles \*\*, a/\*\* do not go together: patience: needs beam_size"
+        InputError, match=r"profiles \*\*, a/\*\* contradict each other: patience: needs beam_size"
     ) as caught:
         resolve(both, "a/x.mp3")
 
@@ -101,7 +101,7 @@ def test_a_prompt_holds_no_words_that_steer_the_model(key):
     """openai-whisper's tokenizer raises on them, in the middle of a batch."""
     value = "<|endoftext|>" if key == "initial_prompt" else ("<|nospeech|>",)
 
-    with pytest.raises(InputError, match=f"{key}.*must not hold"):
+    with pytest.raises(InputError, match=f"{key}.*must not contain"):
         resolve(settings(), "a", [Ticket("a.yaml", values={key: value})])
 
 

@@ -18,6 +18,7 @@ from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import Leases
 from whisperd.intake.scan import scan
+from whisperd.intake.sessions import Sessions
 from whisperd.spool import names, notes
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import Layout
@@ -107,7 +108,9 @@ def test_a_hard_link_is_taken_only_if_who_reads_results_may_read_the_file(mode, 
 
     with Folder(inbox) as folder:
         seen = Signature.of(os.lstat(inbox / "a.wav"))
-        verdict = judge(folder, "a.wav", seen, quiet_seconds=100.0, options=OPTIONS, leases=Leases())
+        verdict = judge(
+            folder, "a.wav", seen, quiet_seconds=100.0, options=OPTIONS, leases=Leases(), sessions=Sessions()
+        )
 
     assert verdict == Take() if taken else isinstance(verdict, Refuse)
     assert taken or "hard link" in verdict.reason
@@ -119,7 +122,10 @@ def test_a_private_file_of_one_name_is_taken(tmp_path):
 
     with Folder(tmp_path) as folder:
         seen = Signature.of(os.lstat(tmp_path / "a.wav"))
-        assert judge(folder, "a.wav", seen, quiet_seconds=100.0, options=OPTIONS, leases=Leases()) == Take()
+        assert (
+            judge(folder, "a.wav", seen, quiet_seconds=100.0, options=OPTIONS, leases=Leases(), sessions=Sessions())
+            == Take()
+        )
 
 
 SLOW_TO_READ = (

@@ -135,6 +135,8 @@ class FasterWhisper:
         BootError: weights, device or compute type cannot be used.
     """
 
+    takes_recordings = False
+
     def __init__(self, options: EngineOptions) -> None:
         # CTranslate2 has threads of its own; those of torch, which only makes spectrograms here, would spin beside them.
         limit_threads(1)
@@ -204,7 +206,7 @@ class FasterWhisper:
         self._capacity //= 2
         return True
 
-    def step(self) -> list[tuple[int, DecodedWindow]]:
+    def step(self, _report: object = None, /) -> list[tuple[int, DecodedWindow]]:
         """Run some windows through the encoder, or a whole batch through the decoder.
 
         Raises:
@@ -222,7 +224,7 @@ class FasterWhisper:
                 self._result(entry, [*entry.attempts, attempt])
                 for entry, attempt in zip(entries, attempts, strict=True)
             ]
-        # Trials change only from here on, where no memory can run out.
+        # Attempts are recorded only from here on, where no memory can run out.
         finished = []
         for entry, attempt, result in zip(entries, attempts, results, strict=True):
             self._queue.remove(entry)

@@ -29,6 +29,8 @@ class BatchedWhisper:
         BootError: weights, device or compute type cannot be used.
     """
 
+    takes_recordings = False
+
     def __init__(self, options: EngineOptions) -> None:
         limit_threads(options.threads)
         device = find_device(options.device)
@@ -84,7 +86,7 @@ class BatchedWhisper:
         """Forget a window."""
         self._decoder.withdraw(handle)
 
-    def step(self) -> list[tuple[int, DecodedWindow]]:
+    def step(self, _report: object = None, /) -> list[tuple[int, DecodedWindow]]:
         """Sample a token for every window in the batch."""
         try:
             finished = self._decoder.step()

@@ -64,7 +64,7 @@ class Cache:
 
         There are a few more places, `STEP_PLACES` at a time.
         """
-        self._fit_places(longest)
+        self._fit_length(longest)
         return [(key[: self.rows], value[: self.rows]) for key, value in self.own]
 
     def cross_now(self) -> list[KeyValue]:
@@ -96,7 +96,7 @@ class Cache:
             tokens: places to keep.
         """
         first = self.slots * self.group
-        self._fit_places(tokens, shrink=False)
+        self._fit_length(tokens, shrink=False)
         for mine, theirs in zip(self.own, own, strict=True):
             for kept, new in zip(mine, theirs, strict=True):
                 kept[first : first + self.group, :, :tokens] = new[:, :tokens]
@@ -146,7 +146,7 @@ class Cache:
         self._resize(self.cross, self.slots, wanted)
         self._frames = wanted
 
-    def _fit_places(self, tokens: int, *, shrink: bool = True) -> None:
+    def _fit_length(self, tokens: int, *, shrink: bool = True) -> None:
         """Make room for rows of so many tokens, and where all are shorter let go what is not needed."""
         wanted = min(-(-tokens // STEP_PLACES) * STEP_PLACES, self._network.context)
         if wanted == self._places or (not shrink and wanted < self._places):

@@ -127,7 +127,7 @@ def mel_of(window: BatchWindow, n_mels: int, margin_seconds: float | None, devic
     if window.mel is not None:
         return window.mel.to(device)
     assert window.audio is not None
-    audio = torch.from_numpy(np.ascontiguousarray(window.audio)).to(device)
+    audio = torch.from_numpy(np.array(window.audio)).to(device)  # a copy: torch warns of memory that cannot be written
     audio = audio.float() / 32768.0 if audio.dtype == torch.int16 else audio.float()
     frames = N_FRAMES
     if margin_seconds is not None:

@@ -1,1 +1,1 @@
-"""Telling others that a job has ended: hooks, webhooks and mail, each a child process with a deadline."""
+"""Notifications of the end of a job: commands, webhooks and mail, each delivered by a child process with a deadline."""

@@ -1,8 +1,8 @@
-"""`python -m whisperd.listeners.notifications.webhook URL SECRET`: one signed HTTP request with what comes on standard input.
+"""Webhooks: `python -m whisperd.listeners.notifications.webhook URL SECRET` posts the status file on standard input, signed.
 
-A process of its own, so that slow names, hosts and certificates keep nobody else waiting. Signature and headers are those
-of the Standard Webhooks specification 1.0.0 (https://github.com/standard-webhooks/standard-webhooks); redirects are not
-followed, proxies not asked, and certificates verified.
+It runs as a process of its own, so that a slow name server or host delays nothing else. Signature and headers are those of
+the Standard Webhooks specification 1.0.0 (https://github.com/standard-webhooks/standard-webhooks). Redirects are not
+followed, proxies are not used, and certificates are verified.
 """
 
 from __future__ import annotations
@@ -11,28 +11,41 @@ import base64
 import binascii
 import hashlib
 import hmac
-import http.client
 import os
-import ssl
 import sys
 import time
+from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import whisperd
+from whisperd.listeners.notifications.channel import Channel, sender
+
+if TYPE_CHECKING:
+    import http.client
+
+    from whisperd.settings.sections import NotificationOptions
 
 REQUEST_SECONDS = 15.0  # for connecting, and for each part of the answer
 PREFIX = "whsec_"
 KEY_BYTES = (24, 64)
-GONE = 410
 
 
 class SecretError(ValueError):
-    """The secret cannot be used; says why."""
+    """The secret of a webhook cannot be used; the message says why."""
+
+
+def channels(settings: NotificationOptions) -> dict[str, Channel]:
+    """Return a channel `webhook-<name>` for each webhook that is configured."""
+    return {
+        f"webhook-{name}": sender("webhook", webhook.events, webhook.url, str(webhook.secret))
+        for name, webhook in settings.webhooks.items()
+    }
 
 
 def read_secret(path: Path) -> bytes:
-    """The key in a file; a relative path is the name of a systemd credential (systemd.exec(5), LoadCredential=).
+    """Read the key from a file; a relative path is the name of a systemd credential (systemd.exec(5), LoadCredential=).
 
     Raises:
         SecretError: it is missing, or not written as `whsec_` and 24 to 64 bytes in base64.
@@ -57,11 +70,11 @@ def read_secret(path: Path) -> bytes:
     return key
 
 
-def headers(key: bytes, notice_id: str, body: bytes, *, at: int) -> dict[str, str]:
-    """Id, time of this attempt and signature of a request."""
-    signed = hmac.digest(key, f"{notice_id}.{at}.".encode() + body, hashlib.sha256)
+def headers(key: bytes, job_id: str, body: bytes, *, at: int) -> dict[str, str]:
+    """Return the headers of a request: id, time of this attempt and signature."""
+    signed = hmac.digest(key, f"{job_id}.{at}.".encode() + body, hashlib.sha256)
     return {
-        "webhook-id": notice_id,
+        "webhook-id": job_id,
         "webhook-timestamp": str(at),
         "webhook-signature": "v1," + base64.b64encode(signed).decode("ascii"),
         "content-type": "application/json",
@@ -70,12 +83,15 @@ def headers(key: bytes, notice_id: str, body: bytes, *, at: int) -> dict[str, st
 
 
 def post(url: str, body: bytes, sent_headers: dict[str, str]) -> int:
-    """One request; returns the status of the answer.
+    """Make one request and return the status of the answer.
 
     Raises:
-        OSError: no connection, no trust in its certificate, or no answer in time.
-        http.client.HTTPException: the answer is not HTTP.
+        OSError: no connection, a certificate that cannot be trusted, no answer in time, or one that is not HTTP.
     """
+    # several MB, which the supervisor, to which this module only names its channels, need not hold
+    import http.client  # noqa: PLC0415
+    import ssl  # noqa: PLC0415
+
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection: http.client.HTTPConnection
@@ -88,12 +104,14 @@ def post(url: str, body: bytes, sent_headers: dict[str, str]) -> int:
     try:
         connection.request("POST", target, body, sent_headers)
         return connection.getresponse().status
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
     finally:
         connection.close()
 
 
 def main(url: str, secret: str) -> int:
-    """Send it; says why not, in one line, and whether another try can help."""
+    """Send it; print why not, in one line, and tell by the exit status whether another try can help."""
     body = sys.stdin.buffer.read()
     try:
         key = read_secret(Path(secret))
@@ -101,13 +119,13 @@ def main(url: str, secret: str) -> int:
     except SecretError as error:
         print(error)
         return os.EX_TEMPFAIL
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         print(f"{urlsplit(url).hostname}: {error or type(error).__name__}")
         return os.EX_TEMPFAIL
     print(f"{urlsplit(url).hostname} answered {status}")
-    if http.client.OK <= status < http.client.MULTIPLE_CHOICES:
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return os.EX_OK
-    return os.EX_UNAVAILABLE if status == GONE else os.EX_TEMPFAIL
+    return os.EX_UNAVAILABLE if status == HTTPStatus.GONE else os.EX_TEMPFAIL
 
 
 if __name__ == "__main__":

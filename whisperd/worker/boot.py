@@ -1,0 +1,97 @@
+"""Starts a worker: sets up its process, loads what jobs need, says ready and serves until told to end."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import logging
+import signal
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisperd.core import log_lines
+from whisperd.core.errors import EXIT_BOOT, NoResources, WhisperdError
+from whisperd.core.job import Failure
+from whisperd.media.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
+from whisperd.messages import Boot, BootFailed, Ready
+
+if TYPE_CHECKING:
+    from whisperd.core.options import EngineOptions
+    from whisperd.engine.api import Engine
+    from whisperd.worker.pipeline import Pipeline
+
+PR_SET_PDEATHSIG = 1
+OOM_SCORE = "500"  # of 1000, proc(5): as if it had half of the machine's memory more than it has
+
+_log = logging.getLogger(__name__)
+
+
+def main(fd: int) -> int:
+    """Serve the supervisor at the other end of `fd`; returns the exit status."""
+    connection = Connection(fd)
+    _set_up_process()
+    try:
+        boot = connection.recv()
+        if not isinstance(boot, Boot):
+            raise TypeError(boot)
+        pipeline = _boot(connection, boot.options)
+        if pipeline is None:
+            return EXIT_BOOT
+        pipeline.serve()
+    except (EOFError, ConnectionError):
+        _log.debug("the supervisor has gone")
+    return 0
+
+
+def _set_up_process() -> None:
+    """Set up logging, signals and what happens if the parent dies or memory runs out."""
+    log_lines.setup()
+    faulthandler.enable()  # so that SIGABRT logs where the process hangs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # and so is a stop by the service manager
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker must never outlive the lock on its spool
+    with suppress(OSError):  # if memory runs out, the kernel should kill a worker, which is replaced, and nothing else
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
+
+
+def _boot(connection: Connection, options: EngineOptions) -> Pipeline | None:
+    """Load and try everything that jobs need, and say ready; None if something cannot work."""
+    started_at = time.monotonic()
+    try:
+        from whisperd.engine.create import create  # noqa: PLC0415  # torch takes seconds; errors must reach the pipe
+
+        inspect(find_ffmpeg(options.ffmpeg))
+        engine = create(options)
+        pipeline = _pipeline(connection, engine)
+    except NoResources as error:
+        _log.error("the worker ends: %s", error)  # a death, which is tried again, and no failed boot
+        return None
+    except WhisperdError as error:
+        connection.send(BootFailed(Failure(type(error).code, error.message, error.hint)))
+        return None
+    except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear it
+        _log.exception("the worker cannot load what its jobs need")
+        connection.send(BootFailed(Failure.of(error)))
+        return None
+    info = engine.info
+    connection.send(Ready(info.engine, info.model, info.device, info.compute_type, time.monotonic() - started_at))
+    return pipeline
+
+
+def _pipeline(connection: Connection, engine: Engine) -> Pipeline:
+    """Make the pipeline; load voice detection, and try it, if the engine needs it."""
+    import numpy as np  # noqa: PLC0415  # as above
+
+    from whisperd.worker.pipeline import Pipeline  # noqa: PLC0415
+
+    if engine.takes_recordings:
+        return Pipeline(connection, engine, None)
+    from whisperd.media.vad import Detector  # noqa: PLC0415  # onnxruntime is large
+
+    detector = Detector()
+    for _ in detector.probabilities(np.zeros(SAMPLE_RATE, np.int16), lambda _: None):
+        pass
+    return Pipeline(connection, engine, detector)
