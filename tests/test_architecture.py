@@ -193,10 +193,9 @@ LARGE_CLASSES = {
     "daemon.child.Child": "",
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
-    "intake.inbox.Inbox": "",
 }
 
-SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "IntakeOptions", "Waiting", "Heartbeat"}  # to be renamed
+SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "Waiting", "Heartbeat"}  # to be renamed
 
 RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
@@ -204,7 +203,7 @@ RETIRED = {
 }  # fmt: skip
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "intake.sight", "intake.waiting", "listeners.index",
+    "intake.explain", "listeners.index",
     "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
     "spool.places", "spool.sidecar", "spool.sidecars", "spool.store",
 }  # fmt: skip

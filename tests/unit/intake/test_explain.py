@@ -6,7 +6,8 @@ import pytest
 from support.spool import Spool
 
 from whisperd.core.errors import ClaimLost
-from whisperd.intake.waiting import REWRITE_SECONDS, Waiting
+from whisperd.intake.explain import REWRITE_SECONDS, Explanations
+from whisperd.intake.upload import Upload
 
 
 @pytest.fixture
@@ -42,8 +43,9 @@ def test_a_note_is_written_and_removed(spool, name):
 def test_the_note_on_a_file_that_waits_for_weeks_is_written_anew_every_day(spool):
     """Or systemd-tmpfiles would take it for an old one."""
     spool.upload("a.wav")
-    waiting = Waiting(spool.store, lambda name, now: (7, "still open for writing"))
-    waiting.watch("a.wav", 0.0)
+    upload = Upload("a.wav", None, 0.0, 0.0)
+    waiting = Explanations(spool.store, lambda upload, now: (7, "still open for writing"))
+    waiting.watch(upload, 0.0)
     waiting.tick(10.0)
     path = spool.layout.outbox / "a.wav.status.json"
     os.utime(path, ns=(0, 0))
@@ -106,11 +108,12 @@ def test_a_note_that_an_earlier_daemon_left_goes_with_its_file(spool):
     spool.upload("a.wav")
     spool.store.explain("a.wav", 7, "empty")
     spool.restart()
-    waiting = Waiting(spool.store, lambda name, now: None)
-    waiting.watch("a.wav", 0.0)
+    upload = Upload("a.wav", None, 0.0, 0.0)
+    waiting = Explanations(spool.store, lambda upload, now: None)
+    waiting.watch(upload, 0.0)
     assert spool.sidecar("a-2.wav")["status"] == "pending"
 
-    waiting.over("a.wav")
+    waiting.over(upload)
     with pytest.raises(FileNotFoundError):
         spool.sidecar("a-2.wav")
 
