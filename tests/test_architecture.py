@@ -189,13 +189,12 @@ LARGE_CLASSES = {
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
     # to be split in the rebuilding
-    "core.job.Job": "",
     "daemon.child.Child": "",
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
 }
 
-SHARED_CLASS_NAMES = {"State", "Running", "Reporter", "Waiting", "Heartbeat"}  # to be renamed
+SHARED_CLASS_NAMES = {"State"}  # to be renamed
 
 RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
@@ -203,9 +202,7 @@ RETIRED = {
 }  # fmt: skip
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "intake.explain", "listeners.index",
-    "spool.claims", "spool.earlier", "spool.names", "spool.notes", "spool.pair",
-    "spool.places", "spool.sidecar", "spool.sidecars", "spool.store",
+    "listeners.index",
 }  # fmt: skip
 
 # What no module may do, and the few that may.

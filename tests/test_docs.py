@@ -22,7 +22,7 @@ from whisperd.intake.ticket import parse
 from whisperd.listeners import metrics
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -155,7 +155,7 @@ def test_every_name_that_is_never_an_upload_is_named(pattern):
     assert f"`{pattern}`" in README
 
 
-@pytest.mark.parametrize("field", sidecar.FIELDS)
+@pytest.mark.parametrize("field", status_file.FIELDS)
 def test_every_field_of_the_sidecar_is_described(field):
     """The schema of the status file is the README's table."""
     section = README.split("## The status file")[1].split("\n## ")[0]

@@ -191,14 +191,14 @@ def test_an_upload_that_is_written_on_while_no_daemon_is_there_is_transcribed_as
                 "publish.after_result",
                 "publish.after_output",
                 "publish.after_output",
-                "publish.after_sidecar",
-                "publish.after_sidecar",
+                "publish.after_status_file",
+                "publish.after_status_file",
                 "publish.after_original",
             ],
             None,
         ),
         (
-            ["fail.after_record", "fail.after_record", "fail.after_sidecar", "fail.after_original"],
+            ["fail.after_record", "fail.after_record", "fail.after_status_file", "fail.after_original"],
             {"script": "raise:input"},
         ),
     ],
@@ -222,7 +222,7 @@ def test_a_daemon_killed_again_while_it_recovers_loses_and_doubles_nothing(root,
 def test_a_collision_across_a_crash_moves_the_whole_job(root):
     """A stranger's file appears in done/ while no daemon is there: it stays, and what was published moves along."""
     sha256 = digest(tone(root / "inbox" / NAME, seconds=0.3))
-    kill_at(root, "publish.after_sidecar")
+    kill_at(root, "publish.after_status_file")
     (root / "done/b").mkdir()
     (root / "done" / NAME).write_bytes(b"a stranger's")
 

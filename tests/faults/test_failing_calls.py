@@ -100,7 +100,7 @@ class Life:
     def claim(self):
         for _ in range(PATIENCE):
             try:
-                for job, failure in self.spool.store.settle_claims():
+                for job, failure in self.spool.store.repair_claims():
                     self.receive(job, failure)
                 seen = self.spool.seen(NAME)
             except FileNotFoundError:

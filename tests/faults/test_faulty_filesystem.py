@@ -11,7 +11,7 @@ from support.daemon import Daemon, at_work, tone
 from support.faulty_fs import HANG, OPERATIONS, FaultyFs, unavailable
 from support.invariants import check_spool
 
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 reason = unavailable()
 pytestmark = pytest.mark.skipif(bool(reason), reason=reason)
@@ -40,7 +40,7 @@ class Lane:
 
     def sidecar(self, name):
         with contextlib.suppress(FileNotFoundError):
-            return sidecar.decode((self.fs.behind / f"outbox/{name}.status.json").read_bytes())
+            return status_file.decode((self.fs.behind / f"outbox/{name}.status.json").read_bytes())
 
     def is_done(self, name):
         return (self.fs.behind / "done" / name).exists() and not at_work(self.fs.behind)

@@ -195,7 +195,7 @@ def test_old_files_are_counted_and_removed(loop, monkeypatch):
 def test_what_an_earlier_daemon_left_is_read(loop, monkeypatch):
     """Status files for the page, and notes on files that are gone."""
     for number in range(MANY):
-        loop.spool.store.explain(f"{number}.wav", 7, "still open for writing")
+        loop.spool.store.status_files.explain(f"{number}.wav", 7, "still open for writing")
     job = loop.spool.take("a.wav", b"RIFF")
     loop.spool.store.show(job, progress=Progress())
     loop.start(monkeypatch)

@@ -30,7 +30,7 @@ def uploads(root, count, seconds):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_that_sticks_costs_nobody_an_attempt(root, mode, workers):
     """After 21 steps every call fails: workers are replaced as they break, and all uploads end in done/."""
-    sent = uploads(root, 14, seconds=65.0 if mode else 4.0)
+    sent = uploads(root, 20, seconds=65.0 if mode else 4.0)
     with Daemon(root, settings(f"{mode}sticky:21", workers=workers), once=True) as daemon:
         assert daemon.wait_exit(120.0) == 0
 

@@ -45,7 +45,7 @@ def pointers(target):
         "image2": "%d.png",
         "lavfi": f"amovie={target}",
         "subtitles": f"WEBVTT\n\n00:00.000 --> 00:02.000\n{target}\n",
-        "cue": f'FILE "{target}" WAVE\n TRACK 01 AUDIO\n  INDEX 01 00:00:00\n',
+        "cue": f'FILE "{target}" WAVE\n TRACK 01 AUDIO\n  OVERVIEW_PAGE 01 00:00:00\n',
     }
     files = {kind: text.encode() for kind, text in texts.items()}
     files["id3-hls"] = b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + files["hls"]

@@ -100,7 +100,7 @@ def test_a_file_swapped_while_it_is_claimed(kind, canary, swapping, tmp_path):
                 original = spool.layout.job_directory(job.id) / job.original
                 assert (original.lstat().st_ino, original.read_bytes()) == (ours, b"sound")
                 outcomes["taken"] += 1
-                assert spool.store.give_back(job) == "a.mp3"
+                assert spool.store.release(job) == "a.mp3"
             assert not os.path.lexists(stray)
             assert spool.jobs() == set()
 

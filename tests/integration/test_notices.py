@@ -163,10 +163,10 @@ def test_a_stop_waits_for_a_hook_as_long_as_for_a_job(root, told, hook):
 @pytest.mark.parametrize(
     ("point", "script"),
     [
-        ("publish.after_sidecar", "ok"),
-        ("publish.after_notice", "ok"),
+        ("publish.after_status_file", "ok"),
+        ("publish.after_notification", "ok"),
         ("publish.after_original", "ok"),
-        ("fail.after_notice", "raise:input"),
+        ("fail.after_notification", "raise:input"),
         ("fail.after_original", "raise:input"),
     ],
 )

@@ -319,7 +319,13 @@ def test_what_was_ordered_when_a_recording_was_taken_holds_for_every_attempt(roo
 
 @pytest.mark.parametrize(
     "point",
-    ["claim.after_record", "claim.after_move", "claim.after_ticket", "publish.after_sidecar", "publish.after_original"],
+    [
+        "claim.after_record",
+        "claim.after_move",
+        "claim.after_ticket",
+        "publish.after_status_file",
+        "publish.after_original",
+    ],
 )
 def test_a_ticket_is_followed_and_kept_whenever_the_daemon_dies(root, point):
     """It goes where its recording goes, and does not count for the next one of that name."""

@@ -5,10 +5,9 @@ import re
 import pytest
 from support.browser import Sight, chromium
 from support.daemon import Daemon, tone
-from support.pages import HOSTILE, SENTENCES, STEP_SECONDS, about, transcript
+from support.pages import HOSTILE, SENTENCES, STEP_SECONDS, about, page, transcript
 
 from whisperd.listeners.index import Overview, Part, Row, render
-from whisperd.output import page
 
 PLACE = 'alice/a "talk" & <b>?#1%.wav'
 AT = "2026-01-02T03:04:05.678Z"
@@ -33,7 +32,7 @@ def write(tmp_path_factory):
             tone(original, seconds=STEP_SECONDS * len(SENTENCES))
         target = (root / "outbox" / place).with_suffix(".html")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(page.render(spoken, about(place, **changes)))
+        target.write_bytes(page(spoken, about(place, **changes)))
         return target
 
     return write

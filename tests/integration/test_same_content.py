@@ -48,7 +48,7 @@ def test_the_same_content_is_transcribed_once_even_over_a_crash(root, sound):
         assert not list(daemon.outbox.glob("[bc].txt"))
 
 
-@pytest.mark.parametrize("point", ["publish.after_result", "publish.after_sidecar", "publish.after_original"])
+@pytest.mark.parametrize("point", ["publish.after_result", "publish.after_status_file", "publish.after_original"])
 def test_a_daemon_killed_while_it_ends_a_duplicate(root, sound, point):
     """The next one comes to the same end; here each point is met the second time, the first recording being through."""
     with Daemon(root, SKIP, {"WHISPERD_FAILPOINT": f"{point}:2"}) as daemon:

@@ -79,7 +79,7 @@ def spool(tmp_path):
     spool.store.show(running, progress=progress)
     spool.store.show(spool.take(HOSTILE), progress=Progress(queue_position=1))
     spool.upload("late.wav")
-    spool.store.explain("late.wav", 8, "still open for writing \x1b]0;title\x07")
+    spool.store.status_files.explain("late.wav", 8, "still open for writing \x1b]0;title\x07")
     spool.store.fail(spool.take("bad.mp3"), FAILURE)
     return spool
 

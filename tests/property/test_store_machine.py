@@ -18,7 +18,7 @@ from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
 from whisperd.core.display import printable
 from whisperd.core.job import Job
-from whisperd.spool import claims, names, pair, records, recover, sidecar, sidecars, store, transcripts
+from whisperd.spool import claim, names, original_and_ticket, publish, records, recover, status_file, store
 from whisperd.spool.durable import Folder
 
 MAX_ATTEMPTS = 3
@@ -43,15 +43,15 @@ class Power:
         self.left = None
         for module, call in [
             (store, "move"),
-            (pair, "move"),
-            (transcripts, "move"),
-            (transcripts, "failpoint"),
-            (sidecars, "write"),
+            (original_and_ticket, "move"),
+            (publish, "move"),
+            (publish, "failpoint"),
+            (status_file, "write"),
             (store, "remove_tree"),
             (store, "failpoint"),
             (records, "write"),
             (recover, "remove_tree"),
-            (claims, "remove_tree"),
+            (claim, "remove_tree"),
         ]:
             patch.setattr(module, call, self.fused(getattr(module, call)))
 
@@ -157,7 +157,7 @@ class StoreMachine(RuleBasedStateMachine):
         job = self.pick(data, self.running)
         with self.living(cut):
             try:
-                name = self.spool.store.give_back(job)
+                name = self.spool.store.release(job)
             except NotADirectoryError:  # a file where the upload's folder was
                 pass
             else:
@@ -331,7 +331,10 @@ class StoreMachine(RuleBasedStateMachine):
         """All that a job may write, and the folders that it needs."""
         folders, file = names.split(job.place)
         outputs = [names.output(file, kind) for kind in FORMATS]
-        rooms = [("outbox", output) for output in (*outputs, names.sidecar(file))] + [("done", file), ("failed", file)]
+        rooms = [("outbox", output) for output in (*outputs, names.status_file(file))] + [
+            ("done", file),
+            ("failed", file),
+        ]
         paths = [f"{room}/{names.join(folders, name)}" for room, name in rooms]
         return paths + [f"{room}/{folders[0]}" for room in ("outbox", "done", "failed") if folders]
 
@@ -354,13 +357,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def on_disk(self, room):
         """The files of a room, sidecars of ours aside."""
-        return {path: content for path, content in self.files(room) if sidecar.decode(content) is None}
+        return {path: content for path, content in self.files(room) if status_file.decode(content) is None}
 
     def sidecars(self):
-        return [document for _, content in self.files("outbox") if (document := sidecar.decode(content))]
+        return [document for _, content in self.files("outbox") if (document := status_file.decode(content))]
 
     def is_final(self, path, content):
-        document = sidecar.decode(content) if path.startswith("outbox/") else None
+        document = status_file.decode(content) if path.startswith("outbox/") else None
         return document is None or document["status"] == "completed"
 
     def everything(self):

@@ -20,7 +20,7 @@ from whisperd.core.errors import JobError
 from whisperd.core.options import MediaOptions
 from whisperd.media.decode import decode
 from whisperd.media.ffmpeg_run import LONGEST_TEXT, FfmpegLog
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,8 +91,8 @@ def parse_log(data: bytes) -> None:
 
 def parse_sidecar(data: bytes) -> None:
     """One of ours, with what names it, or None."""
-    document = sidecar.decode(data)
-    assert document is None or document.keys() >= sidecar.IDENTITY
+    document = status_file.decode(data)
+    assert document is None or document.keys() >= status_file.IDENTITY
 
 
 class Parsers:
@@ -105,12 +105,12 @@ class Parsers:
 
     def __init__(self, recordings: Sequence[bytes], seed: int) -> None:
         heads = [data[:2000] + data[-600:] for data in recordings]
-        status = sidecar.encode(dict.fromkeys(sidecar.FIELDS) | {"schema": 1})
+        status = status_file.encode(dict.fromkeys(status_file.FIELDS) | {"schema": 1})
         targets: tuple[tuple[str, Callable[[bytes], None], Sequence[bytes], tuple[str, ...], int], ...] = (
             ("container", parse_container, [*recordings, *heads], _sources("container"), 6),
             ("header", parse_header, heads, ("container/formats.py",), 2),
             ("ffmpeg's log", parse_log, [LOG], ("media/ffmpeg_run.py",), 1),
-            ("sidecar", parse_sidecar, [status], ("spool/sidecar.py",), 1),
+            ("sidecar", parse_sidecar, [status], ("spool/status_file.py",), 1),
         )
         self.tried: collections.Counter[str] = collections.Counter()
         self.guided = {

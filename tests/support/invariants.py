@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
 from whisperd.intake import cancel_requests
-from whisperd.spool import sidecar
-from whisperd.spool.places import INDEX
+from whisperd.spool import status_file
+from whisperd.spool.names import OVERVIEW_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,8 +42,8 @@ def check_spool(
     wanted = {name: content if isinstance(content, str) else digest(content) for name, content in uploads.items()}
     originals = dict(_originals(root))
     outbox = {f"outbox/{shown}": path for shown, path in _files(root / "outbox")}
-    outbox.pop(INDEX, None)  # the overview, which belongs to no job
-    documents = {shown: found for shown, path in outbox.items() if (found := sidecar.decode(path.read_bytes()))}
+    outbox.pop(OVERVIEW_PAGE, None)  # the overview, which belongs to no job
+    documents = {shown: found for shown, path in outbox.items() if (found := status_file.decode(path.read_bytes()))}
     problems = [*_places(wanted, originals)]
     for shown, document in documents.items():
         problems += [f"{shown}: {problem}" for problem in _promises(root, document, originals, outbox, wanted)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from whisperd.core.job import original_url
-from whisperd.core.transcript import Segment, Transcript, Word
-from whisperd.output import page
+from whisperd.core.options import OutputOptions
+from whisperd.core.transcript import About, Segment, Transcript, Word
+from whisperd.output import formats
 
 HOSTILE = (
     "<script>document.title='run'</script>",
@@ -59,4 +60,9 @@ def about(place="talk.wav", **changes):
         "made_by": "openai-whisper, model base",
         "made_at": "2026-01-02T03:04:05.678Z",
     }
-    return page.About(**fields | changes)
+    return About(**fields | changes)
+
+
+def page(transcript, about):
+    """The page in UTF-8."""
+    return formats.render(transcript, OutputOptions(formats=("html",)), about)["html"]

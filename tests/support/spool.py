@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whisperd.core.job import Failure, Job, Result, Signature
-from whisperd.spool import names
+from whisperd.spool import names, publish, store
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import Recovery, recover
-from whisperd.spool.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    import pytest
 
 FORMATS = ("txt", "json")
 SEEN_AT = "2026-01-02T03:04:05.678Z"
@@ -43,7 +49,7 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
         self.layout.create()
-        self.store = Store(self.layout)
+        self.store = store.Store(self.layout)
 
     def upload(self, name: str, content: bytes | None = None) -> Path:
         """What a user does: write a file into the inbox; by default its content is its name."""
@@ -83,13 +89,13 @@ class Spool:
 
     def restart(self, max_attempts: int = 3) -> Recovery:
         """What a new daemon does first."""
-        self.store = Store(self.layout)
+        self.store = store.Store(self.layout)
         return recover(self.store, max_attempts=max_attempts)
 
     def sidecar(self, place: str) -> dict:
         """The status of the job at a place."""
         folders, file = names.split(place)
-        return json.loads((self.layout.outbox / names.join(folders, names.sidecar(file))).read_bytes())
+        return json.loads((self.layout.outbox / names.join(folders, names.status_file(file))).read_bytes())
 
     def files(self, room: str) -> dict[str, bytes]:
         """Every file in a room, sidecars aside: path in the room -> content; a symlink counts as what it says."""
@@ -98,7 +104,7 @@ class Spool:
             for entry in entries:
                 path = Path(folder, entry)
                 content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
-                if not entry.endswith(names.SIDECAR_SUFFIX):
+                if not entry.endswith(names.STATUS_SUFFIX):
                     found[str(path.relative_to(self.layout.root / room))] = content
         return found
 
@@ -110,3 +116,38 @@ class Spool:
 def text(job_id: str, kind: str) -> bytes:
     """The transcript of a job in one format, which no other job's equals."""
     return f"{kind} of {job_id}\n".encode()
+
+
+def at(monkeypatch: pytest.MonkeyPatch, **acts: Callable[[], object]) -> dict[str, Callable[[], object]]:
+    """Let somebody act in the middle of a transition: failpoint, with `__` for its dot -> what happens the first time."""
+    waiting = {name.replace("__", "."): act for name, act in acts.items()}
+    for module in (store, publish):
+        monkeypatch.setattr(module, "failpoint", lambda reached: waiting.pop(reached, lambda: None)())
+    return waiting
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, call: str, code: int, module: ModuleType = store) -> None:
+    """Let a step of the store fail, once."""
+    real = getattr(module, call)
+    failed = []
+
+    def step(*arguments, **options):
+        if not failed:
+            failed.append(call)
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, call, step)
+
+
+def nest(top: Path, depth: int, file: str | None = None) -> None:
+    """Make folders in folders, deeper than any path may be long."""
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    if file:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.close(fd)

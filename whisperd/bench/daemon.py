@@ -134,7 +134,7 @@ def _check_alive(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
 
 
 def _status_of(layout: Layout, name: str) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads((layout.outbox / names.sidecar(name)).read_bytes())
+    status: dict[str, Any] = json.loads((layout.outbox / names.status_file(name)).read_bytes())
     return status
 
 

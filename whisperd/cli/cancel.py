@@ -11,9 +11,9 @@ from whisperd.cli.each import each
 from whisperd.core.display import printable
 from whisperd.core.job import UNDER_WAY
 from whisperd.intake.cancel_requests import SUFFIX
-from whisperd.spool import names, sidecar
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder, write
-from whisperd.spool.notes import NOTES_MAX
+from whisperd.spool.status_file import EXPLAINED_MAX
 
 if TYPE_CHECKING:
     import argparse
@@ -48,8 +48,8 @@ def _is_under_way(layout: Layout, name: str) -> bool:
         if inbox.exists(file):
             return True
     with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
-        for number in range(1, NOTES_MAX + 1):  # a job whose name was taken has a numbered one
-            document = sidecar.decode(outbox.read(names.sidecar(names.numbered(file, number))))
+        for number in range(1, EXPLAINED_MAX + 1):  # a job whose name was taken goes by a numbered one
+            document = status_file.decode(outbox.read(names.status_file(names.numbered(file, number))))
             if document and document["status"] in UNDER_WAY and (number == 1 or document["name"] == printable(name)):
                 return True
     return False

@@ -15,9 +15,10 @@ from whisperd.core.display import printable
 from whisperd.core.job import UNDER_WAY, Status
 from whisperd.intake.scan import scan
 from whisperd.intake.ticket import is_folder_ticket, is_ticket
-from whisperd.spool import names, records, sidecar
+from whisperd.spool import names, records, status_file
 from whisperd.spool.durable import Folder
-from whisperd.spool.notes import NOTES_MAX, files, sidecars
+from whisperd.spool.layout import files
+from whisperd.spool.status_file import EXPLAINED_MAX, all_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
     try:
         directories = sorted(os.listdir(layout.work))
     except PermissionError:  # .work is private: other users see what the status files say
-        for folders, file in filter(None, sidecars(layout)):
+        for folders, file in filter(None, all_of(layout)):
             document = _read(layout, folders, file)
             if document and document["id"] and document["status"] in UNDER_WAY:
                 yield _job(document, names.join(folders, file))
@@ -96,8 +97,8 @@ def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
             if (job := records.load_job(own)) is not None:
                 folders, file = names.split(job.place)
                 blank = {"id": job.id, "name": printable(job.name), "status": Status.PENDING, "phase": "queued"}
-                document = _read(layout, folders, names.sidecar(file)) or blank
-                yield _job(document, names.join(folders, names.sidecar(file)))
+                document = _read(layout, folders, names.status_file(file)) or blank
+                yield _job(document, names.join(folders, names.status_file(file)))
 
 
 def _job(document: dict[str, Any], path: str) -> dict[str, Any]:
@@ -108,8 +109,8 @@ def _job(document: dict[str, Any], path: str) -> dict[str, Any]:
 def _reason_of(layout: Layout, name: str) -> str | None:
     """The reason why the daemon did not claim a file, from its status file, whose name may have a number."""
     folders, file = names.split(name)
-    for number in range(1, NOTES_MAX + 1):
-        document = _read(layout, folders, names.sidecar(names.numbered(file, number)))
+    for number in range(1, EXPLAINED_MAX + 1):
+        document = _read(layout, folders, names.status_file(names.numbered(file, number)))
         if document is None:
             return None
         if document["id"] is None and document.get("source") == printable(f"inbox/{name}"):
@@ -119,7 +120,7 @@ def _reason_of(layout: Layout, name: str) -> str | None:
 
 def _explained(layout: Layout, name: str) -> dict[str, Any]:
     folders, file = names.split(name)
-    document = _read(layout, folders, names.sidecar(file)) or {}
+    document = _read(layout, folders, names.status_file(file)) or {}
     error = document.get("error")
     error = error if isinstance(error, dict) else {}
     why = {key: _text(error, key) for key in ("code", "message", "hint")}
@@ -128,7 +129,7 @@ def _explained(layout: Layout, name: str) -> dict[str, Any]:
 
 def _read(layout: Layout, folders: tuple[str, ...], file: str) -> dict[str, Any] | None:
     with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
-        return sidecar.decode(outbox.read(file))
+        return status_file.decode(outbox.read(file))
     return None
 
 

@@ -181,7 +181,7 @@ class WorkerStopped(Event):
 
 @dataclass(frozen=True, slots=True)
 class NotificationDelivered(Event):
-    """A notification of a job's end has been delivered; `output` is what the command printed."""
+    """A notification about the end of a job was delivered; `output` is what a command printed."""
 
     kind: str
     channel: str
@@ -193,7 +193,7 @@ class NotificationDelivered(Event):
 
 @dataclass(frozen=True, slots=True)
 class NotificationDelayed(Event):
-    """A notification of a job's end could not be delivered; it is tried again."""
+    """A notification about the end of a job could not be delivered and is tried again."""
 
     kind: str
     channel: str
@@ -205,7 +205,7 @@ class NotificationDelayed(Event):
 
 @dataclass(frozen=True, slots=True)
 class NotificationDropped(Event):
-    """A notification of a job's end was not delivered, and will not be."""
+    """A notification about the end of a job was given up."""
 
     kind: str
     channel: str
@@ -216,7 +216,7 @@ class NotificationDropped(Event):
 
 @dataclass(frozen=True, slots=True)
 class NotificationsUnreadable(Event):
-    """The folder of notifications cannot be read; what an earlier daemon left there waits until it can be."""
+    """The folder of waiting notifications cannot be read, so that those of an earlier daemon wait."""
 
     path: str
     reason: str

@@ -46,3 +46,29 @@ class Transcript:
     language: str
     language_probability: float | None = None
     quality: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known about a recording besides its words, for formats that show it.
+
+    Attributes:
+        title: the name that people know it by.
+        link: relative URL from the transcript to the recording.
+        duration_seconds: its length.
+        heights: how loud it is along its length, 0 to 100; empty: not known.
+        task: `translate`: the text is English, whatever was spoken.
+        made_by: engine and model.
+        made_at: UTC, ISO 8601.
+    """
+
+    title: str = ""
+    link: str = ""
+    duration_seconds: float = 0.0
+    heights: tuple[int, ...] = ()
+    task: str = "transcribe"
+    made_by: str = ""
+    made_at: str = ""
+
+
+NOT_KNOWN = About()

@@ -18,10 +18,10 @@ from whisperd.core.display import printable, readable_duration
 from whisperd.core.job import Phase, Progress, utc_now
 from whisperd.core.slices import advance
 from whisperd.listeners.index import MARK, SHOWN, Overview, Part, Row, render
-from whisperd.spool import names, sidecar
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder, write
-from whisperd.spool.notes import sidecars
-from whisperd.spool.places import INDEX
+from whisperd.spool.names import OVERVIEW_PAGE
+from whisperd.spool.status_file import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ EVERY_SECONDS = 1.0
 AFTER_ERROR_SECONDS = 10.0
 ARRIVALS_KEPT = 1000  # reasons remembered; of a hundred thousand waiting files the rest is counted only
 NEVER = float("inf")
-_FILE = INDEX.partition("/")[2]
+_FILE = OVERVIEW_PAGE.partition("/")[2]
 _HEAD_BYTES = 4096  # the mark is in there
 _PHASES = {Phase.DECODING: "reading the recording", Phase.PUBLISHING: "publishing"}
 
@@ -100,25 +100,25 @@ class Board:
     # what the inbox says
 
     def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
-        """See `Store.explain`."""
-        place = self._store.explain(name, size_bytes, reason)
+        """See `StatusFiles.explain`."""
+        place = self._store.status_files.explain(name, size_bytes, reason)
         if place is not None and (place in self._arrivals or len(self._arrivals) < ARRIVALS_KEPT):
             self._arrivals[place] = Row(printable(name), note=reason)
         self._is_due = True
         return place
 
     def unexplain(self, place: str) -> None:
-        """See `Store.unexplain`."""
-        self._store.unexplain(place)
+        """See `StatusFiles.unexplain`."""
+        self._store.status_files.unexplain(place)
         self._is_due |= self._arrivals.pop(place, None) is not None
 
-    def note_on(self, name: str) -> str | None:
-        """See `Store.note_on`."""
-        return self._store.note_on(name)
+    def explanation_of(self, name: str) -> str | None:
+        """See `StatusFiles.explanation_of`."""
+        return self._store.status_files.explanation_of(name)
 
-    def stale_notes(self) -> Iterator[str | None]:
-        """See `Store.stale_notes`."""
-        return self._store.stale_notes()
+    def stale_explanations(self) -> Iterator[str | None]:
+        """See `StatusFiles.stale_explanations`."""
+        return self._store.status_files.stale_explanations()
 
     # what happens
 
@@ -127,9 +127,9 @@ class Board:
         self._is_due |= not isinstance(event, events.LoopTurned)
         match event:
             case events.JobFinished(job, result):
-                self._ended(job, sidecar.of_job(job, now=utc_now(), result=result))
+                self._ended(job, status_file.of_job(job, now=utc_now(), result=result))
             case events.JobFailed(job, failure):
-                self._ended(job, sidecar.of_job(job, now=utc_now(), failure=failure))
+                self._ended(job, status_file.of_job(job, now=utc_now(), failure=failure))
             case events.JobClaimed(job, _):
                 self._failed.remove(job.place)  # moved back to be tried again
             case events.JobStarted(job, _) | events.UploadGivenBack(job, _):
@@ -225,7 +225,7 @@ class Board:
             self._write_at = now + AFTER_ERROR_SECONDS
             if self._told != error.strerror:
                 self._told = str(error.strerror)
-                _log.warning("%s cannot be kept: %s", INDEX, error.strerror)
+                _log.warning("%s cannot be kept: %s", OVERVIEW_PAGE, error.strerror)
             return
         self._told, self._is_due, self._write_at = "", False, now + EVERY_SECONDS
 
@@ -233,16 +233,16 @@ class Board:
 
     def _read(self, before: str) -> Iterator[None]:
         """Every job that ended before a time, one step at a time."""
-        for found in sidecars(self._store.layout):
+        for found in all_of(self._store.layout):
             yield
             if found is None:
                 continue
             folders, file = found
             try:
                 with Folder(self._store.layout.outbox, folders) as outbox:
-                    document = sidecar.decode(outbox.read(file))
+                    document = status_file.decode(outbox.read(file))
                 if document and document["status"] in {"completed", "failed"} and document["finished_at"] < before:
-                    self._add(names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)), document)
+                    self._add(names.join(folders, file.removesuffix(names.STATUS_SUFFIX)), document)
             except (OSError, KeyError, TypeError, ValueError, AttributeError):
                 continue  # a person has edited it, or taken it away
 

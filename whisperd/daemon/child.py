@@ -50,6 +50,7 @@ class Child:
         self.state = State.BOOTING
         self.works: dict[str, Work] = {}
         self.jobs_given = 0  # since it was started
+        self.is_reserved = False  # for the one job that it has
         self.deadlines: dict[str, float] = {}
         self.given_at: dict[str, float] = {}
         self.heard_at = now
@@ -126,7 +127,7 @@ class Child:
         for each in books:
             each.pop(job_id, None)
         if not self.works:
-            self.free_since = now
+            self.free_since, self.is_reserved = now, False
 
     def quit(self) -> None:
         """Let an idle worker end."""

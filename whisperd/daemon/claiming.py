@@ -80,7 +80,7 @@ class Claiming:
     def _settle(self, now: float) -> bool:
         """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
         try:
-            jobs = self._store.settle_claims()
+            jobs = self._store.repair_claims()
         except SpoolFull as error:
             self._room.pause(error, now)
             return False

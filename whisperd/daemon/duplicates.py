@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from whisperd.core.job import Signature
 from whisperd.core.slices import Slice
 from whisperd.intake.recheck import read_sha256
+from whisperd.spool import completed
 from whisperd.spool.durable import Folder
-from whisperd.spool.earlier import completed, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whisperd.core.job import Job, Result
-    from whisperd.spool.earlier import Earlier
+    from whisperd.spool.completed import CompletedJob
     from whisperd.spool.layout import Layout
 
 
@@ -33,7 +33,7 @@ class Duplicates:
         self._is_on = False
         self._places: dict[bytes, str] = {}  # sha256 -> where the transcripts are
         self._sizes: set[int] = set()
-        self._reading: Iterator[Earlier | None] | None = None
+        self._reading: Iterator[CompletedJob | None] | None = None
         self._held: collections.deque[Job] = collections.deque()
         self._hashing: Iterator[tuple[Job, str] | None] | None = None  # of the first one held
 
@@ -44,7 +44,7 @@ class Duplicates:
     def configure(self, *, skip: bool) -> None:
         """Compare from now on, or no longer; what is held is let go by the next `tick`."""
         if skip and not self._is_on:
-            self._reading = completed(self._layout)
+            self._reading = completed.find_all(self._layout)
         elif not skip:
             self._places.clear()
             self._sizes.clear()
@@ -96,7 +96,7 @@ class Duplicates:
         """Whether `tick` has something to do at once."""
         return bool(self._held) or self._reading is not None
 
-    def _read_on(self, reading: Iterator[Earlier | None]) -> None:
+    def _read_on(self, reading: Iterator[CompletedJob | None]) -> None:
         try:
             earlier = next(reading)
             if earlier is not None:
@@ -126,7 +126,7 @@ class Duplicates:
     def _earlier(self, job: Job, sha256: str) -> Result | None:
         """The result of an earlier job with this content, if all that this one would write still stands there."""
         place = self._places.get(bytes.fromhex(sha256))
-        earlier = standing(self._layout, place) if place is not None else None
+        earlier = completed.find(self._layout, place) if place is not None else None
         if earlier is None or earlier.result.sha256 != sha256 or not {*job.formats} <= {*earlier.result.outputs}:
             return None
         asked = job.spec.changes if job.spec else {}

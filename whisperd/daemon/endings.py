@@ -13,7 +13,6 @@ from whisperd.core.display import printable
 from whisperd.core.job import Failure, Job, Phase, Progress, Result
 from whisperd.core.slices import Slice
 from whisperd.intake.recheck import State, recheck
-from whisperd.spool.claims import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +86,7 @@ class Endings:
     def forget_gone(self, job: Job) -> bool:
         """Let go of a job, if somebody has removed its files; whether that is so."""
         try:
-            if not is_gone(self._store.layout, job):
+            if not self._store.is_gone(job):
                 return False
         except OSError:
             return False
@@ -130,7 +129,7 @@ class Endings:
             ending.next_at = now
             return True
         if state is State.CHANGED:
-            name = self._store.give_back(job)
+            name = self._store.release(job)
             del self._endings[job.id]
             self._emit(events.UploadGivenBack(job, name))
             return True

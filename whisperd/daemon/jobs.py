@@ -69,7 +69,7 @@ class Jobs:
         self._endings = Endings(store, emitter, self.duplicates, self._shown)
         self._count = itertools.count()
         self._interruptions: dict[str, int] = {}
-        self._for_fresh_workers: set[str] = set()  # jobs that were alone when the engine failed
+        self._suspects: dict[str, bool] = {}  # whose worker ended; whether only a fresh worker will do for them now
         self._positions: dict[str, int] = {}
         self._overtaken: dict[str, float] = {}  # since when
         self._positions_at = float("-inf")
@@ -161,20 +161,28 @@ class Jobs:
     def candidates(self) -> Iterator[Job]:
         """The jobs that may run now, in the order of their turns; one whose model is loaded may overtake others.
 
-        A suspect, one that was running when the daemon died, runs alone, so that only the guilty one is blamed.
+        One that was running when the daemon died runs alone, so that only the guilty one is blamed; for one whose worker
+        ended it is enough to be alone in a worker (`must_be_alone`).
         """
         if any(running.alone for running in self.running.values()):
             return
         head = self.queue.peek()  # mostly there is no need of the others, which it takes long to list
         others = (job for job in itertools.islice(self.queue, LOOK_AHEAD) if job is not head)
         for job in itertools.chain([] if head is None else [head], others):
-            if job.suspect and self.running:
+            if self._is_suspect_of_crash(job) and self.running:
                 return
             yield job
 
+    def _is_suspect_of_crash(self, job: Job) -> bool:
+        return job.suspect and job.id not in self._suspects
+
+    def must_be_alone(self, job: Job) -> bool:
+        """Whether a worker must have no other job beside this one, because its earlier worker ended."""
+        return job.id in self._suspects
+
     def needs_fresh_worker(self, job: Job) -> bool:
-        """Whether an engine failed with this job alone: only a worker that has had no other can show whose fault it is."""
-        return job.id in self._for_fresh_workers
+        """Whether its worker must not have had another job before: an engine has failed with this one alone."""
+        return self._suspects.get(job.id, False)
 
     def is_overdue(self, job: Job, now: float) -> bool:
         """Whether others have overtaken a job for long enough: it waits for a model that no worker has."""
@@ -190,7 +198,7 @@ class Jobs:
         started = self._store.start(job)
         self.queue.take(job.id)  # its folder goes to the end of the line
         self._leave_queue(job)
-        self.running[job.id] = Running(started, Progress(Phase.DECODING), job.suspect, shown_at=now)
+        self.running[job.id] = Running(started, Progress(Phase.DECODING), self._is_suspect_of_crash(job), shown_at=now)
         self._emit(events.JobStarted(started, worker))
         self._shown.show(started, Progress(Phase.DECODING))
         return started
@@ -201,7 +209,7 @@ class Jobs:
             return False
         self._leave_queue(job)
         self._interruptions.pop(job.id, None)
-        self._for_fresh_workers.discard(job.id)
+        self._suspects.pop(job.id, None)
         return True
 
     def _leave_queue(self, job: Job) -> None:
@@ -231,12 +239,12 @@ class Jobs:
     def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float) -> None:
         """A worker ended with this job: an attempt failed if the job is guilty, otherwise it is tried again at once.
 
-        A suspect runs alone next time. If the engine fails then too, it runs alone in a fresh worker, until it ends: an
-        attempt is lost there, or none.
+        A suspect is alone in its worker next time. If that ends too, the job gets a fresh worker, until it ends: an attempt is
+        lost there, or none.
         """
-        running = self.running[job_id]
-        if blame is Blame.GUILTY or (blame is Blame.SUSPECT and running.alone):
-            self._for_fresh_workers.add(job_id)
+        if blame is not Blame.NONE:
+            was_alone = job_id in self._suspects or self.running[job_id].alone
+            self._suspects[job_id] = blame is Blame.GUILTY or was_alone
         if blame is Blame.GUILTY:
             self.attempt_failed(job_id, failure, now)
         elif not self._was_cancelled(job_id, now):
@@ -263,8 +271,8 @@ class Jobs:
             self._end(job, verdict.failure, now)
             return
         if not verdict.counted:
-            job = self._noted(job.suspected() if self.needs_fresh_worker(job) else job.given_back())
-        elif not self.needs_fresh_worker(job):  # one that does stays a suspect, as `start` has noted
+            job = self._noted(job.suspected() if self.must_be_alone(job) else job.given_back())
+        elif not self.must_be_alone(job):  # otherwise it stays a suspect, as `start` has noted
             job = self._noted(job.failed_once())
         heapq.heappush(self._delayed, (now + verdict.delay_seconds, next(self._count), job))
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
@@ -350,7 +358,7 @@ class Jobs:
 
     def _end(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
         self._interruptions.pop(job.id, None)
-        self._for_fresh_workers.discard(job.id)
+        self._suspects.pop(job.id, None)
         self._endings.begin(job, outcome, now, is_unchecked=is_unchecked)
 
     def _noted(self, job: Job) -> Job:

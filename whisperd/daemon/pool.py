@@ -98,16 +98,16 @@ class Pool:
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children]
         return min(waiting, default=None) if len(self.failing) else None
 
-    def free(self, engine: EngineOptions, *, fresh: bool = False) -> Child | None:
+    def free(self, engine: EngineOptions, *, alone: bool = False, fresh: bool = False) -> Child | None:
         """Of the workers with this engine that which has the fewest jobs, if it can take another one.
 
-        A fresh one has not had any job.
+        `alone`: one that has no job now; `fresh`: one that has never had any.
         """
         able = [
             child
             for child in self._children.values()
             if child.state is State.READY and child.options == engine and not self._is_surplus(child)
-            if not (fresh and child.jobs_given)
+            if not (child.is_reserved or (alone and child.works) or (fresh and child.jobs_given))
         ]
         child = min(able, key=lambda child: len(child.works), default=None)
         return (
@@ -143,8 +143,12 @@ class Pool:
         """A job waits: workers that were unloaded for idleness come back."""
         self._unloaded.clear()
 
-    def assign(self, child: Child, work: Work, now: float) -> None:
-        """Give a job to a worker; its deadline grows once the length of the audio is known."""
+    def assign(self, child: Child, work: Work, now: float, *, alone: bool = False) -> None:
+        """Give a job to a worker, which gets no other one beside it if it must be alone.
+
+        Its deadline grows once the length of the audio is known.
+        """
+        child.is_reserved = alone
         child.assign(work, now, self._options.deadline_seconds)
 
     def collect(self, now: float) -> list[FromWorker | Interrupted]:

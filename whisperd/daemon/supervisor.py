@@ -299,7 +299,8 @@ class Supervisor:
                 return False
             directory = self._layout.job_directory(job.id)
             title, link = printable(job.name), original_url(job.place)
-            self._pool.assign(child, Work(job.id, directory, directory / job.original, spec, title, link), now)
+            work = Work(job.id, directory, directory / job.original, spec, title, link)
+            self._pool.assign(child, work, now, alone=self._jobs.must_be_alone(job))
             if share.is_used_up():
                 return True
         return False

@@ -33,10 +33,9 @@ def next_job(jobs: Jobs, pool: Pool, config: Config, now: float) -> tuple[Child,
             jobs.reject(job, failure, now)
             continue
         tried.add(spec.model)
-        fresh = jobs.needs_fresh_worker(job)
-        if child := pool.free(engine, fresh=fresh):
+        if child := pool.free(engine, alone=jobs.must_be_alone(job), fresh=jobs.needs_fresh_worker(job)):
             return child, job, spec
-        if fresh:
+        if jobs.needs_fresh_worker(job):
             pool.renew(engine)
         if jobs.is_overdue(job, now) and not pool.prepare(engine):
             return None  # whoever becomes idle first is replaced

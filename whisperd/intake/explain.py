@@ -36,10 +36,10 @@ class Explainer(Protocol):
     def unexplain(self, place: str) -> None:
         """Remove it, if it still is that of a waiting file."""
 
-    def note_on(self, name: str) -> str | None:
+    def explanation_of(self, name: str) -> str | None:
         """The place of the status file of a waiting file, if there is one."""
 
-    def stale_notes(self) -> Iterator[str | None]:
+    def stale_explanations(self) -> Iterator[str | None]:
         """The places of those whose files are not in the inbox any more, step by step; None for a step without one."""
 
 
@@ -64,7 +64,7 @@ class Explanations:
 
     def sweep(self) -> None:
         """Begin to remove what an earlier daemon left about files that are gone; `tick` goes on with it."""
-        self._sweep = self._explainer.stale_notes()
+        self._sweep = self._explainer.stale_explanations()
 
     def watch(self, upload: Upload, now: float) -> None:
         """An upload waits; one that is watched already is fine."""
@@ -80,7 +80,7 @@ class Explanations:
             return
         self._count -= 1
         # an earlier daemon may have left one that this one had no reason to write anew
-        if place := explanation.place or self._explainer.note_on(upload.name):
+        if place := explanation.place or self._explainer.explanation_of(upload.name):
             self._explainer.unexplain(place)
 
     def tick(self, now: float) -> None:

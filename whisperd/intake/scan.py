@@ -13,6 +13,7 @@ from whisperd.core.job import Signature
 from whisperd.core.slices import Slice
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
+from whisperd.spool.layout import DEPTH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,8 +93,8 @@ def scan(
     open_ends = [below]
     while open_ends:
         parts = open_ends.pop()
-        if len(parts) > names.DEPTH_MAX:
-            yield Found("/".join(parts), None, f"folders are nested more than {names.DEPTH_MAX} deep here")
+        if len(parts) > DEPTH_MAX:
+            yield Found("/".join(parts), None, f"folders are nested more than {DEPTH_MAX} deep here")
             continue
         try:
             folder = Folder(inbox, parts)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".yaml", ".yml")
 STEM_OF_FOLDER: Final = "_whisperd"
 BYTES_MAX = 16 << 10
+SPELLINGS_MAX = 50  # of one name: each is opened at each look at the recording, and a long name has millions
+NAMED_MAX = 2  # tickets in one message, besides the first
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
@@ -94,10 +96,12 @@ class Tickets:
         """Take note of a ticket; a new one, or one that changed, has been quiet from now on."""
         seen = self._seen.get(name)
         if seen is None:
-            if len(self._seen) >= TRACKED_MAX:
+            spellings = self._spellings.get(_key(*_parted(name)), set())
+            if len(self._seen) >= TRACKED_MAX or len(spellings) >= SPELLINGS_MAX:
                 return
             self._seen[name] = _Seen(signature, now)
-            self._spellings.setdefault(_key(*_parted(name)), set()).add(names.split(name)[1])
+            spellings.add(names.split(name)[1])
+            self._spellings[_key(*_parted(name))] = spellings
         elif seen.signature != signature:
             self._seen[name] = _Seen(signature, now)
 
@@ -216,7 +220,8 @@ def _key(folders: tuple[str, ...], stem: str) -> str:
 def _ambiguous(tickets: list[Ticket], what: str) -> Ticket:
     """A bad ticket in place of several that are for the same recording or folder."""
     first, *others = tickets
-    also = " and ".join(printable(names.split(other.name)[1]) for other in others)
+    also = " and ".join(printable(names.split(other.name)[1]) for other in others[:NAMED_MAX])
+    also += f" and {len(others) - NAMED_MAX} more" if len(others) > NAMED_MAX else ""
     return Ticket(
         first.name,
         problems=(f"the same {what} has the ticket {also} as well, and only one can count",),

@@ -1,1 +1,1 @@
-"""TEXT: what a transcript looks like in a file. Pure functions, no files, no torch; `formats` is the way in."""
+"""TEXT: writes a transcript in each format. Pure functions, without files or torch; `formats.render` is the entry."""

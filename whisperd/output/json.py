@@ -14,10 +14,10 @@ from whisperd.output.text import has_speakers, has_words
 
 if TYPE_CHECKING:
     from whisperd.core.options import OutputOptions
-    from whisperd.core.transcript import Transcript, Word
+    from whisperd.core.transcript import About, Transcript, Word
 
 
-def write(transcript: Transcript, _options: OutputOptions) -> str:
+def write(transcript: Transcript, _options: OutputOptions, _about: About) -> str:
     """Return the text of the file."""
     with_words, with_speakers = has_words(transcript), has_speakers(transcript)
     segments = [

@@ -9,10 +9,10 @@ from whisperd.output.text import speaker_label
 
 if TYPE_CHECKING:
     from whisperd.core.options import OutputOptions
-    from whisperd.core.transcript import Transcript
+    from whisperd.core.transcript import About, Transcript
 
 
-def write(transcript: Transcript, options: OutputOptions) -> str:
+def write(transcript: Transcript, options: OutputOptions, _about: About) -> str:
     """Return the text of the file; where channels are speakers, `Speaker 1: ` stands before each cue."""
     cues = lay_out(transcript, options, escape=str, label=speaker_label)
     return "".join(

@@ -1,4 +1,4 @@
-"""A picture of a recording: how loud it is, where somebody speaks, who, and where the model was unsure. Plain SVG."""
+"""Draws a recording as SVG for the html page: how loud it is, who speaks where, and where the model was unsure."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 1200, 100  # units of the view box
 BARS = 240  # where no heights are given
-_SPEECH_HEIGHT, _SILENCE_HEIGHT = 45, 6  # where nothing is known of the sound
+_SPEECH_HEIGHT, _SILENCE_HEIGHT = 45, 6  # where the loudness is not known
 _GAP = 0.35  # of a bar
 _STRIP = 5  # height of the line below the bars that marks unsure places
 
 
 def draw(
-    stretches: Sequence[tuple[float, float, str]],
+    regions: Sequence[tuple[float, float, str]],
     doubts: Sequence[tuple[float, float]],
     heights: Sequence[int],
     duration_seconds: float,
 ) -> str:
-    """An `<svg>` of bounded size, however long the recording is.
+    """Return an `<svg>` whose size does not depend on the length of the recording.
 
     Args:
-        stretches: start and end in seconds of what is spoken, and a class name: `said`, or the speaker's.
+        regions: start and end in seconds of each spoken text, and a class name: `said`, or that of the speaker.
         doubts: start and end in seconds of unsure places.
         heights: 0-100, one for each bar; empty: not known.
         duration_seconds: of the recording.
     """
     count = len(heights) or BARS
-    kinds = _spread(stretches, count, duration_seconds)
+    kinds = _spread(regions, count, duration_seconds)
     if not heights:
         heights = [_SPEECH_HEIGHT if kind else _SILENCE_HEIGHT for kind in kinds]
     bars: dict[str, list[str]] = {}
@@ -50,11 +50,11 @@ def draw(
     )
 
 
-def _spread(stretches: Iterable[tuple[float, float, str]], count: int, duration_seconds: float) -> list[str]:
-    """For each of `count` equal parts of the recording the class of a stretch that touches it, or nothing."""
+def _spread(regions: Iterable[tuple[float, float, str]], count: int, duration_seconds: float) -> list[str]:
+    """For each of `count` equal parts of the recording, the class of a region that touches it, or an empty string."""
     parts = [""] * count
     if duration_seconds > 0:
-        for start, end, kind in stretches:
+        for start, end, kind in regions:
             first = min(max(0, int(start / duration_seconds * count)), count - 1)
             last = min(max(first, int(end / duration_seconds * count - 1e-9)), count - 1)
             parts[first : last + 1] = [kind] * (last + 1 - first)
@@ -62,7 +62,7 @@ def _spread(stretches: Iterable[tuple[float, float, str]], count: int, duration_
 
 
 def _runs(parts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of marked parts."""
+    """Yield start and end of each run of marked parts."""
     start = None
     for index, part in enumerate([*parts, ""]):
         if part and start is None:

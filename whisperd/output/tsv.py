@@ -11,10 +11,10 @@ from whisperd.output.text import has_speakers, milliseconds, one_line
 
 if TYPE_CHECKING:
     from whisperd.core.options import OutputOptions
-    from whisperd.core.transcript import Transcript
+    from whisperd.core.transcript import About, Transcript
 
 
-def write(transcript: Transcript, _options: OutputOptions) -> str:
+def write(transcript: Transcript, _options: OutputOptions, _about: About) -> str:
     """Return the text of the file."""
     with_speakers = has_speakers(transcript)
     return ("start\tend\ttext\tspeaker\n" if with_speakers else "start\tend\ttext\n") + "".join(

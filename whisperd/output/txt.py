@@ -11,10 +11,10 @@ from whisperd.output.text import one_line, speaker_label
 
 if TYPE_CHECKING:
     from whisperd.core.options import OutputOptions
-    from whisperd.core.transcript import Transcript
+    from whisperd.core.transcript import About, Transcript
 
 
-def write(transcript: Transcript, _options: OutputOptions) -> str:
+def write(transcript: Transcript, _options: OutputOptions, _about: About) -> str:
     """Return the text of the file."""
     return "".join(
         f"{speaker_label(segment.speaker)}{one_line(segment.text).strip()}\n" for segment in transcript.segments

@@ -13,10 +13,10 @@ from whisperd.output.text import one_line
 
 if TYPE_CHECKING:
     from whisperd.core.options import OutputOptions
-    from whisperd.core.transcript import Transcript
+    from whisperd.core.transcript import About, Transcript
 
 
-def write(transcript: Transcript, options: OutputOptions) -> str:
+def write(transcript: Transcript, options: OutputOptions, _about: About) -> str:
     """Return the text of the file."""
     cues = lay_out(transcript, options, escape=_escaped, label=_voice)
     return "WEBVTT\n\n" + "".join(

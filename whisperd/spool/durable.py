@@ -1,8 +1,8 @@
-"""The one place where state is written: atomic files, moves that never overwrite, directories made durable.
+"""Writes all state: files that are replaced in one step, moves that never overwrite, directories that are made durable.
 
 Everything works on open directories (`Folder`), never on paths that somebody could swap for a symlink between a check
 and its use. An fsync that fails is not repeated: Linux marks the pages clean after the error (fsync(2), "Errors"), so a
-second call would succeed and prove nothing; the caller starts over with a fresh file.
+second call would succeed and prove nothing; the caller starts again with a fresh file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AT_FDCWD = -100
 RENAME_NOREPLACE = 1
 RESERVED_MODE = stat.S_ISVTX  # of a file that keeps a name until the rename; nobody may open it
 TRANSIENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT})
-NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # what a `Folder` says of a path that leads nowhere
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # the errors of a `Folder` whose path does not exist
 
 _BLOCK_BYTES = 1 << 20
 
@@ -39,8 +39,8 @@ _hits_left = int(_failpoint_hits or 1)
 
 
 def failpoint(name: str) -> None:
-    """Die by SIGKILL here if `WHISPERD_FAILPOINT` is `name` or `name:N` (the Nth time); how tests prove each step safe."""
-    global _hits_left  # noqa: PLW0603  # a counter that lives as long as the process it kills
+    """Kill this process here if `WHISPERD_FAILPOINT` is `name` or `name:N` (the Nth time): tests prove each step safe with it."""
+    global _hits_left  # noqa: PLW0603  # a counter of the process that it kills
     if _failpoint and name == _failpoint:
         _hits_left -= 1
         if _hits_left <= 0:
@@ -77,7 +77,7 @@ class Folder:
         os.close(self.fd)
 
     def exists(self, name: str) -> bool:
-        """Whether anything stands under this name, a dangling symlink included."""
+        """Whether anything has this name; a dangling symlink counts."""
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -89,7 +89,7 @@ class Folder:
         return True
 
     def read(self, name: str, limit: int = 4 << 20) -> bytes:
-        """The first `limit` bytes of a regular file; anything else, a FIFO for one, must not hang or mislead the reader."""
+        """Read the first `limit` bytes of a regular file; anything else is an error, since a FIFO would block the reader."""
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -98,7 +98,7 @@ class Folder:
             return file.read(limit)
 
     def sync(self) -> None:
-        """Make renames and new names in this directory survive a power cut."""
+        """Make renames and new names in this directory durable, so that they survive a power cut."""
         _sync_directory(self.fd)
 
 
@@ -106,26 +106,26 @@ def _sync_directory(fd: int) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network filesystems cannot sync a directory; EIO must be heard
+        if error.errno != errno.EINVAL:  # some network filesystems cannot sync a directory; EIO must be raised
             raise
 
 
 def write(
     folder: Folder, name: str, data: bytes, *, staging: Folder | None = None, sync: bool = True, replace: bool = True
 ) -> None:
-    """Give `name` the content `data` in one step: a reader sees the old content or the new, never a part.
+    """Write a file in one step: a reader sees the old content or the new, never a part.
 
     Args:
-        folder: where the file stands.
+        folder: where the file is.
         name: its name there.
         data: its whole content.
-        staging: where the temporary file is made (same filesystem), so that a crash leaves no litter among a user's files.
+        staging: where the temporary file is made (same filesystem), so that a crash leaves no temporary file among a user's.
         sync: wait until content and name are on the disk; without it a power cut may bring the old content back.
-        replace: whether something may stand there already.
+        replace: whether a file of that name may be replaced.
 
     Raises:
-        FileExistsError: something stands there and `replace` is off.
-        OSError: no room, or whatever else; `name` is as it was.
+        FileExistsError: the name is taken and `replace` is off.
+        OSError: the disk is full, or another error; `name` is as it was.
     """
     staging = staging or folder
     temporary = f".{secrets.token_hex(8)}.tmp"
@@ -150,18 +150,18 @@ def write(
 
 
 def extend(folder: Folder, name: str, content: bytes, *, staging: Folder | None = None, sync: bool = True) -> None:
-    """Let a file that only ever grows reach `content`; whatever cuts that off leaves a beginning, which the next call goes on from.
+    """Append to a file until it has this content; after an interruption it has a beginning of it, which the next call extends.
 
     Args:
-        folder: where the file stands.
-        name: its name there; a new file comes in one step, and durably.
+        folder: where the file is.
+        name: its name there; a new file is written in one step, and durably.
         content: all of it, not only what is new.
         staging: as for `write`.
         sync: wait until what is added is on the disk.
 
     Raises:
-        FileExistsError: what stands there is not the beginning of `content`, so it is somebody else's, and is not touched.
-        OSError: no room, or whatever else.
+        FileExistsError: the file there is not the beginning of `content`, so it belongs to somebody else and is not touched.
+        OSError: the disk is full, or another error.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -181,7 +181,7 @@ def extend(folder: Folder, name: str, content: bytes, *, staging: Folder | None 
 
 
 def share(fd: int, folder: Folder) -> None:
-    """Give a file made elsewhere the group that a setgid directory would have given it, so that people there may read it."""
+    """Give a file that was made elsewhere the group of a setgid directory, so that the people there may read it."""
     directory = os.fstat(folder.fd)
     if directory.st_mode & stat.S_ISGID and os.fstat(fd).st_gid != directory.st_gid:
         with contextlib.suppress(PermissionError):
@@ -189,11 +189,11 @@ def share(fd: int, folder: Folder) -> None:
 
 
 def move(source: Folder, name: str, target: Folder, new_name: str) -> None:
-    """Rename without ever overwriting, and make both directories durable.
+    """Rename a file without ever overwriting another, and make both directories durable.
 
     Raises:
         FileExistsError: `new_name` is taken; nothing was moved.
-        OSError: EXDEV when the two are on different mounts, and whatever else rename(2) says.
+        OSError: EXDEV when the two are on different mounts, and any other error of rename(2).
     """
     _rename_no_replace(source.fd, name, target.fd, new_name)
     target.sync()
@@ -205,10 +205,10 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
     if result == 0:
         return
     code = ctypes.get_errno()
-    # the kernel finds out that the new name is taken before the filesystem says that it does not know the flag
+    # the kernel reports a taken name before the filesystem reports that it does not know the flag
     if code not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP} and (code != errno.EEXIST or _has_noreplace(target)):
         raise OSError(code, os.strerror(code), name, None, new_name)
-    try:  # NFS and some FUSE filesystems lack the flag; link(2) is as exclusive
+    try:  # NFS and some FUSE filesystems lack the flag; link(2) does not overwrite either
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
     except FileExistsError:
         if _is_reserved(target, new_name):  # an earlier try was cut off before its rename
@@ -216,7 +216,7 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
             return
         if not (_is_same(source, name, target, new_name) or _is_equal(source, name, target, new_name)):
             raise
-        os.unlink(name, dir_fd=source)  # an earlier try was cut off between the link and this
+        os.unlink(name, dir_fd=source)  # an earlier try was interrupted between the link and this
     except PermissionError:
         # fs.protected_hardlinks forbids links to other people's files: reserve the name, then rename over the reservation
         _reserve(target, new_name)
@@ -260,13 +260,13 @@ def _is_same(folder: int, name: str, other: int, other_name: str) -> bool:
 
 
 def is_half_moved(source: Folder, name: str, target: Folder, new_name: str) -> bool:
-    """Whether both names stand because a `move` by link and unlink was cut off between the two.
+    """Whether both names exist because a `move` by link and unlink was interrupted between the two.
 
-    Inode numbers tell, but not on sshfs, which makes them up. There, as wherever moves are made of links, two files with
-    the same size, mtime and content are taken for one: whoever sent both has lost nothing when one of them goes.
+    Inode numbers show it, but not on sshfs, which makes them up. There, as wherever moves are links, two files with the
+    same size, mtime and content count as one: a sender of both loses nothing when one of them is removed.
 
     Raises:
-        FileNotFoundError: one of the names does not stand.
+        FileNotFoundError: one of the names does not exist.
     """
     if _is_same(source.fd, name, target.fd, new_name):
         return True
@@ -294,7 +294,7 @@ def _opened(folder: int, name: str) -> BinaryIO:
 
 
 def _has_noreplace(folder: int) -> bool:
-    """Whether `move` is one rename on this filesystem, which is tried once."""
+    """Whether this filesystem renames without overwriting in one step; tried once for each device."""
     device = os.fstat(folder).st_dev
     if device not in _noreplace:
         old, new = (f".{secrets.token_hex(8)}.tmp" for _ in range(2))
@@ -309,14 +309,14 @@ def _has_noreplace(folder: int) -> bool:
 
 
 def remove_tree(folder: Folder, name: str) -> None:
-    """Remove a directory and all below it, never following a symlink; nothing there is fine."""
+    """Remove a directory and all below it without following symlinks; a missing one is fine."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(name, dir_fd=folder.fd)
     folder.sync()
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and its parents, each name durable; one that is there is fine."""
+    """Create a directory and its parents, each name durable; an existing one is fine."""
     if path.is_dir():
         return
     make_directory(path.parent)
@@ -327,7 +327,7 @@ def make_directory(path: Path) -> None:
 
 
 def remedy(error: OSError) -> str:
-    """What the operator can do about an error of the disk."""
+    """Say what the operator can do about an error of the disk."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     return f"{'make room' if full else 'look into the cause'}; whisperd goes on by itself"
 

@@ -1,4 +1,4 @@
-"""The tree of one spool: where everything stands, and whose it is."""
+"""The folders of one spool: where each is, how they are made, checked, locked and walked."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 STAGING = ".staging"
+DEPTH_MAX = 32  # folders in folders: each level costs an open for all below it, and a chain of thousands takes minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One root directory; all of it on one filesystem, so that every transition is one rename."""
+    """The paths below one root, all on one filesystem, so that every transition is one rename."""
 
     root: Path
 
     @property
     def inbox(self) -> Path:
-        """People write here."""
+        """Where people put recordings."""
         return self.root / "inbox"
 
     @property
     def outbox(self) -> Path:
-        """Transcripts and sidecars."""
+        """Transcripts and status files."""
         return self.root / "outbox"
 
     @property
@@ -52,7 +53,7 @@ class Layout:
 
     @property
     def work(self) -> Path:
-        """Private: one directory per claimed job."""
+        """Private to the daemon: one directory for each claimed job."""
         return self.root / ".work"
 
     @property
@@ -64,8 +65,21 @@ class Layout:
         """The private directory of one claimed job."""
         return self.work / job_id
 
+    def has(self, path: str) -> bool:
+        """Whether anything is at a path relative to the root, found without following symlinks; a dangling one counts.
+
+        Raises:
+            OSError: a folder on the way cannot be read, or is none.
+        """
+        top, *folders, file = path.split("/")
+        try:
+            with Folder(self.root / top, folders) as folder:
+                return folder.exists(file)
+        except FileNotFoundError:
+            return False
+
     def create(self) -> None:
-        """Make what is missing.
+        """Make the folders that are missing.
 
         Raises:
             BootError: a folder cannot be made, or the folders are not on one filesystem.
@@ -115,7 +129,7 @@ class Layout:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Own this root until the block ends; the kernel lets go when the process dies, however it dies.
+        """Own this root until the block ends; when the process dies, the kernel releases the lock.
 
         Raises:
             SpoolLocked: another process owns it.
@@ -129,7 +143,7 @@ class Layout:
                     f"another whisperd is at work in {self.root}",
                     hint="stop it first, or give this one another root",
                 ) from error
-            with contextlib.suppress(OSError):  # for those who ask; a full disk is no reason not to start
+            with contextlib.suppress(OSError):  # the version is only shown: a full disk must not prevent the start
                 os.truncate(fd, 0)
                 os.pwrite(fd, whisperd.__version__.encode(), 0)
             yield
@@ -137,12 +151,12 @@ class Layout:
             os.close(fd)
 
     def is_locked(self) -> bool:
-        """Whether a daemon is at work here right now."""
+        """Whether a daemon runs over this spool right now."""
         try:
             fd = os.open(self.work / LOCK, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        try:  # asked, not tried: holding it even for a moment could keep a daemon from starting
+        try:  # only asks: holding the lock even for a moment could keep a daemon from starting
             answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
         finally:
             os.close(fd)
@@ -150,13 +164,13 @@ class Layout:
         return kind != fcntl.F_UNLCK
 
     def owner_version(self) -> str | None:
-        """Which whisperd is at work here, or was last."""
+        """The version of the daemon that runs here, or ran here last."""
         with contextlib.suppress(FileNotFoundError), Folder(self.work) as work:
             return work.read(LOCK, 100).decode("ascii", "replace").strip() or None
         return None
 
     def empty_staging(self) -> None:
-        """Remove what a killed daemon left half-written."""
+        """Remove the temporary files of a killed daemon."""
         with Folder(self.staging) as staging:
             for entry in os.listdir(staging.fd):
                 os.unlink(entry, dir_fd=staging.fd)
@@ -165,3 +179,20 @@ class Layout:
 def _whole_file(kind: int) -> bytes:
     """`struct flock` of fcntl(2) for an open file description lock over all of a file."""
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+def files(top: Path) -> Iterator[tuple[tuple[str, ...], str] | None]:
+    """Walk a directory that its group may write to: the folders and the name of every file; None for each folder.
+
+    os.walk() does not survive it: a chain of a thousand folders ends in a RecursionError.
+    """
+    unread: list[tuple[str, ...]] = [()]
+    while unread:
+        parts = unread.pop()
+        yield None
+        with contextlib.suppress(OSError), Folder(top, parts) as folder, os.scandir(folder.fd) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield parts, entry.name
+                elif len(parts) < DEPTH_MAX:  # whisperd makes nothing deeper
+                    unread.append((*parts, entry.name))

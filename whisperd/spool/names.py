@@ -1,46 +1,52 @@
-"""How the files of a job are called: pure functions on names.
+"""The names of a job's files, and the `-2` rule that finds names for all of them that are not taken.
 
-A name is a path relative to the inbox, parts joined by "/", bytes that are not UTF-8 kept as surrogate escapes (PEP 383).
+A name is a path relative to the inbox, parts joined by "/"; bytes that are not UTF-8 are kept as surrogate escapes (PEP 383).
+A place is the path, relative to outbox, done and failed, under which all files of one job go: the job's name, or the name
+with a number. Nothing here reserves a name on disk: a rename that never overwrites decides, and the job then chooses again.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from whisperd.spool.durable import Folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-DEPTH_MAX = (
-    32  # folders in folders: each level costs an open for all below, and a chain of thousands would take minutes
-)
+    from whisperd.spool.layout import Layout
+
 NAME_MAX = 255  # bytes in one path component, the limit of nearly every filesystem
 EXTENSION_MAX = 32  # bytes; what follows a dot and is longer belongs to the stem
-SIDECAR_SUFFIX = ".status.json"
-ONE_BY_ONE = 8  # numbers that are tried in turn before larger steps are taken
+STATUS_SUFFIX = ".status.json"
 PARTIAL = "partial.txt"  # the extension of a job's text so far, a kind of output beside the formats
+OVERVIEW_PAGE = "outbox/index.html"  # the daemon's own: no job may have this path, even while the page is turned off
+TRIED_IN_TURN = 8  # numbers; larger steps follow
 
 
 def split(name: str) -> tuple[tuple[str, ...], str]:
-    """The folders above a file and its own name."""
+    """Split a name into the folders above the file and the file's own name."""
     *folders, file = name.split("/")
     return tuple(folders), file
 
 
 def join(folders: tuple[str, ...], file: str) -> str:
-    """The inverse of `split`."""
+    """Join what `split` has split."""
     return "/".join((*folders, file))
 
 
 def stem_and_extension(file: str) -> tuple[str, str]:
-    """`("interview", ".mp3")`; the extension is empty where there is none, or where it is too long to be one."""
+    """Split a file's name like `("interview", ".mp3")`; the extension is empty where it is missing or too long to be one."""
     stem, extension = os.path.splitext(file)
     return (stem, extension) if len(os.fsencode(extension)) <= EXTENSION_MAX else (file, "")
 
 
 def numbered(file: str, number: int) -> str:
-    """`interview.mp3` as the second of its name: `interview-2.mp3`; the first keeps its name."""
+    """Name the second file called `interview.mp3`: `interview-2.mp3`; the first keeps its name."""
     if number == 1:
         return file
     stem, extension = stem_and_extension(file)
@@ -53,10 +59,10 @@ def first_free(is_taken: Callable[[int], bool]) -> int:
     The first few are tried in turn, so a gap among them is filled. Then the steps double, and halve again: thousands of
     files of one name would take quadratic time if each began at 1.
     """
-    for number in range(1, ONE_BY_ONE):
+    for number in range(1, TRIED_IN_TURN):
         if not is_taken(number):
             return number
-    taken, free = ONE_BY_ONE - 1, ONE_BY_ONE
+    taken, free = TRIED_IN_TURN - 1, TRIED_IN_TURN
     while is_taken(free):
         taken, free = free, free * 2
     while free - taken > 1:
@@ -69,28 +75,28 @@ def first_free(is_taken: Callable[[int], bool]) -> int:
 
 
 def output(file: str, extension: str) -> str:
-    """What the transcript of `file` in one format is called: its stem with that extension."""
+    """Name the transcript of `file` in one format: the stem with that extension."""
     return fit(stem_and_extension(file)[0], f".{extension}")
 
 
-def sidecar(file: str) -> str:
-    """What the sidecar of `file` is called: its whole name with `.status.json`."""
-    return fit(file, SIDECAR_SUFFIX)
+def status_file(file: str) -> str:
+    """Name the status file of `file`: the whole name with `.status.json`."""
+    return fit(file, STATUS_SUFFIX)
 
 
 def original(file: str) -> str:
-    """What the upload is called in the directory of its job: with its extension, where that is harmless."""
+    """Name the upload inside its job's directory: `original` with the upload's extension, where that is harmless."""
     extension = stem_and_extension(file)[1].lower()
     return "original" + (extension if extension[1:].isascii() and extension[1:].isalnum() else "")
 
 
 def ticket(file: str, suffix: str) -> str:
-    """What the own ticket of `file` is called beside it; `suffix` is `.yaml` or `.yml`, in any case."""
+    """Name the ticket that belongs to `file` alone; `suffix` is `.yaml` or `.yml`, in any case."""
     return fit(file, suffix)
 
 
 def fit(start: str, end: str) -> str:
-    """`start + end`, shortened in the middle, and marked by a hash, where it would not fit into a directory entry.
+    """Join `start + end`, shortened in the middle and marked by a hash where a directory entry could not hold it.
 
     The cut is between characters, so the result is valid UTF-8 wherever `start` is; the hash keeps two long names apart.
     """
@@ -100,3 +106,111 @@ def fit(start: str, end: str) -> str:
     while len(os.fsencode(start + mark + end)) > NAME_MAX:
         start = start[:-1]
     return start + mark + end
+
+
+class Naming:
+    """Chooses the place of each job, and remembers the places of the jobs that have not ended.
+
+    Args:
+        layout: the spool.
+        is_superseded: whether the status file of a place may be replaced by that of a new job.
+    """
+
+    def __init__(self, layout: Layout, is_superseded: Callable[[str], bool]) -> None:
+        self._layout = layout
+        self._is_superseded = is_superseded
+        self._held: dict[str, frozenset[str]] = {}  # job id -> every path it may write
+        self._holders: dict[str, str] = {}  # the same by path: with thousands of jobs a search would take too long
+
+    def hold(self, job_id: str, place: str, kinds: tuple[str, ...], ticket: str = "") -> None:
+        """Promise a place to a job, which gives up the one that it had."""
+        self.drop(job_id)
+        self._held[job_id] = paths = _paths(place, kinds, ticket)
+        self._holders.update(dict.fromkeys(paths, job_id))
+
+    def drop(self, job_id: str) -> None:
+        """Forget the place of a job that has ended: its files show that it is taken."""
+        for path in self._held.pop(job_id, ()):
+            if self._holders.get(path) == job_id:
+                del self._holders[path]
+
+    def choose(self, job_id: str, name: str, kinds: tuple[str, ...], ticket: str = "") -> str:
+        """Find a place for `name` where nothing exists and no other job is going, and promise it to the job.
+
+        Args:
+            job_id: the job.
+            name: path relative to the inbox.
+            kinds: extensions of what will be written: the formats, and `PARTIAL`.
+            ticket: the suffix of the job's own ticket, which will lie beside the original; empty: it has none.
+
+        Raises:
+            OSError: a folder cannot be read.
+        """
+        folders, file = split(name)
+        folders = self._free_folders(folders)
+
+        def is_taken(number: int) -> bool:
+            place = join(folders, numbered(file, number))
+            paths = _paths(place, kinds, ticket)
+            is_held = any(self._holders.get(path, job_id) != job_id for path in paths)
+            return is_held or any(self._is_taken(path, place) for path in paths)
+
+        place = join(folders, numbered(file, first_free(is_taken)))
+        self.hold(job_id, place, kinds, ticket)
+        return place
+
+    def _free_folders(self, folders: tuple[str, ...]) -> tuple[str, ...]:
+        """The mirrored folders, each renamed where a file or a symlink has its name (`alice` -> `alice-2`)."""
+        chosen: tuple[str, ...] = ()
+        tops = (self._layout.outbox, self._layout.done, self._layout.failed)
+        for part in folders:
+
+            def is_taken(number: int, above: tuple[str, ...] = chosen, part: str = part) -> bool:
+                return any(_is_blocked(top, above, numbered(part, number)) for top in tops)
+
+            chosen = (*chosen, numbered(part, first_free(is_taken)))
+        return chosen
+
+    def _is_taken(self, path: str, place: str) -> bool:
+        if path == OVERVIEW_PAGE:
+            return True
+        if not self._layout.has(path):
+            return False
+        # only a status file may replace a status file: a transcript is moved there, and a move never overwrites
+        return path != _status_path(place) or not self._is_superseded(place)
+
+
+def _paths(place: str, kinds: tuple[str, ...], ticket_suffix: str) -> frozenset[str]:
+    folders, file = split(place)
+    outputs = {f"outbox/{join(folders, output(file, kind))}" for kind in kinds}
+    ends = [place, join(folders, ticket(file, ticket_suffix))] if ticket_suffix else [place]
+    originals = {f"{top}/{end}" for top in ("done", "failed") for end in ends}
+    return frozenset(outputs | originals | {_status_path(place)})
+
+
+def _status_path(place: str) -> str:
+    folders, file = split(place)
+    return f"outbox/{join(folders, status_file(file))}"
+
+
+def _is_blocked(top: Path, above: tuple[str, ...], folder: str) -> bool:
+    """Whether something that is no folder has the name of a folder.
+
+    Raises:
+        OSError: the folders above cannot be read; no other number would help.
+    """
+    try:
+        with Folder(top, above) as parent:
+            if not parent.exists(folder):
+                return False
+    except FileNotFoundError:
+        return False
+    try:
+        with Folder(top, (*above, folder)):
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            return True
+        raise

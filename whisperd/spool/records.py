@@ -1,6 +1,6 @@
-"""The private records of a claimed job: `job.json`, `result.json`, `failure.json` in its directory.
+"""Reads and writes the records in a job's directory: `job.json`, `result.json` and `failure.json`.
 
-They are ASCII JSON so that names that are not UTF-8 survive the round trip as surrogate escapes.
+They are ASCII JSON, so that names that are not UTF-8 survive as surrogate escapes. A damaged record reads as None.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def save(folder: Folder, name: str, value: Job | Result | Failure) -> None:
 
 
 def _plain(value: object) -> Any:
-    """A group of options as JSON has it."""
+    """Turn a group of options into JSON."""
     if isinstance(value, Section):
         return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} has no place in a record")
+    raise TypeError(f"{type(value).__name__} cannot be recorded")
 
 
 def load_job(folder: Folder) -> Job | None:
-    """The job record; None where it is missing or damaged."""
+    """Read the job; None where its record is missing or damaged."""
     fields = _load(folder, JOB)
     try:
         signature = Signature(**fields.pop("signature"))
-        earlier = fields.pop("order", None)  # what `spec` was called up to 0.1
-        spec = _spec(fields.pop("spec", earlier))
+        order = fields.pop("order", None)  # the name of `spec` in 0.1
+        spec = _spec(fields.pop("spec", order))
         ticket = fields.pop("ticket_signature", None)
         return Job(
             signature=signature,
@@ -52,7 +52,7 @@ def load_job(folder: Folder) -> Job | None:
 
 
 def _spec(fields: dict[str, Any] | None) -> JobSpec | None:
-    """A spec from its record, which an earlier release may have written: up to 0.1 two options of `media` stood alone."""
+    """Read a spec that any release has written: in 0.1 two options of `media` were fields of their own."""
     if fields is None:
         return None
     vad = fields.pop("vad")
@@ -68,7 +68,7 @@ def _spec(fields: dict[str, Any] | None) -> JobSpec | None:
 
 
 def _section(kind: type[S], fields: dict[str, Any]) -> S:
-    """A group of options as it was valid when it was recorded, without keys that this release no longer has."""
+    """Read a group of options, without the keys that this release no longer has."""
     known = {key: _frozen(each) for key, each in fields.items() if key in kind.model_fields}
     return kind.model_validate(known, strict=False)
 
@@ -78,7 +78,7 @@ def _frozen(value: Any) -> Any:
 
 
 def load_result(folder: Folder) -> Result | None:
-    """The result record, present once a worker has rendered everything."""
+    """Read the result, which is there once a worker has rendered everything."""
     fields = _load(folder, RESULT)
     try:
         return Result(outputs=tuple(fields.pop("outputs")), **fields)
@@ -87,7 +87,7 @@ def load_result(folder: Folder) -> Result | None:
 
 
 def load_failure(folder: Folder) -> Failure | None:
-    """The failure record, present once it is decided that the job has failed."""
+    """Read the failure, which is there once it is decided that the job fails."""
     try:
         return Failure(**_load(folder, FAILURE))
     except TypeError:

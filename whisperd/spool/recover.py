@@ -1,4 +1,4 @@
-"""What a daemon that died left behind, and what becomes of each piece."""
+"""Takes over the jobs that a stopped or killed daemon has left in `.work`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
 from whisperd.core.job import Failure, Job, Result, Signature, utc_now
-from whisperd.spool import claims, names, notes, pair, records, sidecar
+from whisperd.spool import claim, completed, names, original_and_ticket, records, status_file
 from whisperd.spool.durable import Folder, is_reserved, remove_tree
-from whisperd.spool.earlier import standing
-from whisperd.spool.partial import outputs
+from whisperd.spool.publish import kinds_of
 
 if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
@@ -24,7 +23,7 @@ _ORIGINAL = re.compile(r"original(\.[a-z0-9]+)?")
 
 @dataclass(slots=True)
 class Recovery:
-    """The jobs found in `.work`, by what is to be done with them."""
+    """The jobs that were found in `.work`, by what is to be done with each."""
 
     queued: list[Job] = field(default_factory=list)
     to_finish: list[tuple[Job, Result]] = field(default_factory=list)
@@ -34,12 +33,16 @@ class Recovery:
 
 
 def recover(store: Store, *, max_attempts: int) -> Recovery:
-    """Read `.work`; nothing of a user's is removed.
+    """Read `.work` and decide what becomes of each job; nothing of a user's is removed.
 
-    A directory without an original is a claim that never happened or an end that was reached: it goes. One with a result
-    or a failure on record was being published: that is done again. One that no worker has had and that is not what had
-    settled goes back to the inbox. Anything else is queued in the order of its claim, marked as a suspect if it was
-    running; one that was running `max_attempts` times fails.
+    - A directory without an original is a claim that never happened, or an end that was reached: it is removed.
+    - A job with a result or a failure on record was being published: that is done again.
+    - A job that no worker has had and whose original is not the file that had settled goes back to the inbox.
+    - A job that was running `max_attempts` times fails.
+    - Any other is queued in the order of the claims, as a suspect if it was running.
+
+    Raises:
+        OSError: something cannot be read; nothing is decided on that.
     """
     found = Recovery()
     layout = store.layout
@@ -56,8 +59,8 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                 if job is None:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
-                claims.complete(layout, own, job)
-                store.places.hold(job.id, job.place, outputs(job.formats, job.spec), job.ticket)
+                claim.complete(layout, own, job)
+                store.naming.hold(job.id, job.place, kinds_of(job.formats, job.spec), job.ticket)
                 if failure := records.load_failure(own):
                     found.to_fail.append((job, failure))
                 elif (result := records.load_result(own)) and _still_holds(layout, result):
@@ -73,7 +76,7 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
 
 
 def crashed_too_often(job: Job) -> Failure:
-    """The end of a job that was running each time its worker or the daemon died."""
+    """The failure of a job that was running each time its worker or the daemon died."""
     return Failure(
         "worker_died",
         f"whisperd or its worker died {job.attempts} times while working on this file",
@@ -84,20 +87,20 @@ def crashed_too_often(job: Job) -> Failure:
 
 
 def _returned(store: Store, own: Folder, job: Job) -> str | None:
-    """The name in the inbox under which an upload settles again that was swapped or changed as it was taken, if it was."""
-    if job.started_at is not None or claims.is_what_settled(own, job):
-        return None  # of what a worker had, `start` has written down what it was
+    """Return an upload that was swapped or changed while it was claimed; its name in the inbox, or None."""
+    if job.started_at is not None or claim.is_what_settled(own, job):
+        return None  # once a worker has had it, `Store.start` has recorded what it was then
     with contextlib.suppress(OSError):
-        return store.give_back(job)
+        return store.release(job)
     return None
 
 
 def _still_holds(layout: Layout, result: Result) -> bool:
-    """Whether the transcripts of a result are to be had: those of an earlier job may have been taken away meanwhile."""
+    """Whether the transcripts of a result exist: those that a duplicate points to may have been taken away meanwhile."""
     if result.duplicate_of is None:
         return True
-    earlier = standing(layout, result.duplicate_of)
-    return earlier is not None and earlier.result == result
+    original = completed.find(layout, result.duplicate_of)
+    return original is not None and original.result == result
 
 
 def _directories(work: Folder) -> list[str]:
@@ -108,12 +111,12 @@ def _directories(work: Folder) -> list[str]:
 
 
 def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job, Failure]:
-    """An original whose record is damaged: its name is lost, its bytes are not."""
+    """Make a failed job of an original whose record is damaged: its name is lost, its bytes are kept."""
     status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
     name = f"recovered-{job_id}{original.removeprefix('original')}"
     once = _retract(store, job_id, name)
-    ticket = ".yaml" if own.exists(pair.TICKET) else ""
-    place = store.places.choose(job_id, name, (), ticket)
+    ticket = ".yaml" if own.exists(original_and_ticket.TICKET) else ""
+    place = store.naming.choose(job_id, name, (), ticket)
     now = utc_now()
     job = Job(job_id, name, place, original, Signature.of(status), now, now, ticket=ticket)
     return job, Failure(
@@ -125,13 +128,13 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
 
 
 def _retract(store: Store, job_id: str, new_name: str) -> str:
-    """Remove the sidecar and the text that the job had under its old name, which nobody would bring up to date; returns that, in words."""
+    """Remove the status file and the text that a job had under its lost name; returns that name, in words, if it is found."""
     once = ""
-    for folders, file in filter(None, notes.sidecars(store.layout)):
+    for folders, file in filter(None, status_file.all_of(store.layout)):
         with contextlib.suppress(OSError), Folder(store.layout.outbox, folders) as outbox:
-            document = sidecar.decode(outbox.read(file))
+            document = status_file.decode(outbox.read(file))
             if document and document["id"] == job_id and document["name"] != new_name:
                 once = f", once {document['name']},"
                 os.unlink(file, dir_fd=outbox.fd)
-                store.partials.remove(job_id, names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)))
+                store.partials.remove(job_id, names.join(folders, file.removesuffix(names.STATUS_SUFFIX)))
     return once

@@ -1,4 +1,4 @@
-"""Keeps a room of the spool below a size: the oldest files go first, never one of a job under way."""
+"""Keeps outbox, done or failed below a size: removes the oldest files first, and none of a job that has not ended."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import UNDER_WAY
-from whisperd.spool import names, sidecar
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder
-from whisperd.spool.notes import files
+from whisperd.spool.layout import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,8 +79,8 @@ def _files(layout: Layout, room: str) -> Iterator[tuple[tuple[str, ...], str, os
 def _remove(layout: Layout, room: str, folders: tuple[str, ...], file: str) -> bool:
     """Remove a file, and the folders that it leaves empty."""
     with Folder(layout.root / room, folders) as folder:
-        if file.endswith(names.SIDECAR_SUFFIX):
-            document = sidecar.decode(folder.read(file))
+        if file.endswith(names.STATUS_SUFFIX):
+            document = status_file.decode(folder.read(file))
             if document is not None and document["status"] in UNDER_WAY:
                 return False
         os.unlink(file, dir_fd=folder.fd)

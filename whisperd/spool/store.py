@@ -1,7 +1,7 @@
-"""The four transitions of a job, each one rename, each safe to cut off anywhere and to repeat.
+"""The four transitions of a job: claim, release, finish and fail. Each is one rename, and may be interrupted and repeated.
 
-Publishing follows one order, the commit protocol: result recorded in `.work` -> outputs renamed into the outbox -> sidecar
-`completed` -> notices written down -> original renamed into done/ -> `.work/<job>` removed. Every prefix of it is recoverable.
+The state of a job is where its original is: in inbox, `.work`, done or failed. Everything else explains that state, or
+helps to repeat a transition that was interrupted.
 """
 
 from __future__ import annotations
@@ -17,35 +17,43 @@ from typing import TYPE_CHECKING, Any
 from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost
 from whisperd.core.job import Failure, Job, Progress, Result, Signature, utc_now
-from whisperd.spool import names, notes, pair, records, sidecar, transcripts
-from whisperd.spool.claims import Halves, expect, reason, work_or_full
+from whisperd.spool import names, original_and_ticket, publish, records, status_file
+from whisperd.spool.claim import InterruptedClaims, expect, refusal, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree
-from whisperd.spool.partial import Partials, outputs
-from whisperd.spool.places import Places
-from whisperd.spool.sidecars import Sidecars
+from whisperd.spool.layout import LOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from whisperd.core.job import Ticket
     from whisperd.core.options import JobSpec
     from whisperd.spool.layout import Layout
 
-# Told of an end before the original leaves `.work`: gets the job, its final sidecar and the outcome; may raise OSError.
+# Records who is to be told of an end; gets the job, its final status file and the outcome; may raise OSError.
 Announce = Callable[[Job, dict[str, Any], Result | Failure], None]
-IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody put something there since the place was chosen
+IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody has taken one of the names since the place was chosen
 
 
 class Store:
-    """All jobs of one spool. One thread, one process: the lock of the layout sees to that."""
+    """The jobs of one spool. It is used by one thread of one process; the lock of the layout ensures that.
+
+    Attributes:
+        layout: the spool.
+        naming: which names belong to which job.
+        status_files: what users read about uploads and jobs.
+        partials: the texts of running jobs so far.
+        announce: the step of the commit protocol that records notifications.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.places = Places(layout)
-        self.partials = Partials(layout)
+        self.status_files = status_file.StatusFiles(layout)
+        self.naming = names.Naming(layout, self.status_files.is_superseded)
+        self.partials = publish.PartialTexts(layout)
         self.announce: Announce = lambda *_: None
-        self._sidecars = Sidecars(layout, self.places)
-        self._halves = Halves(layout)
+        self._interrupted = InterruptedClaims(layout)
+
+    # --- claim: inbox -> .work ---
 
     def claim(
         self,
@@ -58,21 +66,22 @@ class Store:
         ticket: Ticket | None = None,
         failure: Failure | None = None,
     ) -> Job:
-        """Take one settled upload out of the inbox.
+        """Take a settled upload out of the inbox.
 
         Args:
             name: path relative to the inbox.
-            seen: what the file was when it settled; anything else there now is not taken.
+            seen: what the file was when it settled; another file under that name is not taken.
             formats: the transcripts that will be written, so that their names can be held.
             created_at: when the upload was first seen.
-            spec: what is to be done with it, on record from now on.
-            ticket: its own, which goes along.
-            failure: why it fails at once, on record before it moves: `fail` is to follow, after a crash too.
+            spec: what is to be done with it, recorded from now on.
+            ticket: the ticket of this upload alone, which moves with it.
+            failure: why it fails at once; recorded before the upload moves, so that it fails after a crash too. The caller
+                calls `fail`.
 
         Raises:
             ClaimLost: it changed or went away; let it settle again.
             ClaimRefused: it cannot be taken until somebody acts.
-            SpoolFull: no room for even the job's record.
+            SpoolFull: there is no room for even the job's record.
         """
         folders, file = names.split(name)
         now = utc_now()
@@ -81,7 +90,7 @@ class Store:
             with Folder(self.layout.inbox, folders) as inbox:
                 expect(inbox, file, seen)
                 suffix = ticket.suffix if ticket else ""
-                place = self.places.choose(job_id, name, outputs(formats, spec), suffix)
+                place = self.naming.choose(job_id, name, publish.kinds_of(formats, spec), suffix)
                 original = names.original(file)
                 job = Job(job_id, name, place, original, seen, created_at, now, formats=formats)
                 job = job.evolve(spec=spec, ticket=suffix, ticket_signature=ticket.signature if ticket else None)
@@ -99,155 +108,69 @@ class Store:
                         move(inbox, file, own, original)
                         failpoint("claim.after_move")
                         self._keep_or_return(own, job, inbox, file)
-                        pair.take(job, inbox, file, own)
+                        original_and_ticket.take_ticket(job, inbox, file, own)
                         failpoint("claim.after_ticket")
                 except BaseException:
-                    self._halves.abandon(job)
+                    self._interrupted.undo(job)
                     raise
         except BaseException as error:
-            if job_id not in self._halves:
-                self.places.drop(job_id)
+            if job_id not in self._interrupted:
+                self.naming.drop(job_id)
             if isinstance(error, OSError):
-                raise reason(error, name) from error
+                raise refusal(error, name) from error
             raise
         return job
 
     def _keep_or_return(self, own: Folder, job: Job, inbox: Folder, file: str) -> None:
-        """Make sure that what was moved is what had settled: somebody may have swapped it in between."""
+        """Check that the file that was moved is the one that had settled: somebody may have swapped it in between."""
         moved = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False)
         if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(job.signature):
             return
-        pair.give_back(own, job, inbox, file)
+        original_and_ticket.return_to(own, job, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
-    def settle_claims(self) -> list[tuple[Job, Failure | None]]:
-        """Bring the claims to their end that an I/O error cut off in the middle; the jobs that came of it.
+    def repair_claims(self) -> list[tuple[Job, Failure | None]]:
+        """Complete or undo the claims that an I/O error has interrupted.
 
-        Each with the failure that it was claimed for, if any.
+        Returns:
+            The jobs that came of them, each with the failure that it was claimed for, if any.
 
         Raises:
-            SpoolFull: it still cannot be told what became of one; nothing else can be claimed.
+            SpoolFull: it is still not known what became of one; nothing else can be claimed.
         """
         jobs = []
         try:
-            while settled := self._halves.settle():
-                job, is_made, failure = settled
+            while repaired := self._interrupted.repair():
+                job, is_made, failure = repaired
                 if is_made:
                     jobs.append((job, failure))
                 else:
-                    self.places.drop(job.id)
+                    self.naming.drop(job.id)
         except OSError as error:
             if not jobs:
-                raise reason(error, self._halves.next_name) from error
+                raise refusal(error, self._interrupted.next_name) from error
         return jobs
 
+    # --- while a job is in .work ---
+
     def start(self, job: Job) -> Job:
-        """Count an attempt, durably, before a worker sees the job: a file that kills worker and daemon still counts."""
+        """Count an attempt, durably, before a worker gets the job: a file that kills worker and daemon counts too."""
         with Folder(self.layout.job_directory(job.id)) as own:
-            # what the worker will read: the rename has changed ctime, and a writer may have been at work since
+            # what the worker will read: the rename has changed ctime, and somebody may have written to the file since
             now = Signature.of(os.stat(job.original, dir_fd=own.fd, follow_symlinks=False))
         started_at = job.started_at or utc_now()
         return self.record(job.evolve(attempts=job.attempts + 1, started_at=started_at, suspect=True, signature=now))
 
     def record(self, job: Job) -> Job:
-        """Write down what the job is now."""
+        """Record the job as it is now, durably."""
         with Folder(self.layout.job_directory(job.id)) as own:
             records.save(own, records.JOB, job)
         return job
 
-    def finish(self, job: Job, result: Result) -> Job:
-        """Publish the transcripts and move the original to done/; may be repeated from any point it was cut off at.
-
-        Raises:
-            OSError: the disk is full, a folder is not writable, ...: nothing is lost, call it again.
-        """
-        with Folder(self.layout.job_directory(job.id)) as own:
-            records.save(own, records.RESULT, result)
-            failpoint("publish.after_result")
-            while True:
-                try:
-                    transcripts.publish(self.layout, job, result)
-                    self.partials.hide(job)
-                    document = self.show(job, result=result, sync=True)
-                    failpoint("publish.after_sidecar")
-                    self.announce(job, document, result)
-                    failpoint("publish.after_notice")
-                    self._retire(own, job, "done")
-                    break
-                except IN_THE_WAY as error:
-                    self._sidecars.hide(job)  # first: one that says completed must not outlive what it promises
-                    transcripts.retract(self.layout, job, result)
-                    job = self._choose_again(own, job, error)
-        failpoint("publish.after_original")
-        self._clear(job)
-        return job
-
     def condemn(self, job: Job, failure: Failure) -> None:
-        """Decide that a job fails, durably; `fail` follows when its worker has let go of it, or after a restart."""
+        """Record that a job fails, durably; `fail` follows when its worker has released it, or after a restart."""
         with Folder(self.layout.job_directory(job.id)) as own:
             records.save(own, records.FAILURE, failure)
-
-    def fail(self, job: Job, failure: Failure) -> Job:
-        """Say why in the sidecar and move the original to failed/; may be repeated from any point it was cut off at."""
-        with Folder(self.layout.job_directory(job.id)) as own:
-            records.save(own, records.FAILURE, failure)
-            failpoint("fail.after_record")
-            while True:
-                try:
-                    self.partials.hide(job)
-                    document = self.show(job, failure=failure, sync=True)
-                    failpoint("fail.after_sidecar")
-                    self.announce(job, document, failure)
-                    failpoint("fail.after_notice")
-                    self._retire(own, job, "failed")
-                    break
-                except IN_THE_WAY as error:
-                    self._sidecars.hide(job)
-                    job = self._choose_again(own, job, error)
-        failpoint("fail.after_original")
-        self._clear(job)
-        return job
-
-    def give_back(self, job: Job) -> str:
-        """Put the original back into the inbox, where it settles again, and forget the job; returns its name there."""
-        self.partials.hide(job)
-        self._sidecars.hide(job)
-        folders, file = names.split(job.name)
-        with (
-            Folder(self.layout.job_directory(job.id)) as own,
-            Folder(self.layout.inbox, folders, create=True) as inbox,
-        ):
-            name = pair.give_back(own, job, inbox, file)
-        failpoint("give_back.after_original")
-        self._clear(job)
-        return names.join(folders, name)
-
-    def forget(self, job: Job) -> None:
-        """Remove what is left of a job that is gone."""
-        with contextlib.suppress(OSError):
-            self._sidecars.hide(job)
-            self.partials.hide(job)
-        self._clear(job)
-
-    def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
-        self.partials.hide(job)
-        place = self.places.choose(job.id, job.name, outputs(job.formats, job.spec), job.ticket)
-        if place == job.place:
-            raise error  # what is in the way cannot be seen from here: again later, and not in a circle
-        job = job.evolve(place=place)
-        records.save(own, records.JOB, job)
-        return job
-
-    def _retire(self, own: Folder, job: Job, room: str) -> None:
-        folders, file = names.split(job.place)
-        with Folder(self.layout.root / room, folders, create=True) as target:
-            pair.retire(own, job, target, file)
-
-    def _clear(self, job: Job) -> None:
-        self.places.drop(job.id)
-        # the end is reached: what cannot be removed now goes at the next start
-        with contextlib.suppress(OSError), Folder(self.layout.work) as work:
-            remove_tree(work, job.id)
 
     def show(
         self,
@@ -259,41 +182,140 @@ class Store:
         reason: str | None = None,
         sync: bool = False,
     ) -> dict[str, Any]:
-        """Write the job's sidecar; returns what it says.
+        """Write the status file of a job; returns its content.
 
         Raises:
-            FileExistsError: another job's sidecar, or something that is none, stands under that name.
+            FileExistsError: another job's status file, or something else, has that name.
         """
-        document = sidecar.of_job(job, now=utc_now(), progress=progress, result=result, failure=failure, reason=reason)
-        self._sidecars.write(job.place, document, sync=sync)
+        document = status_file.of_job(
+            job, now=utc_now(), progress=progress, result=result, failure=failure, reason=reason
+        )
+        self.status_files.write(job.place, document, sync=sync)
         return document
 
-    def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
-        """Write the note on a file that stays in the inbox: a sidecar without an id, until a job's takes its place.
+    # --- release: .work -> inbox ---
 
-        Where the sidecar of an earlier upload of this name stands it gets a number, as the job's own will.
+    def release(self, job: Job) -> str:
+        """Return the original to the inbox, where it settles again, and forget the job; returns its name there."""
+        self.partials.hide(job)
+        self.status_files.hide(job)
+        folders, file = names.split(job.name)
+        with (
+            Folder(self.layout.job_directory(job.id)) as own,
+            Folder(self.layout.inbox, folders, create=True) as inbox,
+        ):
+            name = original_and_ticket.return_to(own, job, inbox, file)
+        failpoint("release.after_original")
+        self._remove_directory(job)
+        return names.join(folders, name)
 
-        Returns:
-            Where it is, for `unexplain`; None if there is no room for one.
+    # --- finish: .work -> done, fail: .work -> failed ---
+
+    def finish(self, job: Job, result: Result) -> Job:
+        """Publish the transcripts and move the original to done/.
+
+        The order of the steps is the commit protocol. After an interruption at any point, calling this again brings the
+        job to the same end; a restart does that, because the result is on record.
+
+        Raises:
+            OSError: the disk is full, a folder is not writable, ...: nothing is lost, call it again.
         """
-        document = sidecar.pending_upload(name, size_bytes, reason, now=utc_now())
-        folders, file = names.split(name)
-        for number in range(1, notes.NOTES_MAX + 1):
-            place = names.join(folders, names.numbered(file, number))
-            with contextlib.suppress(FileExistsError):
-                self._sidecars.write(place, document, sync=False)
-                return place
-        return None
+        with Folder(self.layout.job_directory(job.id)) as own:
+            # 1. The result is on record: from now on a restart publishes it and transcribes nothing again.
+            records.save(own, records.RESULT, result)
+            failpoint("publish.after_result")
+            while True:
+                try:
+                    # 2. The transcripts are in the outbox.
+                    publish.publish(self.layout, job, result)
+                    self.partials.hide(job)
+                    # 3. The status file says `completed`, which is true: all that it names is there.
+                    document = self.show(job, result=result, sync=True)
+                    failpoint("publish.after_status_file")
+                    # 4. It is on record who is to be told.
+                    self.announce(job, document, result)
+                    failpoint("publish.after_notification")
+                    # 5. The original is in done/: the job has ended.
+                    self._move_original(own, job, self.layout.done)
+                    break
+                except IN_THE_WAY as error:
+                    # first the status file: one that says `completed` must not outlive what it names
+                    self.status_files.hide(job)
+                    publish.retract(self.layout, job, result)
+                    job = self._choose_again(own, job, error)
+        failpoint("publish.after_original")
+        # 6. The job's directory is removed.
+        self._remove_directory(job)
+        return job
 
-    def unexplain(self, place: str) -> None:
-        """Remove the note on a file that is no longer waiting in the inbox, if it is still that."""
+    def fail(self, job: Job, failure: Failure) -> Job:
+        """Explain the failure in the status file and move the original to failed/.
+
+        The steps are those of `finish`, without transcripts.
+
+        Raises:
+            OSError: the disk is full, a folder is not writable, ...: nothing is lost, call it again.
+        """
+        with Folder(self.layout.job_directory(job.id)) as own:
+            records.save(own, records.FAILURE, failure)
+            failpoint("fail.after_record")
+            while True:
+                try:
+                    self.partials.hide(job)
+                    document = self.show(job, failure=failure, sync=True)
+                    failpoint("fail.after_status_file")
+                    self.announce(job, document, failure)
+                    failpoint("fail.after_notification")
+                    self._move_original(own, job, self.layout.failed)
+                    break
+                except IN_THE_WAY as error:
+                    self.status_files.hide(job)
+                    job = self._choose_again(own, job, error)
+        failpoint("fail.after_original")
+        self._remove_directory(job)
+        return job
+
+    def _choose_again(self, own: Folder, job: Job, error: OSError) -> Job:
+        self.partials.hide(job)
+        kinds = publish.kinds_of(job.formats, job.spec)
+        place = self.naming.choose(job.id, job.name, kinds, job.ticket)
+        if place == job.place:
+            raise error  # what is in the way cannot be seen from here: try again later, and not in a circle
+        job = job.evolve(place=place)
+        records.save(own, records.JOB, job)
+        return job
+
+    def _move_original(self, own: Folder, job: Job, to: Path) -> None:
+        folders, file = names.split(job.place)
+        with Folder(to, folders, create=True) as target:
+            original_and_ticket.move_out(own, job, target, file)
+
+    def _remove_directory(self, job: Job) -> None:
+        self.naming.drop(job.id)
+        # the job has ended: what cannot be removed now is removed at the next start
+        with contextlib.suppress(OSError), Folder(self.layout.work) as work:
+            remove_tree(work, job.id)
+
+    # --- a job that somebody has taken away ---
+
+    def is_gone(self, job: Job) -> bool:
+        """Whether the original was taken out of `.work`, so that nobody can do anything for the job any more.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with Folder(self.layout.work) as work:
+            if not work.exists(LOCK):
+                return False  # the whole spool is away, perhaps unmounted, and may come back
+            try:
+                with Folder(self.layout.work, (job.id,)) as own:
+                    return not own.exists(job.original)
+            except FileNotFoundError:
+                return True
+
+    def forget(self, job: Job) -> None:
+        """Remove what is left of a job that is gone."""
         with contextlib.suppress(OSError):
-            self._sidecars.remove(place, None)
-
-    def note_on(self, name: str) -> str | None:
-        """Where the note on a file of the inbox stands, whoever wrote it."""
-        return notes.find(self.layout, name)
-
-    def stale_notes(self) -> Iterator[str | None]:
-        """Where notes stand on files that are not in the inbox any more, one step for each sidecar that is read."""
-        return notes.stale(self.layout)
+            self.status_files.hide(job)
+            self.partials.hide(job)
+        self._remove_directory(job)

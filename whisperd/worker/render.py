@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whisperd.core.job import utc_now
-from whisperd.output import formats, page
+from whisperd.core.transcript import About
+from whisperd.output import formats
 from whisperd.spool.durable import Folder, failpoint, remove_tree, write
 from whisperd.worker.failures import disk_errors
 from whisperd.worker.prepare import SAMPLES
@@ -36,10 +37,7 @@ def render(work: Work, prepared: Prepared, transcript: Transcript, info: EngineI
         SpoolFull: no room for it.
     """
     options = work.spec.output
-    texts = tuple(kind for kind in options.formats if kind != page.FORMAT)
-    rendered = formats.render(transcript, options.evolve(formats=texts))
-    if page.FORMAT in options.formats:
-        rendered[page.FORMAT] = page.render(transcript, _about(work, prepared, info))
+    rendered = formats.render(transcript, options, _about(work, prepared, info))
     with disk_errors(), Folder(work.directory) as own:
         remove_tree(own, OUTPUTS)  # an interrupted attempt may have left some
         with Folder(work.directory, (OUTPUTS,), create=True) as outputs:
@@ -52,8 +50,8 @@ def render(work: Work, prepared: Prepared, transcript: Transcript, info: EngineI
     return options.formats
 
 
-def _about(work: Work, prepared: Prepared, info: EngineInfo) -> page.About:
-    return page.About(
+def _about(work: Work, prepared: Prepared, info: EngineInfo) -> About:
+    return About(
         title=work.title or work.source.name,
         link=work.link,
         duration_seconds=prepared.decoded.duration_seconds,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from support.invariants import check_spool, digest
 from whisperd.core.display import printable
-from whisperd.spool import sidecar
+from whisperd.spool import status_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ class Book:
         originals = dict(_digests(self._root))
         texts = {_shown(self._root, path): path for path in _files(self._root / "outbox") if path.suffix == ".txt"}
         for path in (self._root / "outbox").rglob("*.status.json"):
-            document = sidecar.decode(path.read_bytes()) or {"original": None}
+            document = status_file.decode(path.read_bytes()) or {"original": None}
             entry = due.get(originals.get(document["original"], ""))
             if entry is None:
                 continue  # `check_spool` has said so

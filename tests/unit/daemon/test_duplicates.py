@@ -9,9 +9,8 @@ from support.spool import FORMATS, Spool
 
 from whisperd.core import slices
 from whisperd.daemon.duplicates import Duplicates
-from whisperd.spool import records
+from whisperd.spool import completed, records
 from whisperd.spool.durable import Folder
-from whisperd.spool.earlier import completed
 
 SOUND = b"a recording" * 100
 
@@ -155,7 +154,7 @@ def test_a_status_file_that_somebody_edited_is_passed_over(spool, first, content
     """People can write into the outbox; the daemon must not stumble."""
     spool.put("outbox/alice/a.wav.status.json", content)
 
-    assert not any(completed(spool.layout))
+    assert not any(completed.find_all(spool.layout))
     assert compared(comparer(spool), spool.take("b.wav", SOUND)) is None
 
 

@@ -55,15 +55,28 @@ def desk(tmp_path):
     return Desk(tmp_path, ["a", "b", "c"], max_attempts=1)
 
 
-def test_suspects_lose_no_attempt_and_run_one_by_one(desk):
-    """Durably: the next daemon knows it too."""
+def test_suspects_lose_no_attempt_and_share_no_worker(desk):
+    """Durably: the next daemon knows it too. Other workers have jobs meanwhile."""
     assert desk.start() == ["a", "b", "c"]
+    desk.interrupt("a", Blame.SUSPECT)
+    desk.interrupt("b", Blame.SUSPECT)
+
+    assert [desk.on_disk(name) for name in "ab"] == [(0, True)] * 2
+    assert {job.name: desk.jobs.must_be_alone(job) for job in desk.jobs.candidates()} == {"a": True, "b": True}
+    assert [event.counted for event in desk.heard if isinstance(event, events.JobRetried)] == [False] * 2
+
+
+def test_suspects_of_an_earlier_daemon_run_one_by_one(desk):
+    """What ended the daemon may have been any of them, in whatever worker."""
+    desk.start()
     for name in "abc":
         desk.interrupt(name, Blame.SUSPECT)
+    jobs = Jobs(desk.spool.store, events.Emitter(), max_attempts=1, retry_seconds=1.0)
+    jobs.restore(desk.spool.restart(max_attempts=1), 0.0)
+    first = next(iter(jobs.candidates()))
+    jobs.start(first, 1, 0.0)
 
-    assert [desk.on_disk(name) for name in "abc"] == [(0, True)] * 3
-    assert desk.start() == ["a"]
-    assert [event.counted for event in desk.heard if isinstance(event, events.JobRetried)] == [False] * 3
+    assert (first.name, jobs.must_be_alone(first), list(jobs.candidates())) == ("a", False, [])
 
 
 def test_who_was_not_in_the_batch_is_no_suspect(desk):
@@ -73,20 +86,23 @@ def test_who_was_not_in_the_batch_is_no_suspect(desk):
         desk.interrupt(name, Blame.NONE)
 
     assert [desk.on_disk(name) for name in "abc"] == [(0, False)] * 3
+    assert not any(desk.jobs.must_be_alone(job) for job in desk.jobs.candidates())
     assert desk.start() == ["a", "b", "c"]
 
 
 def test_a_suspect_that_fails_alone_in_a_used_worker_gets_a_fresh_one(desk):
     """It may have met what another one left; there it loses nothing yet."""
     desk.start()
-    for name in "abc":
+    for name in "ab":
         desk.interrupt(name, Blame.SUSPECT)
     desk.start()
+    for name in "ab":
+        assert not desk.jobs.needs_fresh_worker(desk.jobs.running[desk.id_of(name)].job)
     desk.interrupt("a", Blame.SUSPECT)
 
+    (job,) = desk.jobs.queue
     assert desk.on_disk("a") == (0, True)
-    waiting = {job.name: desk.jobs.needs_fresh_worker(job) for job in desk.jobs.queue}
-    assert waiting == {"a": True, "b": False, "c": False}
+    assert desk.jobs.needs_fresh_worker(job)
 
 
 def test_the_guilty_one_pays_and_stays_alone_until_its_end(tmp_path):
@@ -96,14 +112,15 @@ def test_the_guilty_one_pays_and_stays_alone_until_its_end(tmp_path):
     desk.interrupt("a", Blame.GUILTY)
     assert desk.on_disk("a") == (1, True)
     desk.jobs.tick(1.0)
-    for name in "bc":
-        desk.jobs.receive(desk.spool.take(name))
+    (job,) = desk.jobs.candidates()
+    assert desk.jobs.must_be_alone(job)
+    assert desk.jobs.needs_fresh_worker(job)
 
-    assert desk.start() == ["a"]
+    desk.start()
     desk.interrupt("a", Blame.GUILTY)
     assert desk.jobs.failed == 1
     assert (desk.spool.layout.root / "failed/a").exists()
-    assert desk.start() == ["b", "c"]
+    assert not desk.jobs.must_be_alone(job)
 
 
 def test_a_cancelled_job_ends_when_its_worker_does(desk):

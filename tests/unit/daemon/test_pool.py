@@ -24,14 +24,14 @@ SOON = 30.0
 class Lab:
     """A pool of real workers with the scripted engine, on a clock that the test moves."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path, script=None):
         self.script = tmp_path / "script"
         self.script.write_text("ok")
         self.heard = []
         emitter = events.Emitter()
         emitter.subscribe(self.heard.append)
         settings = config.validate(
-            {"root": str(tmp_path), "engine": "scripted", "script": f"@{self.script}"}, source="test"
+            {"root": str(tmp_path), "engine": "scripted", "script": script or f"@{self.script}"}, source="test"
         )
         self.settings, self.engine = settings, settings.engine_options()
         self.pool = Pool(settings.pool_options(), self.engine, emitter)
@@ -232,6 +232,30 @@ def test_a_worker_whose_engine_failed_is_replaced(lab, child):
     retired = [event for event in lab.heard if isinstance(event, events.WorkerRetired)]
     assert retired == [events.WorkerRetired(1, child.pid, BROKEN, 1)]
     assert [event.how for event in lab.heard if isinstance(event, events.WorkerEnded)] == ["has ended"]
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A pool whose worker takes several jobs."""
+    lab = Lab(tmp_path, script="windows,ok")
+    lab.until(lambda: lab.count(events.WorkerReady))
+    yield lab
+    lab.pool.kill_all()
+
+
+def test_a_job_that_must_be_alone_shares_its_worker_with_nobody(shared, tmp_path):
+    """Neither with those that are there, nor with those that come."""
+    pool, engine = shared.pool, shared.engine
+    child = pool.free(engine, alone=True)
+    pool.assign(child, Work("a", tmp_path, tmp_path, None), 0.0)
+    assert pool.free(engine) is child
+    assert pool.free(engine, alone=True) is None
+    child.drop("a", 0.0)
+
+    pool.assign(pool.free(engine, alone=True), Work("b", tmp_path, tmp_path, None), 0.0, alone=True)
+    assert pool.free(engine) is None
+    child.drop("b", 0.0)
+    assert pool.free(engine) is child
 
 
 def test_a_fresh_worker_takes_the_place_of_an_idle_one(lab, tmp_path):

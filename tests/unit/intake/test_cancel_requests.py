@@ -33,7 +33,7 @@ class Play:
     def __init__(self, root):
         self.spool = Spool(root)
         emitter = events.Emitter()
-        self.inbox = Inbox(self.spool.layout.inbox, OPTIONS, self.spool.store, emitter)
+        self.inbox = Inbox(self.spool.layout.inbox, OPTIONS, self.spool.store.status_files, emitter)
         self.inbox.start()
         self.jobs = Jobs(self.spool.store, emitter, max_attempts=3, retry_seconds=30.0)
         self.cancels = Cancels(self.spool.store, self.jobs, None, emitter)

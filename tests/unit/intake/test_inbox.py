@@ -36,10 +36,10 @@ class Notes:
     def unexplain(self, place):
         self.now.pop(place, None)
 
-    def note_on(self, name):
+    def explanation_of(self, name):
         return name if name in self.now else None
 
-    def stale_notes(self):
+    def stale_explanations(self):
         return iter(())
 
 

@@ -99,6 +99,15 @@ def test_where_processes_are_hidden_logind_tells(tmp_path, sessions, changes, co
     assert not sessions().is_connected(SOMEBODY_ELSE)
 
 
+def test_too_many_processes_are_not_looked_at(tmp_path, processes, sessions, monkeypatch):
+    """The loop has no time for that; logind tells at once."""
+    monkeypatch.setattr("whisperd.intake.sessions.PROCESSES_MAX", 1)
+    processes(7, b"sftp-server\0")
+    (tmp_path / "sessions").mkdir()
+
+    assert not sessions().is_connected(ME)
+
+
 def test_where_nothing_tells_anybody_may_be_connected(tmp_path, sessions):
     """Waiting a little longer costs less than a recording that is sent again."""
     (tmp_path / "proc").mkdir()

@@ -1,5 +1,6 @@
 """What a ticket may look like, and what is said of one that does not."""
 
+import itertools
 import os
 
 import pytest
@@ -7,7 +8,7 @@ from support.options import INTAKE
 
 from whisperd.core.job import Signature
 from whisperd.intake.lease import Leases
-from whisperd.intake.ticket import BYTES_MAX, Tickets, is_folder_ticket, is_ticket, parse
+from whisperd.intake.ticket import BYTES_MAX, SPELLINGS_MAX, Tickets, is_folder_ticket, is_ticket, parse
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,20 @@ def test_a_ticket_that_is_gone_does_not_count(put, tmp_path):
     assert tickets.read("a.wav") == ()
     tickets.forget("a.wav.YAML")
     assert list(tickets) == []
+
+
+def test_spellings_without_end_are_not_all_looked_at(put):
+    """Each would be opened at each look at the recording; one that goes makes room for another."""
+    spellings = ["".join(letters) + ".wav.yaml" for letters in itertools.product(*zip("abcdef", "ABCDEF", strict=True))]
+    tickets = put(*spellings)
+    assert len(list(tickets)) == SPELLINGS_MAX < len(spellings)
+
+    (found,) = tickets.read("abcdef.WAV")
+    assert found.problems[0].endswith(f" and {SPELLINGS_MAX - 3} more as well, and only one can count")
+
+    tickets.forget(spellings[0])
+    put(*spellings)
+    assert len(list(tickets)) == SPELLINGS_MAX
 
 
 class Blind(Leases):

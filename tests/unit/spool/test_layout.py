@@ -2,12 +2,15 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
+from support.spool import nest
 
 from whisperd.core.errors import EXIT_BOOT, EXIT_LOCKED, BootError, SpoolLocked
-from whisperd.spool.layout import Layout
+from whisperd.spool.layout import Layout, files
+from whisperd.spool.status_file import all_of
 
 ROOMS = [".work", "done", "failed", "inbox", "outbox"]
 
@@ -109,3 +112,18 @@ def test_every_place_is_below_the_root(layout):
     places = [layout.inbox, layout.outbox, layout.done, layout.failed, layout.staging, layout.job_directory("1")]
 
     assert all(place.is_relative_to(layout.root) for place in places)
+
+
+def test_an_outbox_nested_beyond_all_measure_is_walked(tmp_path):
+    """Its group may write there: a chain of folders must not end the daemon, which reads it all at its start."""
+    layout = Layout(tmp_path)
+    layout.create()
+    nest(layout.outbox, 1500)
+    (layout.outbox / "a.wav.status.json").write_text("{}")
+    (layout.outbox / "folder").symlink_to(layout.inbox)
+
+    try:
+        assert sorted(filter(None, files(layout.outbox))) == [((), "a.wav.status.json"), ((), "folder")]
+        assert list(filter(None, all_of(layout))) == [((), "a.wav.status.json")]
+    finally:  # shutil.rmtree, by which pytest removes what earlier runs have left, recurses and would fail
+        subprocess.run(["rm", "-rf", layout.outbox / "d"], check=True)

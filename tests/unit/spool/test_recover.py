@@ -9,7 +9,7 @@ import os
 import pytest
 from support.spool import FAILURE, Spool
 
-from whisperd.spool import durable, pair, records
+from whisperd.spool import durable, original_and_ticket, records
 from whisperd.spool.durable import Folder
 from whisperd.spool.store import Store
 
@@ -75,7 +75,7 @@ def test_an_end_that_was_reached_is_swept_up(spool):
     """The original is in done/, the directory is not gone yet: with whatever is left in it."""
     job = spool.take("a.mp3")
     rendered = spool.render(job)
-    spool.store._clear = lambda _: None
+    spool.store._remove_directory = lambda _: None
     spool.store.finish(job, rendered)
     (own(spool, job) / "job.json").unlink()
 
@@ -195,7 +195,7 @@ def test_a_rescue_that_was_cut_off_is_a_rescue_again(spool, monkeypatch, step):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr({"save": records, "show": Store, "move": pair}[step], step, cut)
+        patch.setattr({"save": records, "show": Store, "move": original_and_ticket}[step], step, cut)
         with pytest.raises(KeyboardInterrupt):
             spool.store.fail(*rescued)
     (again,) = spool.restart().to_fail

@@ -1,16 +1,15 @@
 """The four transitions on real files: claim, release, finish, fail, and what users do in between."""
 
 import errno
-import json
 import os
 import stat
 
 import pytest
-from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
+from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, at, breaking, text
 
-from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
+from whisperd.core.errors import ClaimLost
 from whisperd.core.job import Phase, Progress
-from whisperd.spool import names, pair, records, sidecars, store, transcripts
+from whisperd.spool import names, original_and_ticket, publish, records, status_file
 from whisperd.spool.durable import Folder
 
 OTHER_GROUP = 54321
@@ -44,28 +43,6 @@ def output(place, kind):
 def everything(spool):
     """All files of users, in all rooms."""
     return {room: spool.files(room) for room in ("inbox", "outbox", "done", "failed")}
-
-
-def at(monkeypatch, **acts):
-    """Let somebody act in the middle of a transition: failpoint, with `__` for its dot -> what he does the first time."""
-    waiting = {name.replace("__", "."): act for name, act in acts.items()}
-    for module in (store, transcripts):
-        monkeypatch.setattr(module, "failpoint", lambda reached: waiting.pop(reached, lambda: None)())
-    return waiting
-
-
-def breaking(monkeypatch, call, code, module=store):
-    """Let a step of the store fail, once."""
-    real = getattr(module, call)
-    failed = []
-
-    def step(*arguments, **options):
-        if not failed:
-            failed.append(call)
-            raise OSError(code, os.strerror(code))
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, call, step)
 
 
 # --- claim ---
@@ -191,42 +168,6 @@ def test_what_is_swapped_in_while_it_is_claimed_is_given_back(spool, monkeypatch
     assert spool.jobs() == set()
 
 
-def interrupted(code):
-    """A step that an error of the disk cuts off."""
-    raise OSError(code, os.strerror(code))
-
-
-@pytest.mark.parametrize("swap", [replaced_by_symlink, replaced_by_file], ids=lambda swap: swap.__name__)
-def test_what_is_swapped_in_while_a_claim_is_cut_off_is_given_back(spool, monkeypatch, swap):
-    """It could not be looked at after the rename, so it is when the claim is brought to its end."""
-    path = spool.upload("a.mp3")
-    seen = spool.seen("a.mp3")
-    at(
-        monkeypatch,
-        claim__after_record=lambda: (path.unlink(), swap(path)),
-        claim__after_move=lambda: interrupted(errno.EIO),
-    )
-    with pytest.raises(SpoolFull):
-        spool.store.claim("a.mp3", seen, FORMATS, created_at=SEEN_AT)
-    assert not os.path.lexists(path)
-
-    assert spool.store.settle_claims() == []
-    assert os.path.lexists(path)
-    assert spool.jobs() == set()
-
-
-@pytest.mark.parametrize("failure", [None, FAILURE], ids=["good", "refused"])
-def test_a_claim_that_was_cut_off_is_brought_to_its_end(spool, monkeypatch, failure):
-    """With the failure for which the upload was taken, if there was one."""
-    spool.upload("a.mp3")
-    at(monkeypatch, claim__after_move=lambda: interrupted(errno.EIO))
-    with pytest.raises(SpoolFull):
-        spool.store.claim("a.mp3", spool.seen("a.mp3"), FORMATS, created_at=SEEN_AT, failure=failure)
-
-    ((job, found),) = spool.store.settle_claims()
-    assert (job.name, found) == ("a.mp3", failure)
-
-
 def test_what_is_given_back_overwrites_nothing(spool, monkeypatch):
     """Somebody may have uploaded the name once more by then."""
     path = spool.upload("a.mp3", b"settled")
@@ -266,32 +207,6 @@ def test_a_folder_of_the_inbox_that_became_a_symlink_is_not_followed(spool):
     assert (spool.layout.root / "elsewhere" / "a.mp3").exists()
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (errno.ENOSPC, SpoolFull),
-        (errno.EDQUOT, SpoolFull),
-        (errno.EIO, SpoolFull),
-        (errno.EACCES, ClaimRefused),
-        (errno.EXDEV, ClaimRefused),
-        (errno.ENOENT, ClaimLost),
-    ],
-    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else None,
-)
-@pytest.mark.parametrize("step", ["move", "record"])
-def test_a_claim_that_fails_leaves_everything_as_it_was(spool, monkeypatch, code, kind, step):
-    """The upload in the inbox, no directory in .work, no name held; and says what can be done."""
-    spool.upload("a.mp3")
-    breaking(monkeypatch, *(("move", code) if step == "move" else ("write", code, records)))
-
-    with pytest.raises(kind):
-        spool.claim("a.mp3")
-
-    assert spool.files("inbox") == {"a.mp3": b"a.mp3"}
-    assert spool.jobs() == set()
-    assert spool.claim("a.mp3").place == "a.mp3"
-
-
 # --- start, release, retry ---
 
 
@@ -319,6 +234,51 @@ def test_a_job_that_is_tried_again_has_spent_one(spool):
 
     assert (job.attempts, job.suspect) == (1, False)
     assert spool.restart().queued == [job]
+
+
+def test_a_job_is_given_back_to_the_inbox(spool):
+    """Its original, and nothing else, is left of it."""
+    job = spool.store.start(spool.take("alice/a.wav", b"changed meanwhile"))
+    spool.store.show(job)
+    spool.render(job)
+    os.rmdir(spool.layout.inbox / "alice")
+
+    assert spool.store.release(job) == "alice/a.wav"
+    assert spool.files("inbox") == {"alice/a.wav": b"changed meanwhile"}
+    assert spool.jobs() == set()
+    with pytest.raises(FileNotFoundError):
+        spool.sidecar("alice/a.wav")
+    assert spool.claim("alice/a.wav").place == "alice/a.wav"
+
+
+def test_a_job_given_back_overwrites_nothing(spool):
+    """Somebody may have uploaded a file of that name meanwhile."""
+    job = spool.take("a.wav", b"first")
+    spool.upload("a.wav", b"second")
+
+    assert spool.store.release(job) == "a-2.wav"
+    assert spool.files("inbox") == {"a.wav": b"second", "a-2.wav": b"first"}
+
+
+def test_an_attempt_notes_what_its_worker_will_read(spool):
+    """The rename of the claim has changed ctime, and a writer may have been at work since."""
+    job = spool.take("a.wav", b"first")
+    original = spool.layout.job_directory(job.id) / job.original
+    original.write_bytes(b"longer than first")
+
+    started = spool.store.start(job)
+    assert started.signature.size == 17
+    assert started.signature.ctime_ns == original.stat().st_ctime_ns
+
+
+def test_a_claim_of_what_changed_since_is_lost(spool):
+    """The file settles again."""
+    path = spool.upload("a.wav")
+    seen = spool.seen("a.wav")
+    path.write_bytes(b"something else")
+
+    with pytest.raises(ClaimLost):
+        spool.store.claim("a.wav", seen, ("txt",), created_at="")
 
 
 # --- finish and fail ---
@@ -410,7 +370,7 @@ COLLISIONS = [
     ("publish__after_output", "outbox/b/a.json"),
     ("publish__after_output", "outbox/" + SIDECAR),
     ("publish__after_output", "done/b/a.mp3"),
-    ("publish__after_sidecar", "done/b/a.mp3"),
+    ("publish__after_status_file", "done/b/a.mp3"),
 ]
 
 
@@ -447,7 +407,7 @@ def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, 
         ("start", "outbox/" + SIDECAR),
         ("start", "failed/b/a.mp3"),
         ("fail__after_record", "outbox/" + SIDECAR),
-        ("fail__after_sidecar", "failed/b/a.mp3"),
+        ("fail__after_status_file", "failed/b/a.mp3"),
     ],
 )
 def test_a_name_taken_while_the_job_failed_moves_the_whole_job(spool, monkeypatch, moment, path):
@@ -502,7 +462,7 @@ def test_a_transcript_that_a_user_took_away_at_once_does_not_hold_up_the_job(spo
         (spool.layout.outbox / "a.txt").unlink()
         spool.put("done/a.mp3")
 
-    at(monkeypatch, publish__after_sidecar=user)
+    at(monkeypatch, publish__after_status_file=user)
     job = spool.finish(job)
 
     assert job.place == "a-2.mp3"
@@ -520,8 +480,8 @@ def test_an_end_that_could_not_be_written_is_written_by_calling_again(spool, mon
     write_down = (
         (lambda: spool.store.finish(job, rendered)) if end == "done" else (lambda: spool.store.fail(job, FAILURE))
     )
-    module = pair if end == "failed" else transcripts
-    breaking(monkeypatch, call, code, sidecars if call == "write" else module)
+    module = original_and_ticket if end == "failed" else publish
+    breaking(monkeypatch, call, code, status_file if call == "write" else module)
 
     with pytest.raises(OSError):
         write_down()
@@ -552,7 +512,7 @@ def test_what_stands_in_the_way_and_cannot_be_seen_does_not_keep_the_daemon_in_a
     def refuse(*arguments):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
-    monkeypatch.setattr(transcripts, "move", refuse)
+    monkeypatch.setattr(publish, "move", refuse)
 
     with pytest.raises(FileExistsError):
         spool.store.finish(job, rendered)
@@ -571,7 +531,7 @@ def test_what_is_published_gets_the_group_of_a_setgid_outbox(spool):
     assert {path.stat().st_gid for path in below} == {OTHER_GROUP}
 
 
-# --- sidecars ---
+# --- status files ---
 
 
 def test_a_sidecar_follows_its_job(spool):
@@ -583,85 +543,3 @@ def test_a_sidecar_follows_its_job(spool):
         phases.append((spool.sidecar("a.mp3")["phase"], spool.sidecar("a.mp3")["progress"]))
 
     assert phases == [("queued", 0.0), ("decoding", 0.0), ("transcribing", 25.0)]
-
-
-def test_a_job_never_writes_over_the_sidecar_of_another(spool):
-    """Nor over a file that is no sidecar."""
-    done = spool.finish(spool.take("a.mp3"))
-    other = spool.take("b.mp3").evolve(place=done.place)
-
-    with pytest.raises(FileExistsError):
-        spool.store.show(other, progress=Progress())
-
-    assert spool.sidecar("a.mp3")["id"] == done.id
-
-
-def test_a_file_that_appears_while_a_sidecar_is_written_is_not_overwritten(spool, monkeypatch):
-    """The look and the write are two steps, with a sync between them."""
-    job = spool.take("a.mp3")
-    real = os.fsync
-
-    def fsync(fd):
-        spool.put("outbox/a.mp3.status.json")
-        real(fd)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-
-    with pytest.raises(FileExistsError):
-        spool.store.show(job, progress=Progress(), sync=True)
-
-    assert (spool.layout.outbox / "a.mp3.status.json").read_bytes() == b"a stranger's"
-
-
-@pytest.mark.parametrize("document", [{"schema": 1}, {"schema": 1, "id": [], "status": {}, "original": []}], ids=repr)
-def test_json_that_looks_like_a_sidecar_is_a_strangers(spool, document):
-    """It must neither be overwritten nor end the daemon."""
-    content = json.dumps(document).encode()
-    spool.put("outbox/a.mp3.status.json", content)
-
-    job = spool.finish(spool.take("a.mp3"))
-
-    assert job.place == "a-2.mp3"
-    assert (spool.layout.outbox / "a.mp3.status.json").read_bytes() == content
-
-
-def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
-    """The note turns into the sidecar of the job."""
-    spool.upload("b/a.mp3")
-    spool.store.explain("b/a.mp3", 7, "permission denied")
-    note = spool.sidecar("b/a.mp3")
-    job = spool.claim("b/a.mp3")
-    spool.store.show(job, progress=Progress())
-
-    assert (note["status"], note["reason"], note["id"]) == ("pending", "permission denied", None)
-    assert (spool.sidecar("b/a.mp3")["id"], spool.sidecar("b/a.mp3")["reason"]) == (job.id, None)
-
-
-def test_the_note_on_an_upload_that_went_away_is_removed(spool):
-    """Without one there is nothing to do."""
-    spool.store.explain("b/a.mp3", 7, "permission denied")
-    spool.store.unexplain("b/a.mp3")
-    spool.store.unexplain("b/a.mp3")
-    spool.store.unexplain("c/a.mp3")
-
-    assert list((spool.layout.outbox / "b").iterdir()) == []
-
-
-def test_a_note_neither_replaces_nor_removes_the_sidecar_of_a_job(spool):
-    """A second file of the name of a finished one may be unreadable."""
-    job = spool.finish(spool.take("a.mp3"))
-    spool.store.explain("a.mp3", 7, "permission denied")
-    spool.store.unexplain("a.mp3")
-
-    assert spool.sidecar("a.mp3")["id"] == job.id
-
-
-def test_a_folder_of_the_outbox_that_is_a_symlink_is_not_written_through(spool):
-    """Neither by a note nor by a job."""
-    (spool.layout.outbox / "b").symlink_to(spool.layout.inbox)
-    with pytest.raises(OSError):
-        spool.store.explain("b/a.mp3", 7, "x")
-    job = spool.finish(spool.take("b/a.mp3"))
-
-    assert job.place == "b-2/a.mp3"
-    assert spool.files("inbox") == {}

@@ -30,7 +30,7 @@ def problems(spool, **options):
 
 def test_a_spool_in_order_breaks_no_rule(spool):
     """With one upload in each room, and a note on the one that waits."""
-    spool.store.explain("later.wav", 5, "it still changes")
+    spool.store.status_files.explain("later.wav", 5, "it still changes")
 
     assert problems(spool) == []
 

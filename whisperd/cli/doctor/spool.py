@@ -18,8 +18,7 @@ from whisperd.core.errors import BootError
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.scan import scan
 from whisperd.intake.watch import REMEDY, BindingError, Watch
-from whisperd.spool.layout import Layout
-from whisperd.spool.notes import files
+from whisperd.spool.layout import Layout, files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -53,7 +53,7 @@ class Notification:
         words = {"WHISPERD_EVENT": str(status["status"]), "WHISPERD_ID": job.id, "WHISPERD_NAME": job.name}
         paths = {
             "WHISPERD_ORIGINAL": f"{'done' if isinstance(outcome, Result) else 'failed'}/{job.place}",
-            "WHISPERD_STATUS_FILE": "outbox/" + names.join(folders, names.sidecar(file)),
+            "WHISPERD_STATUS_FILE": "outbox/" + names.join(folders, names.status_file(file)),
         }
         if isinstance(outcome, Result):
             folders, file = names.split(outcome.duplicate_of or job.place)

@@ -11,7 +11,7 @@ from whisperd.core.job import Phase, Progress
 from whisperd.daemon.shown import Shown
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
-from whisperd.spool import names, partial
+from whisperd.spool import names, publish
 
 TRANSCRIBING = Progress(Phase.TRANSCRIBING)
 FIRST, SECOND = b"Ask not\n", b"Ask not\nwhat your country\n"
@@ -64,7 +64,7 @@ def test_one_that_nobody_wants_is_not_shown(spool):
 ENDS = {
     "completed": lambda spool, job: spool.finish(job),
     "failed": lambda spool, job: spool.store.fail(job, FAILURE),
-    "given back": lambda spool, job: spool.store.give_back(job),
+    "given back": lambda spool, job: spool.store.release(job),
     "forgotten": lambda spool, job: spool.store.forget(job),
     "waiting": lambda spool, job: Shown(spool.store).show(job, Progress()),
     "another attempt": lambda spool, job: Shown(spool.store).show(job, Progress(Phase.DECODING)),
@@ -187,7 +187,7 @@ def test_what_is_no_file_is_neither_read_nor_touched(spool, make, tmp_path):
 
 def test_a_text_of_any_length_is_read_up_to_a_bound(spool, monkeypatch):
     """A worker gone mad must not fill the supervisor."""
-    monkeypatch.setattr(partial, "LONGEST_BYTES", 20)
+    monkeypatch.setattr(publish, "PARTIAL_BYTES_MAX", 20)
     job = take(spool, "a.mp3")
     says(spool, job, FIRST * 100)
 

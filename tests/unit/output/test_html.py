@@ -10,11 +10,11 @@ import html5lib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.pages import HOSTILE, SENTENCES, about, transcript
+from support.pages import HOSTILE, SENTENCES, about, page, transcript
 
 from whisperd.core.job import original_url
 from whisperd.core.transcript import Segment, Transcript, Word
-from whisperd.output import page
+from whisperd.output import html
 
 TEXTS = st.text(max_size=60) | st.sampled_from(HOSTILE)
 
@@ -27,8 +27,8 @@ def parsed(rendered):
 def without_assets(rendered):
     """The page without its style and script, which are always the same and slow to parse; what breaks out stays."""
     for name in ("page.css", "page.js"):
-        assert page._asset(name).encode() in rendered
-        rendered = rendered.replace(page._asset(name).encode(), b"", 1)
+        assert html._asset(name).encode() in rendered
+        rendered = rendered.replace(html._asset(name).encode(), b"", 1)
     return rendered
 
 
@@ -61,7 +61,7 @@ def test_no_text_and_no_name_becomes_markup(title, text, speaker, model):
 
     def rendered(title, text, speaker, model):
         segments = (Segment(0.0, 1.0, f"x{text}", speaker=f"x{speaker}"),)
-        return parsed(without_assets(page.render(Transcript("", segments, "en"), about(title=title, made_by=model))))
+        return parsed(without_assets(page(Transcript("", segments, "en"), about(title=title, made_by=model))))
 
     tree = rendered(title, text, speaker, model)
 
@@ -80,7 +80,7 @@ def test_the_link_leads_to_the_original_whatever_it_is_called(place):
         raw = os.fsencode(place)
     except UnicodeEncodeError:
         return  # no file can be called so
-    tree = parsed(without_assets(page.render(transcript(), about(place))))
+    tree = parsed(without_assets(page(transcript(), about(place))))
     link = tree.find(".//*[@id='media']").attrib["src"]
 
     up, _, rest = link.partition("done/")
@@ -91,8 +91,8 @@ def test_the_link_leads_to_the_original_whatever_it_is_called(place):
 
 def test_the_policy_admits_this_script_and_this_style_and_no_others():
     """They are the same for every recording, so nothing that is said can be in them."""
-    first = parsed(page.render(transcript(), about()))
-    second = parsed(page.render(transcript(HOSTILE), about(HOSTILE[0])))
+    first = parsed(page(transcript(), about()))
+    second = parsed(page(transcript(HOSTILE), about(HOSTILE[0])))
     content = first.find(".//meta[@http-equiv='Content-Security-Policy']").attrib["content"]
 
     for tag, directive in (("script", "script-src"), ("style", "style-src")):
@@ -112,7 +112,7 @@ def test_every_word_has_its_time_and_the_unsure_ones_are_marked():
         Segment(3.0, 4.0, " Yes.", avg_logprob=-0.2),
     )
 
-    tree = parsed(page.render(Transcript("", spoken, "en"), about()))
+    tree = parsed(page(Transcript("", spoken, "en"), about()))
 
     rows = classes(tree, "s")
     assert [(row.attrib["data-s"], text_of(classes(row, "x")[0])) for row in rows] == [
@@ -125,14 +125,14 @@ def test_every_word_has_its_time_and_the_unsure_ones_are_marked():
 
 def test_silence_is_said_to_be_silence():
     """A page without text would look like one that is broken."""
-    tree = parsed(page.render(transcript(()), about()))
+    tree = parsed(page(transcript(()), about()))
 
     assert text_of(classes(tree, "silence")[0]) == "Nothing is said in this recording."
 
 
 def test_a_speaker_is_named_where_the_turn_changes():
     """And not again for each sentence."""
-    tree = parsed(page.render(transcript(speakers=("Anna", "Anna", "Ben", "Ben", "Anna")), about()))
+    tree = parsed(page(transcript(speakers=("Anna", "Anna", "Ben", "Ben", "Anna")), about()))
 
     assert [(each.text, each.attrib["class"]) for each in classes(tree, "who")] == [
         ("Anna", "who w0"), ("Ben", "who w1"), ("Anna", "who w0"),
@@ -145,7 +145,7 @@ def test_a_speaker_is_named_where_the_turn_changes():
 )
 def test_the_text_is_marked_with_its_language(language, task, expected):
     """For screen readers, hyphenation and fonts; of a translation that is English."""
-    tree = parsed(page.render(transcript(language=language), about(task=task)))
+    tree = parsed(page(transcript(language=language), about(task=task)))
 
     assert tree.find(".//main").attrib["lang"] == expected
 
@@ -155,7 +155,7 @@ def test_times_that_are_none_do_no_harm():
     nan, inf = float("nan"), float("inf")
     spoken = (Segment(nan, inf, " a", words=(Word(-inf, nan, " a", nan),)), Segment(-1.0, -2.0, " b", avg_logprob=nan))
 
-    tree = parsed(page.render(Transcript("", spoken, "en"), about(duration_seconds=nan)))
+    tree = parsed(page(Transcript("", spoken, "en"), about(duration_seconds=nan)))
 
     assert [row.attrib["data-s"] for row in classes(tree, "s")] == ["0", "0"]
 
@@ -163,7 +163,7 @@ def test_times_that_are_none_do_no_harm():
 @pytest.mark.parametrize("texts", [(), (" ", "\n")])
 def test_a_recording_without_speech_says_so(texts):
     """An empty page would look broken."""
-    tree = parsed(page.render(transcript(texts), about()))
+    tree = parsed(page(transcript(texts), about()))
 
     assert classes(tree, "s") == []
     assert "Nothing is said" in text_of(tree.find(".//main"))
@@ -174,7 +174,7 @@ def test_a_recording_without_speech_says_so(texts):
 )
 def test_a_film_gets_a_picture(place, tag):
     """Anything else is heard only."""
-    assert parsed(page.render(transcript(), about(place))).find(".//*[@id='media']").tag == tag
+    assert parsed(page(transcript(), about(place))).find(".//*[@id='media']").tag == tag
 
 
 def test_the_picture_does_not_grow_with_the_recording():
@@ -182,7 +182,7 @@ def test_the_picture_does_not_grow_with_the_recording():
 
     def picture(count):
         spoken = transcript(SENTENCES * count, with_words=False, avg_logprob=-2.0)
-        rendered = page.render(spoken, about(duration_seconds=10.0 * count)).decode()
+        rendered = page(spoken, about(duration_seconds=10.0 * count)).decode()
         return rendered[rendered.index('<svg viewBox="0 0 1200') : rendered.index('<div id="played">')]
 
     assert len(picture(4000)) < 30_000
@@ -190,10 +190,10 @@ def test_the_picture_does_not_grow_with_the_recording():
 
 
 def test_the_place_of_the_original_is_the_only_relative_link():
-    """So that `spool/pages.py` finds it and nothing else, whatever is said."""
+    """So that `spool/publish.py` finds it and nothing else, whatever is said."""
     link = original_url("b/x.wav")
     said = f'="{link}" src="../done/evil" href=../done/evil'
 
-    rendered = page.render(transcript((said,)), about("b/x.wav", title=said)).decode()
+    rendered = page(transcript((said,)), about("b/x.wav", title=said)).decode()
 
     assert set(re.findall(r'="((?:\.\./)+done/[^"]*)"', rendered)) == {link}

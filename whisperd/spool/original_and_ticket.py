@@ -1,6 +1,6 @@
-"""An original and its own ticket, which go together from room to room.
+"""Moves an original and the ticket that belongs to it, from the inbox into a job's directory and out of it.
 
-Into a job's directory the original goes first, out of it last: a directory without an original is removed.
+The original goes into the directory first and leaves it last: a directory without an original is removed at the next start.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 TICKET = "ticket"
 
 
-def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
-    """Let a ticket follow its upload into the job's directory; one that was changed since it was read stays where it is.
+def take_ticket(job: Job, inbox: Folder, file: str, own: Folder) -> None:
+    """Move the ticket of an upload into the job's directory; one that was changed since it was read stays. May be repeated.
 
-    It has been read, so that nothing depends on it any more: where it cannot be moved it is left. May be repeated.
+    A ticket that cannot be moved is left: what it says is on record already.
     """
     if not job.ticket:
         return
-    name = _in_any_case(inbox, file, job.ticket)
     with contextlib.suppress(OSError):
+        name = _in_any_case(inbox, file, job.ticket)
         if own.exists(TICKET):
             if is_half_moved(own, TICKET, inbox, name):
                 os.unlink(name, dir_fd=inbox.fd)
@@ -38,18 +38,18 @@ def take(job: Job, inbox: Folder, file: str, own: Folder) -> None:
 
 
 def _in_any_case(inbox: Folder, file: str, suffix: str) -> str:
-    """The name of a ticket in the inbox: that of its upload and the suffix, in the same case or in another."""
+    """Find the name of an upload's ticket in the inbox, whose case may differ from that of the upload."""
     usual = file + suffix
     if inbox.exists(usual):
         return usual
     return next((name for name in os.listdir(inbox.fd) if name.casefold() == usual.casefold()), usual)
 
 
-def retire(own: Folder, job: Job, target: Folder, file: str) -> None:
-    """Move ticket and original to where the job ends; may be repeated from any point it was cut off at.
+def move_out(own: Folder, job: Job, target: Folder, file: str) -> None:
+    """Move ticket and original to the folder where the job ends; may be repeated, wherever it was interrupted.
 
     Raises:
-        FileExistsError: a name is taken; both are where they were.
+        FileExistsError: a name is taken; both are back in the job's directory.
     """
     if not own.exists(job.original):
         return
@@ -65,12 +65,12 @@ def retire(own: Folder, job: Job, target: Folder, file: str) -> None:
         raise
 
 
-def give_back(own: Folder, job: Job, inbox: Folder, file: str) -> str:
-    """Move both back to the first name in the inbox that is free for both, like `file`, `file-2`; returns that."""
+def return_to(own: Folder, job: Job, inbox: Folder, file: str) -> str:
+    """Move both back into the inbox, under the first name like `file`, `file-2` that is free for both; returns the name."""
     if not own.exists(job.original):
         return file
     has_ticket = bool(job.ticket) and own.exists(TICKET)
-    refused: set[str] = set()  # by the move, which sees what a look may miss
+    refused: set[str] = set()  # names that the move found taken, though they had looked free
 
     def is_taken(number: int) -> bool:
         name = names.numbered(file, number)
@@ -82,11 +82,11 @@ def give_back(own: Folder, job: Job, inbox: Folder, file: str) -> str:
     while True:
         name = names.numbered(file, names.first_free(is_taken))
         try:
-            retire(own, job, inbox, name)
+            move_out(own, job, inbox, name)
         except FileExistsError:
             refused.add(name)
             continue
         except OSError:
             if own.exists(job.original):
-                raise  # else it is there, only perhaps not for good after a power cut
+                raise  # otherwise it was moved, and only the fsync failed
         return name

@@ -1,9 +1,9 @@
-"""A transcript as a page that opens by double-click, from a share or a mail, without any server.
+"""The format html: a page that plays the recording along with its text, and opens by a double-click without a server.
 
-One file that holds everything but the recording, which it looks for at its place next door. Its policy (CSP level 3)
-admits one style sheet and one script, by their hashes, and media from the page's own origin: nothing that a recording
-says, or is called, can run, and no request leaves for anywhere. The words stand in the page once, as text; the script
-reads the times from attributes, so that without it the page is still a document.
+The file contains everything except the recording, to which it has a relative link. Its policy (CSP level 3) allows one style
+sheet and one script, by their hashes, and media from the page's own origin: nothing in the text or name of a recording can
+run, and the page sends no request to the network. The words are in the page once, as text; the script reads the times from
+attributes, so that the page is readable without it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import hashlib
 import html
 import math
 import re
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import PurePath
 from string import Template
@@ -26,48 +25,24 @@ from whisperd.output import timeline
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from whisperd.core.transcript import Segment, Transcript
+    from whisperd.core.options import OutputOptions
+    from whisperd.core.transcript import About, Segment, Transcript
 
-FORMAT = "html"
 UNSURE_PROBABILITY = 0.5  # of a word
 UNSURE_LOGPROB = -1.0  # of a segment without words; openai-whisper's `logprob_threshold`
 SPEAKER_COLOURS = 6  # classes w0 ... w5 of the style sheet
 FILMS = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp"})
 
 _INVISIBLE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ") | dict.fromkeys(
-    (0x202D, 0x202E),  # direction overrides make a line read as something it does not say
+    (0x202D, 0x202E),  # direction overrides can reverse what a reader sees
     "\ufffd",
 )
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
-_RENAMED = {"jw": "jv"}  # Whisper's code for Javanese is none of BCP 47
+_RENAMED = {"jw": "jv"}  # Whisper's code for Javanese is not in BCP 47
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a page says about the recording besides its words.
-
-    Attributes:
-        title: what people call it.
-        link: relative URL from the page to the recording.
-        duration_seconds: its length.
-        heights: how loud it is, see `whisperd.worker.render.peaks`; empty: not known.
-        task: `translate`: the text is English, whatever was spoken.
-        made_by: engine and model.
-        made_at: UTC, ISO 8601.
-    """
-
-    title: str
-    link: str
-    duration_seconds: float
-    heights: Sequence[int]
-    task: str
-    made_by: str
-    made_at: str
-
-
-def render(transcript: Transcript, about: About) -> bytes:
-    """The page, in UTF-8."""
+def write(transcript: Transcript, _options: OutputOptions, about: About) -> str:
+    """Return the text of the page."""
     style, script = _asset("page.css"), _asset("page.js")
     length = max([_seconds(about.duration_seconds), *(_seconds(segment.end) for segment in transcript.segments)])
     spoken = [segment for segment in transcript.segments if _text(segment.text).strip()]
@@ -76,7 +51,7 @@ def render(transcript: Transcript, about: About) -> bytes:
         for number, name in enumerate(dict.fromkeys(segment.speaker for segment in spoken if segment.speaker))
     }
     rows = "".join(_rows(spoken, speakers))
-    filled = Template(_asset("page.html")).substitute(
+    return Template(_asset("page.html")).substitute(
         policy=html.escape(policy(style, script)),
         style=style,
         script=script,
@@ -97,7 +72,6 @@ def render(transcript: Transcript, about: About) -> bytes:
         legend='Words <span class="low">underlined with dots</span> are those of which the model was unsure.',
         made=f"Made by whisperd with {_escaped(about.made_by)}.",
     )
-    return _SURROGATE.sub("\ufffd", filled).encode()
 
 
 def policy(style: str, script: str = "") -> str:

@@ -1,4 +1,7 @@
-"""What a claim can meet: another file than had settled, no permission, an I/O error when the upload may be moved already."""
+"""Checks around the rename that claims an upload, and the repair of claims that an I/O error has interrupted.
+
+The claim itself is `Store.claim`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,8 @@ from typing import TYPE_CHECKING
 from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.core.job import Signature
-from whisperd.spool import names, pair, records
+from whisperd.spool import names, original_and_ticket, records
 from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, is_reserved, remedy, remove_tree
-from whisperd.spool.layout import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from whisperd.spool.layout import Layout
 
 
-class Halves:
-    """The claims of one daemon that an I/O error has cut off when the upload may have been in `.work` already.
+class InterruptedClaims:
+    """The claims of which nobody knows whether the upload has been moved, because an I/O error interrupted them.
 
-    Each is held until it can be told which half was reached. Nothing else is claimed before, or the same upload would be
-    taken twice where a move is a link and an unlink.
+    Each is kept until that is known. Nothing else is claimed before: where a move is a link and an unlink, the same upload
+    would be taken twice.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -39,11 +41,11 @@ class Halves:
 
     @property
     def next_name(self) -> str:
-        """The upload whose claim is the first to be told."""
+        """The upload whose claim is repaired first."""
         return self._jobs[0].name
 
-    def abandon(self, job: Job) -> None:
-        """Undo a claim that failed: its directory goes, unless a user's file is in it, or may be."""
+    def undo(self, job: Job) -> None:
+        """Undo a claim that failed: remove its directory, or keep the claim if an upload is in there, or may be."""
         try:
             with Folder(self._layout.job_directory(job.id)) as own:
                 is_empty = not own.exists(job.original) or is_reserved(own, job.original)
@@ -57,11 +59,14 @@ class Halves:
         else:
             self._jobs.append(job)
 
-    def settle(self) -> tuple[Job, bool, Failure | None] | None:
-        """The next claim that could be told, whether it was made, and for which failure; None when there is no other.
+    def repair(self) -> tuple[Job, bool, Failure | None] | None:
+        """Complete or undo the next claim; returns it, whether it was completed, and the failure that it was made for.
+
+        Returns:
+            None when there is no other.
 
         Raises:
-            OSError: it still cannot be told.
+            OSError: it is still not known what became of it.
         """
         if not self._jobs:
             return None
@@ -73,24 +78,24 @@ class Halves:
                 if is_made:
                     complete(self._layout, own, job)
                     failure = records.load_failure(own)
-                    is_made = failure is not None or is_what_settled(own, job) or not self._gave_back(own, job)
+                    is_made = failure is not None or is_what_settled(own, job) or not self._returned(own, job)
             if not is_made:
                 remove_tree(work, job.id)
         self._jobs.popleft()
         return job, is_made, failure
 
-    def _gave_back(self, own: Folder, job: Job) -> bool:
+    def _returned(self, own: Folder, job: Job) -> bool:
         folders, file = names.split(job.name)
         with contextlib.suppress(OSError), Folder(self._layout.inbox, folders, create=True) as inbox:
-            pair.give_back(own, job, inbox, file)
+            original_and_ticket.return_to(own, job, inbox, file)
             return True
         return False
 
 
 def is_what_settled(own: Folder, job: Job) -> bool:
-    """Whether the original is the file that had settled, which a claim that was cut off has not made sure of.
+    """Whether the original is the file that had settled, which an interrupted claim has not checked.
 
-    As far as that can be told: devices and inodes may be numbered anew by the next mount.
+    An inode number counts only on the same device: the next mount may number both anew.
 
     Raises:
         OSError: it cannot be read.
@@ -102,17 +107,17 @@ def is_what_settled(own: Folder, job: Job) -> bool:
 
 
 def complete(layout: Layout, own: Folder, job: Job) -> None:
-    """Let the upload's ticket follow, and remove the upload's other name, where the claim was cut off before that.
+    """Complete an interrupted claim: the ticket follows its upload, and a second name of the upload is removed.
 
-    It has another name if the claim was a link and an unlink (see `durable.move`).
+    It has one if the rename was a link and an unlink (see `durable.move`).
 
     Raises:
-        OSError: it cannot be told, or not be removed.
+        OSError: it cannot be read, or not be removed.
     """
     folders, file = names.split(job.name)
     try:
         with Folder(layout.inbox, folders) as inbox:
-            pair.take(job, inbox, file, own)
+            original_and_ticket.take_ticket(job, inbox, file, own)
             if is_half_moved(own, job.original, inbox, file):
                 os.unlink(file, dir_fd=inbox.fd)
                 inbox.sync()
@@ -121,28 +126,12 @@ def complete(layout: Layout, own: Folder, job: Job) -> None:
             raise
 
 
-def is_gone(layout: Layout, job: Job) -> bool:
-    """Whether the original was taken out of `.work`, which is there: nobody can do anything for the job any more.
-
-    Raises:
-        OSError: that cannot be told.
-    """
-    with Folder(layout.work) as work:
-        if not work.exists(LOCK):
-            return False  # the whole spool is away, unmounted for one, and may come back
-        try:
-            with Folder(layout.work, (job.id,)) as own:
-                return not own.exists(job.original)
-        except FileNotFoundError:
-            return True
-
-
 @contextlib.contextmanager
 def work_or_full(layout: Layout) -> Iterator[Folder]:
-    """The directory where claims are made, for what must be possible there whatever the upload.
+    """Open `.work` for what must be possible there, whatever the upload.
 
     Raises:
-        SpoolFull: it is not there, or may not be written.
+        SpoolFull: it is missing, or may not be written.
     """
     try:
         with Folder(layout.work) as work:
@@ -153,7 +142,12 @@ def work_or_full(layout: Layout) -> Iterator[Folder]:
 
 
 def expect(inbox: Folder, file: str, seen: Signature) -> None:
-    """Open the upload by descriptor: a symlink, a FIFO or another file put in its place is not what had settled."""
+    """Check that an upload is still the file that had settled, and not a symlink, a FIFO or another file in its place.
+
+    Raises:
+        ClaimLost: it is another file.
+        OSError: it cannot be opened.
+    """
     fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inbox.fd)
     try:
         status = os.fstat(fd)
@@ -163,8 +157,8 @@ def expect(inbox: Folder, file: str, seen: Signature) -> None:
         raise ClaimLost(f"{printable(file)} changed before it was taken")
 
 
-def reason(error: OSError, name: str) -> ClaimLost | ClaimRefused | SpoolFull:
-    """What a claim raises in place of what went wrong."""
+def refusal(error: OSError, name: str) -> ClaimLost | ClaimRefused | SpoolFull:
+    """The error that a claim raises in place of an I/O error."""
     shown = printable(name)
     if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
         return ClaimLost(f"{shown} went away before it was taken")
@@ -175,5 +169,5 @@ def reason(error: OSError, name: str) -> ClaimLost | ClaimRefused | SpoolFull:
         )
     if error.errno == errno.EXDEV:
         return ClaimRefused(f"{shown} is on another filesystem", hint="mount the whole spool as one filesystem")
-    # EMFILE, EIO, whatever it is: the upload is safe where it lies, and one error must not end the daemon
+    # EMFILE, EIO and so on: the upload is safe where it is, and one error must not end the daemon
     return SpoolFull(f"cannot claim {shown}: {error.strerror}", hint=remedy(error))

@@ -8,7 +8,7 @@ from support.spool import FAILURE, SEEN_AT, Spool
 from whisperd.core.errors import ClaimLost
 from whisperd.intake.ticket import Tickets
 from whisperd.settings import config, profiles
-from whisperd.spool import pair, records
+from whisperd.spool import original_and_ticket, records
 from whisperd.spool.durable import Folder
 
 TEXT = "language: fr\n"
@@ -100,7 +100,7 @@ def test_both_go_back_together(spool, taken):
     for name in taken:
         spool.upload(name, b"a stranger's")
 
-    name = spool.store.give_back(job)
+    name = spool.store.release(job)
 
     assert name == ("b/a-2.mp3" if taken else "b/a.mp3")
     assert spool.files("inbox")[name] == b"b/a.mp3"
@@ -110,14 +110,14 @@ def test_both_go_back_together(spool, taken):
 def test_a_name_taken_in_the_last_moment_moves_both(spool, monkeypatch):
     """The ticket is moved first, and comes back when its original cannot follow."""
     job = claim(spool)
-    move = pair.move
+    move = original_and_ticket.move
 
     def raced(source, name, target, new_name):
         if name == job.original and new_name == "a.mp3":
             spool.put("done/b/a.mp3")
         move(source, name, target, new_name)
 
-    monkeypatch.setattr(pair, "move", raced)
+    monkeypatch.setattr(original_and_ticket, "move", raced)
     job = spool.finish(job)
 
     assert job.place == "b/a-2.mp3"
@@ -130,14 +130,14 @@ def test_an_end_cut_off_between_the_two_is_brought_to_its_end(spool, monkeypatch
     """The ticket is in done/ already; the original follows it, and nothing is doubled."""
     job = claim(spool)
     result = spool.render(job, job.formats)
-    move = pair.move
+    move = original_and_ticket.move
 
     def cut_off(source, name, target, new_name):
         if name == job.original:
             raise KeyboardInterrupt
         move(source, name, target, new_name)
 
-    monkeypatch.setattr(pair, "move", cut_off)
+    monkeypatch.setattr(original_and_ticket, "move", cut_off)
     with pytest.raises(KeyboardInterrupt):
         spool.store.finish(job, result)
     monkeypatch.undo()

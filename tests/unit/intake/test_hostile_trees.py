@@ -8,6 +8,7 @@ import sys
 import pytest
 from support.daemon import tone
 from support.options import INTAKE as OPTIONS
+from support.spool import nest
 
 from whisperd.container import Source, Unknown, inspect
 from whisperd.core import events, slices
@@ -20,9 +21,9 @@ from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import Leases
 from whisperd.intake.scan import scan
 from whisperd.intake.sessions import Sessions
-from whisperd.spool import names, notes
+from whisperd.spool import names
 from whisperd.spool.durable import Folder
-from whisperd.spool.layout import Layout
+from whisperd.spool.layout import DEPTH_MAX
 
 
 @pytest.fixture
@@ -32,15 +33,7 @@ def nested():
 
     def build(top, depth, file=None):
         tops.append(top)
-        fd = os.open(top, os.O_RDONLY)
-        for _ in range(depth):
-            os.mkdir("d", dir_fd=fd)
-            below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
-            os.close(fd)
-            fd = below
-        if file:
-            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, dir_fd=fd))
-        os.close(fd)
+        nest(top, depth, file)
 
     yield build
     # shutil.rmtree, by which pytest removes what earlier runs have left, recurses: it would fail, and that later run with it
@@ -52,15 +45,15 @@ def test_folders_nested_beyond_the_bound_are_refused_with_the_reason(tmp_path, n
     nested(tmp_path, 1500, file="unreached.wav")
 
     (found,) = filter(None, scan(tmp_path, Ignore()))
-    assert found.name == "/".join("d" * (names.DEPTH_MAX + 1))
+    assert found.name == "/".join("d" * (DEPTH_MAX + 1))
     assert found.refusal is not None
     assert "nested" in found.refusal
 
 
 def test_folders_nested_up_to_the_bound_are_read(tmp_path, nested):
     """The bound itself is allowed, also for a folder that is walked by itself because it just arrived."""
-    nested(tmp_path, names.DEPTH_MAX, file="a.wav")
-    parts = ("d",) * names.DEPTH_MAX
+    nested(tmp_path, DEPTH_MAX, file="a.wav")
+    parts = ("d",) * DEPTH_MAX
 
     assert [found.name for found in scan(tmp_path, Ignore()) if found] == [names.join(parts, "a.wav")]
     assert [found.name for found in scan(tmp_path, Ignore(), parts) if found] == [names.join(parts, "a.wav")]
@@ -73,17 +66,6 @@ def test_a_walk_can_pause_between_folders_that_hold_nothing(tmp_path):
         (tmp_path / str(number)).mkdir()
 
     assert list(scan(tmp_path, Ignore())) == [None] * 51
-
-
-def test_an_outbox_nested_beyond_all_measure_is_walked(tmp_path, nested):
-    """Its group may write there: a chain of folders must not end the daemon, which looks for stale notes at its start."""
-    layout = Layout(tmp_path)
-    layout.create()
-    nested(layout.outbox, 1500)
-    (layout.outbox / "a.wav.status.json").write_text("{}")
-    (layout.outbox / "folder").symlink_to(layout.inbox)
-
-    assert [found for found in notes.sidecars(layout) if found] == [((), "a.wav.status.json")]
 
 
 @pytest.mark.parametrize(
@@ -217,5 +199,5 @@ class Notes:
     def unexplain(self, place):
         pass
 
-    def stale_notes(self):
+    def stale_explanations(self):
         return iter(())

@@ -3,11 +3,10 @@
 import re
 
 import pytest
-from support.pages import about, transcript
+from support.pages import about, page, transcript
 from support.spool import Spool
 
 from whisperd.core.job import original_url
-from whisperd.output import page
 
 FORMATS = ("txt", "html")
 
@@ -20,7 +19,7 @@ def spool(tmp_path):
 def rendered(spool, job):
     """What the worker leaves, for the place that the job had when it began."""
     result = spool.render(job, FORMATS)
-    content = page.render(transcript(), about(job.place))
+    content = page(transcript(), about(job.place))
     (spool.layout.job_directory(job.id) / "outputs/html").write_bytes(content)
     return result
 
@@ -51,7 +50,7 @@ def test_a_page_that_goes_where_it_was_meant_to_is_published_as_it_is(spool):
 
     spool.store.finish(job, result)
 
-    assert (spool.layout.outbox / "a.html").read_bytes() == page.render(transcript(), about("a.wav"))
+    assert (spool.layout.outbox / "a.html").read_bytes() == page(transcript(), about("a.wav"))
 
 
 def test_no_job_gets_the_name_of_the_overview(spool):

@@ -1,7 +1,6 @@
-"""Earlier jobs whose transcripts still stand, so that the same content need not be transcribed again.
+"""Completed jobs whose transcripts are still in the outbox, so that the same content need not be transcribed again.
 
-Sidecars are the only record of them. What was remembered is a hint: a sidecar, and the transcripts that it names, are
-looked at afresh before anything is made to point there.
+Status files are the only record of them. Whoever remembers one reads it again before pointing anybody to its transcripts.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd.core.display import printable
 from whisperd.core.job import Result, Status
-from whisperd.spool import names, sidecar
+from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder
-from whisperd.spool.notes import sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,35 +20,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """A completed job: where its files are, how long its upload was, what was asked and what became of it."""
+class CompletedJob:
+    """A completed job as its status file describes it."""
 
     place: str
     size_bytes: int
     result: Result
-    options: dict[str, Any]  # what its profiles and tickets said
+    options: dict[str, Any]  # what its profiles and tickets set
 
 
-def completed(layout: Layout) -> Iterator[Earlier | None]:
-    """Every job whose transcripts stand in the outbox, one step at a time; None for one without."""
-    for found in sidecars(layout):
+def find_all(layout: Layout) -> Iterator[CompletedJob | None]:
+    """Find every job whose transcripts are in the outbox, one step at a time; None for a step without one."""
+    for found in status_file.all_of(layout):
         if found is None:
             yield None
             continue
         folders, file = found
-        yield standing(layout, names.join(folders, file.removesuffix(names.SIDECAR_SUFFIX)))
+        yield find(layout, names.join(folders, file.removesuffix(names.STATUS_SUFFIX)))
 
 
-def standing(layout: Layout, place: str) -> Earlier | None:
-    """The completed job of this place; None unless its sidecar says so and every transcript that it names is there.
+def find(layout: Layout, place: str) -> CompletedJob | None:
+    """Read the completed job of a place; None unless its status file says so and every transcript that it names exists.
 
-    A name so long that its sidecar's had to be shortened is not found by the sidecar's name: its transcripts are called
-    otherwise than the sidecar says. Nor is a job that was itself a duplicate.
+    A duplicate is not found, and neither is a name so long that its status file's had to be shortened: its transcripts
+    have other names than the status file says.
     """
     folders, file = names.split(place)
     try:
         with Folder(layout.outbox, folders) as outbox:
-            document = sidecar.decode(outbox.read(names.sidecar(file)))
+            document = status_file.decode(outbox.read(names.status_file(file)))
             if document is None or document["status"] != Status.COMPLETED or document.get("duplicate_of") is not None:
                 return None
             for kind, shown in document["outputs"].items():
@@ -58,13 +56,13 @@ def standing(layout: Layout, place: str) -> Earlier | None:
                 if shown != printable("outbox/" + names.join(folders, output)) or not outbox.exists(output):
                     return None
             options = dict(document.get("options") or {})
-            return Earlier(place, int(document["size_bytes"]), _result(document, place), options)
+            return CompletedJob(place, int(document["size_bytes"]), _result(document, place), options)
     except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         return None  # a person has edited it, or taken it away
 
 
 def _result(document: dict[str, Any], place: str) -> Result:
-    """What a job with the same content comes to, without any work."""
+    """The result of a job with the same content: the same transcripts, and no work."""
     return Result(
         duration_seconds=float(document["duration_seconds"]),
         processing_seconds=0.0,

@@ -1,4 +1,4 @@
-"""What its group may write into the outbox is read again: by the daemon, and by `status` at somebody's terminal."""
+"""What `whisperd status` says of a spool, whatever somebody has written into its outbox."""
 
 import json
 
@@ -8,8 +8,7 @@ from support.spool import Spool
 from whisperd.cli import status
 from whisperd.cli.report import gather
 from whisperd.intake.ignore import Ignore
-from whisperd.spool import sidecar
-from whisperd.spool.earlier import completed
+from whisperd.spool import status_file
 
 ESCAPES = "\x1b]0;owned\x07\x9b2J\u202e\ud800<script>"
 
@@ -20,7 +19,7 @@ def spool(tmp_path):
 
 
 def forged(**changes):
-    document = dict.fromkeys(sidecar.FIELDS) | {"schema": 1, "name": "a", "status": "failed", "phase": "ended"}
+    document = dict.fromkeys(status_file.FIELDS) | {"schema": 1, "name": "a", "status": "failed", "phase": "ended"}
     return json.dumps(document | changes).encode()
 
 
@@ -56,14 +55,3 @@ def test_a_forged_sidecar_neither_steers_a_terminal_nor_breaks_status(spool, con
 
     assert "f.mp3" in shown
     assert all(char.isprintable() or char == "\n" for char in shown)
-
-
-@pytest.mark.parametrize("size", ["Infinity", "-Infinity", "NaN", "1e400", '"many"', "[]"])
-def test_a_forged_sidecar_with_an_odd_size_is_no_earlier_job(spool, size):
-    """The daemon reads all of them at its start where it skips what it has transcribed before."""
-    spool.finish(spool.take("a.wav"))
-    path = spool.layout.outbox / "a.wav.status.json"
-    document = json.loads(path.read_bytes())
-    path.write_text(json.dumps(document | {"size_bytes": 0}).replace('"size_bytes": 0', f'"size_bytes": {size}'))
-
-    assert [earlier for earlier in completed(spool.layout) if earlier] == []
