@@ -95,6 +95,16 @@ class IntakeOptions(Section):
         500 << 20, description="below this much free disk space nothing is claimed: bytes, or 500M, 2G"
     )
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names that are no uploads, markers included."""
+        return (*self.ignore, f"*{self.done_marker}") if self.done_marker else self.ignore
+
+    @property
+    def first_look_seconds(self) -> float:
+        """After how much quiet a file is looked at for the first time."""
+        return min(self.settle_seconds_proven, self.settle_seconds)
+
 
 class PoolOptions(Section):
     """Worker processes, their jobs and their time limits."""
