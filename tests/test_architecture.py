@@ -192,10 +192,9 @@ LARGE_CLASSES = {
     "daemon.child.Child": "",
     "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
-    "intake.inbox.Inbox": "",
 }
 
-SHARED_CLASS_NAMES = {"State", "IntakeOptions"}  # to be renamed
+SHARED_CLASS_NAMES = {"State"}  # to be renamed
 
 RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
@@ -203,7 +202,7 @@ RETIRED = {
 }  # fmt: skip
 NOT_YET_RENAMED = {
     "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "intake.sight", "intake.waiting", "listeners.index",
+    "listeners.index",
 }  # fmt: skip
 
 # What no module may do, and the few that may.

@@ -15,7 +15,7 @@ from whisperd.core.errors import SpoolError
 from whisperd.core.job import Failure, Phase
 from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.orders import ask, claim
-from whisperd.intake.requests import KEPT_SECONDS
+from whisperd.intake.cancel_requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from whisperd.core.job import Job
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
+    from whisperd.intake.cancel_requests import CancelRequest
     from whisperd.intake.inbox import Inbox
-    from whisperd.intake.requests import Request
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
@@ -52,7 +52,7 @@ class Cancels:
     def tick(self, inbox: Inbox, config: Config, now: float) -> None:
         """Obey what can be obeyed, and explain the rest."""
         share = Slice(LONG_SLICE_SECONDS)
-        for request in inbox.requests.due(now):
+        for request in inbox.cancel_requests.due(now):
             try:
                 self._answer(request, inbox, config, now)
             except (OSError, SpoolError) as error:
@@ -61,10 +61,10 @@ class Cancels:
             if share.is_used_up():
                 return  # the others stay due
 
-    def _answer(self, request: Request, inbox: Inbox, config: Config, now: float) -> None:
+    def _answer(self, request: CancelRequest, inbox: Inbox, config: Config, now: float) -> None:
         failure = self._failure(request)
         if failure is None:
-            inbox.requests.forget(request.name)
+            inbox.cancel_requests.forget(request.name)
             return
         condemned: list[Job] = []
         try:
@@ -78,7 +78,7 @@ class Cancels:
                 inbox.refuse(request.name, upload, now)
             elif condemned or request.target in self._ended or now - request.since >= KEPT_SECONDS:
                 self._ended.discard(request.target)
-                inbox.requests.close(request)
+                inbox.cancel_requests.close(request)
                 failpoint("cancel.after_request")
             else:
                 known = f"nothing called {printable(request.target)} waits or is under way"
@@ -104,7 +104,7 @@ class Cancels:
         self._store.condemn(job, failure)
         failpoint("cancel.after_record")
 
-    def _failure(self, request: Request) -> Failure | None:
+    def _failure(self, request: CancelRequest) -> Failure | None:
         """What the sidecar will say; None if the request is gone."""
         folders, file = names.split(request.name)
         try:

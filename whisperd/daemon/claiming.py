@@ -61,7 +61,7 @@ class Claiming:
         except ClaimRefused as error:
             self._inbox.refuse(upload.name, str(error), now)
         except SpoolFull as error:
-            self._inbox.put_back(upload, now)
+            self._inbox.put_back(upload)
             self._room.pause(error, now)
             return False
         else:

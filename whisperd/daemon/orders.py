@@ -46,6 +46,7 @@ def ask(config: Config, name: str, known: Tickets) -> Asked:
 
 def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failure | None = None) -> Job:
     """Take an upload out of the inbox with what is asked for it; raises what `Store.claim` raises."""
+    assert upload.signature is not None  # nothing else is ever complete
     return store.claim(
         upload.name,
         upload.signature,

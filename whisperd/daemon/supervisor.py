@@ -28,7 +28,6 @@ from whisperd.daemon.systemd import Notifier
 from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import keep_privilege
-from whisperd.intake.options import IntakeOptions
 from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
@@ -94,7 +93,11 @@ class Supervisor:
         self._layout.create()
         with self._layout.lock(), Signals() as self._signals:
             self._inbox = Inbox(
-                self._config.root / "inbox", _intake_options(self._config), self._chores.board, self._emitter
+                self._layout.inbox,
+                self._config.intake,
+                self._chores.board,
+                self._emitter,
+                tickets=self._config.tickets.enabled,
             )
             self._claiming = Claiming(self._store, self._jobs, self._inbox, self._room, self._emitter)
             now = time.monotonic()
@@ -240,7 +243,7 @@ class Supervisor:
         elif config is not self._config:
             self._config = config
             logging.getLogger("whisperd").setLevel(config.log_level.upper())
-            self._inbox.configure(_intake_options(config))
+            self._inbox.configure(config.intake, tickets=config.tickets.enabled)
             self._jobs.duplicates.configure(skip=config.intake.duplicates == "skip")
             self._pool.configure(config.pool_options(), config.engine_options())
             self._chores.configure(config)
@@ -311,8 +314,3 @@ class Supervisor:
             paused += f"; no worker can be used: {trouble.message}; it is tried again"
         stopping = "stopping: " if self._stop_at is not None else ""
         return stopping + self._jobs.summary() + waiting + paused
-
-
-def _intake_options(config: Config) -> IntakeOptions:
-    intake = config.intake
-    return IntakeOptions(**intake.model_dump(exclude={"min_free", "duplicates"}), tickets=config.tickets.enabled)
