@@ -13,7 +13,7 @@ import torch
 from support.daemon import Daemon, originals, tone
 from support.tiny_model import tiny_model
 
-from whisperd.intake.requests import BYTES_MAX, TOO_LARGE
+from whisperd.intake.cancel_requests import BYTES_MAX, TOO_LARGE
 
 SLOW = {"script": "slow:1"}
 

@@ -23,7 +23,7 @@ from whisperd.core import heap
 from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.core.job import Failure, Phase, Result
 from whisperd.engine.api import AudioWindow
-from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, ProtocolError, Quit, Release, Released, Work
 from whisperd.worker.assembly import Assembly
 from whisperd.worker.failures import EngineBroken, disk_errors, engine_errors
 from whisperd.worker.partial import PartialText
@@ -260,7 +260,7 @@ class Pipeline:
 
     def _step(self) -> None:
         try:
-            with engine_errors(Withdrawn, EOFError, ConnectionError):
+            with engine_errors(Withdrawn, EOFError, ConnectionError, ProtocolError):
                 finished = self._engine.step(self._beat)
         except Withdrawn:
             return
