@@ -24,22 +24,22 @@ EVERYTHING = {""}
 ARROWS = {
     "core": set(),
     "settings": VALUES,
-    "messages": VALUES,
+    "protocol": VALUES,
     "container": set(),
     "samples": set(),
     # the supervisor's side
     "intake": SETTINGS | {"container", "spool.durable", "spool.layout", "spool.names"},
     "spool": SETTINGS,
     "listeners": SETTINGS | {"spool.durable", "spool.layout", "spool.names"},
-    "daemon": SETTINGS | {"intake", "spool", "messages", "listeners"},
+    "daemon": SETTINGS | {"intake", "spool", "protocol", "listeners"},
     # the worker's side
     "engine": VALUES,
     "engine.weights": VALUES | {"engine", "spool.durable"},
     "output": VALUES,
     "media": VALUES | {"container"},
-    "worker": VALUES | {"media", "engine", "output", "messages", "spool.durable"},
+    "worker": VALUES | {"media", "engine", "output", "protocol", "spool.durable"},
     # the user's side
-    "bench": SETTINGS | {"engine", "spool", "media"},
+    "bench": SETTINGS | {"protocol", "engine", "spool", "media"},
     "cli": EVERYTHING,
     "__main__": {"cli"},
 }
@@ -244,6 +244,20 @@ def process_pools(module):
             yield f"line {call.lineno}: {called}"
 
 
+def unpickling(module):
+    """Imports that write or read code as data; `multiprocessing` sends whatever it is given as a pickle."""
+    for name in module.imports():
+        if name.partition(".")[0] in {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"} or (
+            is_within(name, "multiprocessing") and name != "multiprocessing.connection.wait"
+        ):
+            yield f"imports {name}"
+    for called, call in module.calls():
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        is_torch = called == "torch.load" and options.get("weights_only") != "True"
+        if is_torch or options.get("allow_pickle", "False") != "False":
+            yield f"line {call.lineno}: {called}"
+
+
 PROCESS_POOLS = {
     "multiprocessing.Pool",
     "concurrent.futures.ProcessPoolExecutor",
@@ -275,6 +289,7 @@ RULES = {
     ),
     "shells": Rule(shells, "a file name must never be read by a shell"),
     "process pools": Rule(process_pools, "one dead child breaks all of their work, and none can be killed alone"),
+    "unpickling": Rule(unpickling, "who writes a pickle runs code in whoever reads it; processes talk by protocol.py"),
 }
 
 
@@ -366,6 +381,14 @@ def test_no_excuse_outlives_its_reason(rule, name):
         pytest.param("process pools", "from multiprocessing.pool import ThreadPool", id="from"),
         pytest.param("process pools", "from concurrent.futures import ProcessPoolExecutor", id="executor"),
         pytest.param("process pools", "multiprocessing.get_context('spawn').Pool(2)", id="of a context"),
+        pytest.param("unpickling", "def f():\n    import pickle", id="pickle"),
+        pytest.param("unpickling", "from marshal import loads", id="marshal"),
+        pytest.param("unpickling", "from multiprocessing.connection import Connection", id="connection"),
+        pytest.param("unpickling", "from multiprocessing import Pipe", id="pipe"),
+        pytest.param("unpickling", "import multiprocessing", id="multiprocessing"),
+        pytest.param("unpickling", "torch.load(path)", id="torch.load"),
+        pytest.param("unpickling", "torch.load(path, weights_only=False)", id="torch.load, not only weights"),
+        pytest.param("unpickling", "np.load(path, allow_pickle=True)", id="numpy.load"),
     ],
 )
 def test_a_rule_finds_what_it_forbids(rule, source):
@@ -382,7 +405,8 @@ def test_a_rule_finds_what_it_forbids(rule, source):
             "name.replace('a', 'b')\nreplace(job, id='x')\ndataclasses.replace(job, id='x')", id="other replace"
         ),
         pytest.param("subprocess.run(['ls'], shell=False)", id="no shell"),
-        pytest.param("from multiprocessing import connection, get_context", id="single processes"),
+        pytest.param("from multiprocessing.connection import wait", id="waiting"),
+        pytest.param("torch.load(path, weights_only=True)\nnp.load(path)\njson.loads(text)", id="data alone"),
         pytest.param("from whisperd.daemon.pool import Pool\nPool(2)", id="the pool of this house"),
     ],
 )

@@ -32,7 +32,7 @@ from whisperd.bench.memory import PeakMemory
 from whisperd.bench.programs import Heard
 from whisperd.bench.recordings import find_recordings
 from whisperd.bench.systems import SystemRun
-from whisperd.messages import Work
+from whisperd.protocol import Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 

@@ -126,7 +126,7 @@ SCENARIOS = {  # transition: settings, what somebody does meanwhile, seconds of 
     "claim": (None, lambda daemon: None, 0.3),
     "publish": (None, lambda daemon: None, 0.3),
     "fail": ({"script": "raise:input"}, lambda daemon: None, 0.3),
-    "give_back": (SLOW, write_on, 2.0),
+    "release": (SLOW, write_on, 2.0),
     "cancel": (UNSETTLED, cancel, 0.3),
     "partial": (SLOW | {"output": {"partial": True}}, speak, 5.0),
 }
@@ -140,7 +140,7 @@ def test_a_daemon_killed_at_any_step_loses_and_doubles_nothing(root, point):
     path = tone(root / "inbox" / NAME, seconds)
     sha256 = digest(path)
     kill_at(root, point, settings, act)
-    if transition == "give_back":
+    if transition == "release":
         sha256 = digest(path)  # it is back, with what was added
     assert_in_one_place(root, sha256)
 
@@ -177,7 +177,7 @@ def test_an_upload_that_is_written_on_while_no_daemon_is_there_is_transcribed_as
     sha256 = digest(original)
     daemon = work_off(root)
 
-    assert daemon.logged("changed after it was taken")
+    assert daemon.logged("changed after it was claimed")
     assert not path.exists()
     assert_completed(daemon, sha256)
 

@@ -93,7 +93,7 @@ def told(tmp_path_factory):
         room = fill(root)
         assert_full(root)
         with Daemon(root) as daemon:
-            daemon.wait(lambda: said(daemon, "nothing is taken for now"), what="the complaint")
+            daemon.wait(lambda: said(daemon, "claiming is paused"), what="the complaint")
             tried_at = (root / ".work").stat().st_mtime_ns
             daemon.wait(lambda: (root / ".work").stat().st_mtime_ns != tried_at, what="another try to claim")
             assert places(root) == {"done": 1, "inbox": 1}
@@ -105,15 +105,15 @@ def told(tmp_path_factory):
 
 def test_no_room_to_claim(told):
     """The daemon starts all the same, says that it takes nothing, leaves the upload where it is, and resumes."""
-    assert "No space left" in said(told, "nothing is taken for now")[0]
-    assert said(told, "files are taken again")
+    assert "No space left" in said(told, "claiming is paused")[0]
+    assert said(told, "claiming continues")
     assert_completed(told, ["a.wav", "b.wav"])
 
 
 def test_no_room_to_claim_is_said_once(told):
     """Not at every try: a disk may be full for a weekend."""
-    assert len(said(told, "nothing is taken for now")) == 1
-    assert len(said(told, "files are taken again")) == 1
+    assert len(said(told, "claiming is paused")) == 1
+    assert len(said(told, "claiming continues")) == 1
 
 
 def test_no_room_to_decode(root):

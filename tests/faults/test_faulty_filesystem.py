@@ -206,6 +206,6 @@ def test_a_folder_that_cannot_be_read_holds_up_nothing_else(tmp_path):
             each.daemon.wait(lambda each=each: not banner_of(each), what=f"the end of the warning {each}")
             named = [line for line in each.daemon.lines if os.strerror(each.error) in line]
             assert len(named) == 1
-            assert f"bad: not taken, it cannot be read: {os.strerror(each.error)}; look into its disk" in named[0]
+            assert f"bad: not claimed, it cannot be read: {os.strerror(each.error)}; look into its disk" in named[0]
             assert each.daemon.logged("bad: it can be read again")
             assert each.daemon.process.poll() is None

@@ -39,13 +39,13 @@ def fails(daemon, name, code):
 
 
 def stays(daemon, name, reason):
-    """Wait for the reason why a file is not taken, in sidecar and log; the file is untouched."""
+    """Wait for the reason why a file is not claimed, in sidecar and log; the file is untouched."""
     daemon.wait(lambda: daemon.status(name) == "pending", what=f"the reason why {name} waits")
     document = daemon.sidecar(name)
 
     assert reason in document["reason"]
     assert document["phase"] == "uploading"
-    assert daemon.logged(f"{name}: not taken, ")
+    assert daemon.logged(f"{name}: not claimed, ")
     assert os.path.lexists(daemon.inbox / name)
 
 

@@ -256,7 +256,7 @@ def test_a_writer_that_kept_its_descriptor(act, tmp_path):
             else:
                 kept.seek(1000)
                 kept.write(b"\1\2" * 10_000)
-        daemon.wait(lambda: daemon.logged("a.wav: changed after it was taken"), what="the void result")
+        daemon.wait(lambda: daemon.logged("a.wav: changed after it was claimed"), what="the void result")
         daemon.wait(lambda: daemon.status("a.wav") in {"completed", "failed"}, what="the second end")
 
         document = daemon.sidecar("a.wav")

@@ -163,6 +163,7 @@ def test_an_upload_that_breaks_off_for_good(root, sound):
         (daemon.inbox / "a.wav").write_bytes(sound[: len(sound) * 37 // 100])
         daemon.wait(lambda: daemon.status("a.wav") == "failed", what="the failure")
 
+        daemon.wait((daemon.failed / "a.wav").exists, what="a.wav in failed/")  # the original is moved last
         assert daemon.sidecar("a.wav")["error"]["message"] == "upload looks truncated: 36 % of what its header promises"
         assert (daemon.failed / "a.wav").stat().st_size == len(sound) * 37 // 100
 
@@ -337,7 +338,7 @@ def test_a_recording_that_is_changed_while_it_is_transcribed(root, sound):
         os.utime(claimed, (stamp, stamp))
 
         assert completed(daemon)["sha256"] == digest(changed)
-        assert daemon.logged("changed after it was taken")
+        assert daemon.logged("changed after it was claimed")
         assert taken_once(daemon, changed)
 
 
@@ -351,7 +352,7 @@ def test_a_touch_while_it_is_transcribed_changes_nothing(root, sound):
         claimed.chmod(0o640)
 
         completed(daemon)
-        assert not daemon.logged("changed after it was taken")
+        assert not daemon.logged("changed after it was claimed")
 
 
 def test_a_result_waits_for_a_writer_and_counts_if_nothing_was_written(root, sound):

@@ -9,7 +9,7 @@ import pytest
 from support.daemon import Daemon, originals, tone
 
 EVENTS_ONLY = {"intake": {"rescan_seconds": 600.0}}
-AFRESH = "the inbox is watched afresh"
+AFRESH = "the inbox is watched again"
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_hook_that_fails_harms_nothing(root, hook):
 
     assert daemon.exit_status == 0
     assert daemon.status("a.wav") == "completed"
-    assert r"was not told, exit status 3: bad\x1b[31m | <2>worse | xxx" in line
+    assert r"was not notified, exit status 3: bad\x1b[31m | <2>worse | xxx" in line
     assert len(line) < 2500
     assert waiting(root) == []
 
@@ -130,8 +130,10 @@ def test_a_hook_that_hangs_is_killed_and_holds_up_no_job(root, told, hook):
         daemon.wait(lambda: runs(told), what="the hook")
         tone(root / "inbox/b.wav", seconds=0.3)
         daemon.wait((root / "done/b.wav").exists, what="the second job")
-        early = daemon.logged("a.wav: on_completed was not told, killed after 2 s")
-        daemon.wait(lambda: daemon.logged("a.wav: on_completed was not told, killed after 2 s"), what="the deadline")
+        early = daemon.logged("a.wav: on_completed was not notified, killed after 2 s")
+        daemon.wait(
+            lambda: daemon.logged("a.wav: on_completed was not notified, killed after 2 s"), what="the deadline"
+        )
         (line,) = [line for line in daemon.lines if "a.wav: on_completed" in line]
 
         assert not early
@@ -222,8 +224,8 @@ def test_a_webhook_is_signed_and_tried_until_it_arrives(root, secret):
 
     assert documents == [daemon.sidecar("a.wav")] * 3
     assert {headers["webhook-id"] for headers, _ in receiver.requests} == {documents[0]["id"]}
-    assert daemon.logged("could not tell webhook-test, exit status 75: 127.0.0.1 answered 500; again in 0 s")
-    assert daemon.logged("a.wav: told webhook-test")
+    assert daemon.logged("could not notify webhook-test, exit status 75: 127.0.0.1 answered 500; again in 0 s")
+    assert daemon.logged("a.wav: notified webhook-test")
     assert KEY not in "".join(daemon.lines)
 
 
@@ -243,7 +245,7 @@ def test_a_webhook_waits_on_disk_for_a_receiver_that_is_down(root, secret):
 
     assert len(left) == 2
     assert json.loads(body)["id"] == headers["webhook-id"]
-    assert daemon.logged("webhook-other was not told, it is not configured any more")
+    assert daemon.logged("webhook-other was not notified, it is not configured any more")
     assert waiting(root) == []
 
 
@@ -253,7 +255,7 @@ def test_a_redirect_is_not_followed_and_gone_is_final(root, secret):
     with Receiver() as elsewhere, Receiver(307, 410, location=elsewhere.url) as receiver:
         settings = {"notices": webhook(receiver.url, secret)}
         with Daemon(root, settings) as daemon:
-            daemon.wait(lambda: daemon.logged("was not told, exit status 69: 127.0.0.1 answered 410"), what="410")
+            daemon.wait(lambda: daemon.logged("was not notified, exit status 69: 127.0.0.1 answered 410"), what="410")
             daemon.stop()
 
     assert (len(receiver.requests), elsewhere.requests) == (2, [])
@@ -308,5 +310,5 @@ def test_mail_goes_through_sendmail_and_no_name_adds_a_header(root, tmp_path):
     assert (mail["To"], mail["From"]) == ("ops@example.org, root", "whisperd@example.org")
     assert mail["Subject"].strip().startswith(r'a\nBcc: eve@example.org\n"$(touch x)"\xff.wav: failed')
     assert daemon.sidecar(HOSTILE)["error"]["hint"] in mail.get_content()
-    assert daemon.logged("could not tell mail, exit status 75: busy")
+    assert daemon.logged("could not notify mail, exit status 75: busy")
     assert waiting(root) == []

@@ -8,18 +8,18 @@ import os
 import subprocess
 import sys
 import threading
-from multiprocessing.connection import Pipe
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.daemon import tone
+from support.lines import line_pair
 
 from whisperd.core.errors import EngineError, InputError, OutOfMemory
 from whisperd.core.job import Phase
 from whisperd.core.transcript import Segment, Transcript
 from whisperd.engine.api import DecodedWindow, EngineInfo, RecordingEngine
-from whisperd.messages import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 from whisperd.worker import partial, pipeline
@@ -101,10 +101,10 @@ class Worker:
 
     def __init__(self, tmp_path, engine, **output):
         self.tmp_path, self.engine = tmp_path, engine
-        self.ours, theirs = Pipe()
+        self.ours, self.theirs = line_pair()
         settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"], **output}}, source="test")
         self.spec = resolve(settings, "")
-        self.pipeline = Pipeline(theirs, engine, None)
+        self.pipeline = Pipeline(self.theirs, engine, None)
         self.thread = threading.Thread(target=self.pipeline.serve)
         self.thread.start()
 
@@ -118,7 +118,7 @@ class Worker:
         said = []
         while sum(isinstance(message, kinds) for message in said) < count:
             assert self.ours.poll(30), said
-            said.append(self.ours.recv())
+            said.append(self.ours.receive())
         return said
 
     def text(self, job_id):
@@ -127,6 +127,8 @@ class Worker:
     def close(self):
         self.ours.send(Quit())
         self.thread.join(30)
+        self.ours.close()
+        self.theirs.close()
 
         assert not self.thread.is_alive()
 
@@ -613,6 +615,7 @@ def test_the_supervisor_goes_while_a_recording_is_transcribed(tmp_path):
         worker.ours.close()
         engine.gate.set()
         worker.thread.join(30)
+        worker.theirs.close()
     finally:
         threading.excepthook = before
 

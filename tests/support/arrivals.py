@@ -90,7 +90,7 @@ def taken_once(
     assert hashlib.sha256((daemon.done / job).read_bytes()).hexdigest() == source.sha256
     assert (daemon.outbox / job).with_suffix(".txt").read_text().strip() == source.text
     assert claims(daemon, name) == (1 if not as_name else 2)
-    assert not daemon.logged(f"{name}: changed after it was taken")
+    assert not daemon.logged(f"{name}: changed after it was claimed")
     return not (daemon.inbox / name).exists() and not (daemon.failed / name).exists()
 
 

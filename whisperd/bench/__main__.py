@@ -1,8 +1,9 @@
 """`python -m whisperd.bench FD`: the process in which `whisperd bench` runs another program; not for use by hand."""
 
+import socket
 import sys
-from multiprocessing.connection import Connection
 
-from whisperd.bench.programs import serve
+from whisperd.bench.programs import ANSWERED, ASKED, serve
+from whisperd.protocol import PipeEnd
 
-serve(Connection(int(sys.argv[1])))
+serve(PipeEnd(socket.socket(fileno=int(sys.argv[1])), ANSWERED, ASKED))

@@ -1,25 +1,25 @@
 """Runs another program for `whisperd bench`, in a separate process started as `python -m whisperd.bench FD`.
 
-The process receives `Settings`, loads the program, answers `Loaded`, then answers each path with a `Heard`; if the program
+The process receives `Settings`, loads the program, answers `Loaded`, then answers each `Listen` with a `Heard`; if the program
 fails it answers `Broken` and ends.
 """
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+from pydantic import PlainValidator
 
 from whisperd.core.errors import WhisperdError
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from whisperd.core.options import EngineOptions, TranscribeOptions
+from whisperd.core.options import EngineOptions, TranscribeOptions, section_from_json
+from whisperd.protocol import Codec, PipeEnd
 
 FASTER_WHISPER_BATCH = 8
 
@@ -30,8 +30,15 @@ class Settings:
 
     name: str
     engine: EngineOptions
-    transcribe: TranscribeOptions
+    transcribe: Annotated[TranscribeOptions, PlainValidator(functools.partial(section_from_json, TranscribeOptions))]
     ffmpeg: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Transcribe this recording."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,10 @@ class Broken:
 
     reason: str
 
+
+MESSAGE_BYTES_MAX = 64 << 20
+ASKED: Codec[Settings | Listen] = Codec(Settings, Listen, bytes_max=MESSAGE_BYTES_MAX)
+ANSWERED: Codec[Loaded | Heard | Broken] = Codec(Loaded, Heard, Broken, bytes_max=MESSAGE_BYTES_MAX)
 
 Transcriber = Callable[[Path], Heard]
 
@@ -184,14 +195,15 @@ PROGRAMS: dict[str, Callable[[Settings], tuple[Loaded, Transcriber]]] = {
 }
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: PipeEnd[Loaded | Heard | Broken, Settings | Listen]) -> None:
     """Load the program, then transcribe each recording until the parent closes the connection."""
-    settings = connection.recv()
+    settings = connection.receive()
+    assert isinstance(settings, Settings)
     try:
         loaded, transcribe = PROGRAMS[settings.name](settings)
         connection.send(loaded)
-        while True:
-            connection.send(transcribe(connection.recv()))
+        while isinstance(asked := connection.receive(), Listen):
+            connection.send(transcribe(asked.path))
     except EOFError:
         return
     except WhisperdError as error:

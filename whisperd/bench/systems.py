@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol, Self
 
 from whisperd.bench.memory import PeakMemory
-from whisperd.bench.programs import Broken, Heard, Loaded, Settings, ggml_model
+from whisperd.bench.programs import ANSWERED, ASKED, Broken, Heard, Listen, Loaded, Settings, ggml_model
 from whisperd.core.errors import WhisperdError
 from whisperd.engine.weights.find import find, find_ct2
 from whisperd.media.ffmpeg import find_ffmpeg
+from whisperd.protocol import PipeEnd
 from whisperd.settings.profiles import resolve
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Conversation:
                 env=os.environ | {"OMP_NUM_THREADS": str(settings.engine.threads)},
             )
         self.pid = self._process.pid
-        self._connection = Connection(ours.detach())
+        self._connection = PipeEnd(ours, ASKED, ANSWERED)
         self._connection.send(settings)
 
     def __enter__(self) -> Self:
@@ -116,14 +116,14 @@ class Conversation:
 
     def ask(self, recording: ReferenceRecording) -> Heard:
         """Have the program transcribe one recording."""
-        self._connection.send(recording.path)
+        self._connection.send(Listen(recording.path))
         answer = self._receive()
         assert isinstance(answer, Heard)
         return answer
 
     def _receive(self) -> object:
         try:
-            answer = self._connection.recv()
+            answer = self._connection.receive()
         except (EOFError, ConnectionError):
             raise WhisperdError(f"{self._name} died, status {self._process.wait()}") from None
         if isinstance(answer, Broken):

@@ -48,7 +48,7 @@ def _is_under_way(layout: Layout, name: str) -> bool:
         if inbox.exists(file):
             return True
     with contextlib.suppress(OSError), Folder(layout.outbox, folders) as outbox:
-        for number in range(1, EXPLAINED_MAX + 1):  # a job whose name was taken goes by a numbered one
+        for number in range(1, EXPLAINED_MAX + 1):  # a job whose name was taken has a numbered one
             document = status_file.decode(outbox.read(names.status_file(names.numbered(file, number))))
             if document and document["status"] in UNDER_WAY and (number == 1 or document["name"] == printable(name)):
                 return True

@@ -19,7 +19,7 @@ from whisperd.core.display import printable
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, ConfigError
 from whisperd.core.job import Failure, Result
 from whisperd.daemon.pool import Blame, Interrupted, Pool
-from whisperd.messages import Failed, Finished, Heartbeat, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Work
 from whisperd.settings import config, profiles
 from whisperd.settings.sections import SETTABLE
 from whisperd.spool import names
@@ -117,7 +117,7 @@ class Session:
             if trouble := self._pool.trouble:  # the daemon would keep trying, but here a person waits
                 raise BootError(trouble.message, hint=trouble.hint)
             if not assigned and (child := self._pool.free(self._engine)) is not None:
-                work = Work(source.name, directory, source, self._spec, printable(source.name), link)
+                work = Work(directory.name, directory, source, self._spec, printable(source.name), link)
                 self._pool.assign(child, work, now)
                 assigned = True
             wait(self._pool.waitables(), timeout=1.0)

@@ -20,6 +20,11 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text holds nothing that `printable` would escape, except backslashes."""
+    return text.isprintable() or all(char == "\\" or _is_harmless(char) for char in text)
+
+
 def readable_size(count: float) -> str:
     """A number of bytes: `81 MB`, in powers of 1000 as disks are sold."""
     for unit in ("bytes", "kB", "MB"):

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from whisperd.core.display import one_line
 from whisperd.core.errors import JobError, WhisperdError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Phase(StrEnum):
     ENDED = "ended"  # completed or failed
 
 
+ERROR_TEXT_MAX = 4000  # characters of what a library says of its error
 _UNSTABLE_INODES: set[int] = set()
 
 
@@ -103,15 +105,16 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, *, stage: str = "") -> Failure:
         """Make a failure from an exception; an unexpected one is retryable and keeps the name of its type."""
-        if isinstance(error, JobError):
-            return cls(error.job_code, error.message, error.hint, error.retryable, error.stage or stage)
         if isinstance(error, WhisperdError):
-            return cls(type(error).code, error.message, error.hint, retryable=True, stage=stage)
+            message, hint = _short(error.message), _short(error.hint)
+            if isinstance(error, JobError):
+                return cls(error.job_code, message, hint, error.retryable, error.stage or stage)
+            return cls(type(error).code, message, hint, retryable=True, stage=stage)
         if isinstance(error, MemoryError):
             return cls(
                 "out_of_memory", "out of memory", "use a smaller model or add memory", retryable=True, stage=stage
             )
-        detail = f"{type(error).__name__}: {error}"
+        detail = _short(f"{type(error).__name__}: {error}")
         return cls("internal", detail, "see the journal for the traceback", retryable=True, stage=stage)
 
 
@@ -212,3 +215,7 @@ def utc_now(ago_seconds: float = 0.0) -> str:
 def original_url(place: str) -> str:
     """The relative URL (RFC 3986, section 4.2) of an original in done/, as seen from its transcripts in the outbox."""
     return "../" * (place.count("/") + 1) + "done/" + quote(os.fsencode(place))
+
+
+def _short(text: str) -> str:
+    return one_line(text[:ERROR_TEXT_MAX])

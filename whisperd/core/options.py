@@ -6,9 +6,9 @@ whisperd.yaml, profiles and tickets set them; `JobSpec` is the result for one re
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -232,7 +232,55 @@ class JobSpec:
     tickets: tuple[str, ...] = ()
     changes: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> JobSpec:
+        """Make a spec from what `to_json` made of one; unknown keys of another release are dropped, missing ones get defaults.
+
+        Up to 0.1 two options of `media` were keys of the spec, and `vad` was null where it was off.
+
+        Raises:
+            ValueError: the values are not a job spec.
+        """
+        try:
+            media = values.get("media", {key: values[key] for key in ("channels", "speakers") if key in values})
+            vad = {"enabled": False} if values["vad"] is None else values["vad"]
+            own = {key: _frozen(values[key]) for key in ("model", "profile", "tickets") if key in values}
+            return cls(
+                transcribe=section_from_json(TranscribeOptions, values["transcribe"]),
+                output=section_from_json(OutputOptions, values["output"]),
+                media=section_from_json(MediaOptions, media),
+                vad=section_from_json(VadOptions, vad),
+                changes={key: _frozen(each) for key, each in values["changes"].items()},
+                **own,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("these values are not a job spec") from error
+
     def within(self, limits: MediaOptions) -> JobSpec:
         """Return a copy with the current limits on decoding: a reload changes them for waiting jobs too."""
         own = {"channels": self.media.channels, "speakers": self.media.speakers}
         return replace(self, media=limits.evolve(**own))
+
+
+S = TypeVar("S", bound=Section)
+
+
+def section_from_json(kind: type[S], values: dict[str, Any]) -> S:
+    """Make a section from its recorded values, without keys that this release does not have."""
+    known = {key: _frozen(each) for key, each in values.items() if key in kind.model_fields}
+    return kind.model_validate(known, strict=False)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_json(value: object) -> Any:
+    """Turn a section, a dataclass or a path into what JSON knows: the `default` of `json.dumps`."""
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    raise TypeError(f"{type(value).__name__} cannot be encoded as JSON")

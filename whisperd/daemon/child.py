@@ -9,18 +9,17 @@ import socket
 import subprocess
 import sys
 from enum import Enum, auto
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core.errors import WorkerDied
 from whisperd.core.job import Failure
-from whisperd.messages import Boot, Quit, Release, Work
+from whisperd.protocol import Boot, Quit, Release, SupervisorEnd, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from whisperd.core.options import EngineOptions
-    from whisperd.messages import FromWorker, ToWorker
+    from whisperd.protocol import FromWorker, ToWorker
 
 RUNGS = ("asked to give the job back", "SIGABRT, so that it says where it hangs", "SIGKILL")
 RUNG_SECONDS = (10.0, 5.0, 5.0)
@@ -60,6 +59,9 @@ class Child:
         self.device_bytes: int | None = None  # ... and how much memory is in use there, of a GPU
         self.worn = False  # to be replaced once it has no job
         self.dooms: dict[str, Failure] = {}  # jobs that are being taken away from it, and why
+        self.asked_back: set[str] = set()  # jobs that it was asked to give back
+        self.must_end_at: float | None = None  # when it is killed if it is still there
+        self.killed_because = ""  # completes "was killed because it"
         self._rung = 0
         self._next_rung_at = 0.0
         ours, theirs = socket.socketpair()
@@ -78,7 +80,7 @@ class Child:
                 self.process.kill()
                 self.process.wait()
                 raise
-            self.connection = Connection(ours.detach())
+            self.connection = SupervisorEnd(socket.socket(fileno=ours.detach()))
         self.send(Boot(options))
 
     @property
@@ -95,17 +97,24 @@ class Child:
             return 0
 
     def send(self, message: ToWorker) -> None:
-        """Say something; a worker that is gone is noticed elsewhere."""
-        with contextlib.suppress(OSError):
-            self.connection.send(message)
+        """Send a message; a worker that has ended, or does not read, is noticed elsewhere."""
+        if isinstance(message, Release):
+            self.asked_back.add(message.job_id)
+        self.connection.send(message)
 
-    def receive(self) -> list[FromWorker]:
-        """All that it has said so far."""
-        messages: list[FromWorker] = []
-        with contextlib.suppress(EOFError, OSError):
-            while self.connection.poll():
-                messages.append(self.connection.recv())
-        return messages
+    def receive(self, now: float, *, has_ended: bool) -> Iterator[FromWorker]:
+        """Yield the messages that have arrived.
+
+        Raises:
+            ProtocolError: the worker sent something else.
+        """
+        return self.connection.receive(now, has_ended=has_ended)
+
+    def distrust(self, reason: str) -> None:
+        """Kill it, and read nothing more from it."""
+        self.killed_because = reason
+        self.connection.close()
+        self.kill()
 
     def assign(self, work: Work, now: float, allowed_seconds: float) -> None:
         """Give it a job."""
@@ -126,6 +135,7 @@ class Child:
         books: tuple[dict[str, Any], ...] = (self.works, self.deadlines, self.given_at, self.dooms)
         for each in books:
             each.pop(job_id, None)
+        self.asked_back.discard(job_id)
         if not self.works:
             self.free_since, self.is_reserved = now, False
 
@@ -184,7 +194,7 @@ class Child:
         status = self.process.wait()
         self.connection.close()
         os.close(self.pidfd)
-        return describe_exit(status)
+        return f"was killed because it {self.killed_because}" if self.killed_because else describe_exit(status)
 
 
 def describe_exit(status: int) -> str:
@@ -195,15 +205,12 @@ def describe_exit(status: int) -> str:
     return f"was killed by {name}" + (", perhaps out of memory" if -status == signal.SIGKILL else "")
 
 
-def death_of(how: str) -> Failure:
+def death_of(how: str, *, is_distrusted: bool = False) -> Failure:
     """What a job suffers whose worker ended."""
-    return Failure.of(
-        WorkerDied(
-            f"the worker {how} while it had this job",
-            hint="if it ran out of memory (the machine's, or MemoryMax= of the unit), use a smaller model or fewer workers; the journal may say more",
-            stage="transcribing",
-        )
-    )
+    hint = "if it ran out of memory (the machine's, or MemoryMax= of the unit), use a smaller model or fewer workers; the journal may say more"
+    if is_distrusted:
+        hint = "a recording may be meant to harm: keep whisperd and ffmpeg up to date, and report it if this one does so again"
+    return Failure.of(WorkerDied(f"the worker {how} while it had this job", hint=hint, stage="transcribing"))
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -22,7 +22,7 @@ from whisperd.daemon.shown import Shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.messages import Heartbeat
+    from whisperd.protocol import Heartbeat
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
 

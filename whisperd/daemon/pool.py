@@ -12,17 +12,28 @@ from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
 from whisperd.daemon.failing import Failing
-from whisperd.messages import BootFailed, EngineFailed, Failed, Finished, Heartbeat, Ready, Release, Released
+from whisperd.protocol import (
+    BootFailed,
+    EngineFailed,
+    Failed,
+    Finished,
+    Heartbeat,
+    ProtocolError,
+    Ready,
+    Release,
+    Released,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whisperd.core.options import EngineOptions
-    from whisperd.messages import FromWorker, Work
+    from whisperd.protocol import FromWorker, Work
     from whisperd.settings.sections import PoolOptions
 
 BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
 RESTART_SECONDS_MAX = 60.0
+ENDING_SECONDS = 30.0  # a worker that was told to end, or has closed the pipe, has so long to free its memory
 
 
 class Blame(Enum):
@@ -76,7 +87,8 @@ class Pool:
 
     def waitables(self) -> list[Any]:
         """What becomes readable when a worker speaks or ends."""
-        return [thing for child in self._children.values() for thing in (child.connection, child.pidfd)]
+        ends = [child.connection for child in self._children.values() if not child.connection.is_closed]
+        return [*ends, *(child.pidfd for child in self._children.values())]
 
     def children(self) -> list[Child]:
         """All of them."""
@@ -107,12 +119,16 @@ class Pool:
             child
             for child in self._children.values()
             if child.state is State.READY and child.options == engine and not self._is_surplus(child)
+            if not child.connection.is_closed
             if not (child.is_reserved or (alone and child.works) or (fresh and child.jobs_given))
         ]
         child = min(able, key=lambda child: len(child.works), default=None)
         return (
             child
-            if child is not None and len(child.works) < self._options.jobs_per_worker and not child.dooms
+            if child is not None
+            and len(child.works) < self._options.jobs_per_worker
+            and not child.dooms
+            and not child.connection.is_behind
             else None
         )
 
@@ -160,8 +176,11 @@ class Pool:
         said: list[FromWorker | Interrupted] = []
         for child in tuple(self._children.values()):
             dead = _is_readable(child.pidfd)
-            for message in child.receive():
-                said.extend(self._heard(child, message, now))
+            try:
+                for message in child.receive(now, has_ended=dead):
+                    said.extend(self._heard(child, message, now))
+            except ProtocolError as error:
+                child.distrust(f"broke the protocol ({error})")
             if dead:
                 said.extend(self._buried(child, now))
         return said
@@ -205,7 +224,12 @@ class Pool:
         """When `tick` may have something to do, if nobody speaks before."""
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children and not self._closing]
         return min(
-            [now + 5.0, *(max(at, now + 0.05) for at in waiting), *(now + 1.0 for child in self.busy() if child.dooms)]
+            [
+                now + 5.0,
+                *(max(at, now + 0.05) for at in waiting),
+                *(now + 1.0 for child in self.busy() if child.dooms),
+                *(now + 0.5 for child in self._children.values() if child.connection.is_behind),
+            ]
         )
 
     def close(self) -> None:
@@ -243,7 +267,10 @@ class Pool:
         return not self._children
 
     def _heard(self, child: Child, message: FromWorker, now: float) -> Sequence[FromWorker | Interrupted]:
+        if child.state is State.RETIRED:
+            return []
         child.heard_at = now
+        _check_sense(child, message)
         match message:
             case BootFailed(failure):
                 self._give_up(child, failure.message, failure.hint, now)
@@ -252,23 +279,22 @@ class Pool:
                 self._boot_deaths = 0
                 self._was_ready = True
                 self.failing.works(child.number)
+                child.device = message.device
                 if child.state is State.BOOTING:
-                    child.state, child.free_since, child.device = State.READY, now, message.device
+                    child.state, child.free_since = State.READY, now
                 self._emit(
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
                 return [message]
-            case EngineFailed(failure, job_ids) if child.state is not State.RETIRED:
+            case EngineFailed(failure, job_ids):
                 return self._retire(child, failure, job_ids, now)
-            case EngineFailed():
-                return []
-            case _ if message.job_id not in child.works:
-                return []  # a late word about a job that was answered for
             case Heartbeat():
                 child.device_bytes = message.device_bytes or child.device_bytes
                 if message.duration_seconds is not None:
                     pace = self._options.deadline_factor * self._options.jobs_per_worker
-                    child.allow(message.job_id, self._options.deadline_seconds + pace * message.duration_seconds)
+                    longest = child.works[message.job_id].spec.media.max_duration_seconds
+                    duration = min(message.duration_seconds, longest)
+                    child.allow(message.job_id, self._options.deadline_seconds + pace * duration)
                 return [] if message.job_id in child.dooms else [message]
             case Finished() | Failed() | Released():
                 doom = child.dooms.get(message.job_id)
@@ -330,15 +356,21 @@ class Pool:
                 self._spawn_at[child.number] = now + self._pause()
             pause = None if self._closing else self._spawn_at.get(child.number, now) - now
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
+        death = death_of(how, is_distrusted=bool(child.killed_because))
         guilty = child.dooms or child.works
         said: list[Failed | Interrupted] = []
         for job_id in child.works:
-            failure = child.dooms.get(job_id) or death_of(how)
+            failure = child.dooms.get(job_id) or death
             is_alone = job_id in guilty and len(guilty) == 1
             said.append(Failed(job_id, failure) if is_alone else Interrupted(job_id, failure, Blame.SUSPECT))
         return said
 
     def _check(self, child: Child, now: float) -> None:
+        if child.must_end_at is None:
+            if child.connection.is_closed or child.state is State.ENDING:
+                child.must_end_at = now + ENDING_SECONDS
+        elif now >= child.must_end_at and not child.killed_because:
+            child.distrust("did not end when it should have")
         if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:
             self._give_up(
                 child,
@@ -384,6 +416,27 @@ class Pool:
 
     def _is_surplus(self, child: Child) -> bool:
         return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)
+
+
+def _check_sense(child: Child, message: FromWorker) -> None:
+    """Check that a message makes sense in the state of its worker.
+
+    Raises:
+        ProtocolError: it does not: the worker is broken, or has been taken over.
+    """
+    kind = type(message).__name__
+    if isinstance(message, Ready | BootFailed):
+        if child.device:
+            raise ProtocolError(f"{kind}: it was ready before")
+    elif isinstance(message, EngineFailed):
+        if not child.device:
+            raise ProtocolError(f"{kind}: it has no engine yet")
+    elif (work := child.works.get(message.job_id)) is None:
+        raise ProtocolError(f"{kind}: it does not have that job")
+    elif isinstance(message, Released) and message.job_id not in child.asked_back:
+        raise ProtocolError(f"{kind}: nobody asked for that job")
+    elif isinstance(message, Finished) and message.result.outputs != work.spec.output.formats:
+        raise ProtocolError(f"{kind}: the result has other formats than were asked for")
 
 
 def _is_readable(fd: int) -> bool:

@@ -28,7 +28,7 @@ from whisperd.daemon.systemd import Notifier
 from whisperd.daemon.turns import next_job
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import keep_privilege
-from whisperd.messages import Failed, Finished, Heartbeat, Ready, Released, Work
+from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.spool.durable import remedy
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import recover
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.core import events
-    from whisperd.messages import FromWorker
+    from whisperd.protocol import FromWorker
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
 

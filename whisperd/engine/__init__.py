@@ -1,1 +1,1 @@
-"""MODELS: the code that runs them. Imports torch; only a worker may import this room's engines."""
+"""MODELS: the engines that run them, and their weights. Engines load torch, so that only a worker may import them."""

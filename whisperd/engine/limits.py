@@ -1,4 +1,4 @@
-"""What a device and a model can do: finding the device, and refusing what the model cannot do."""
+"""Finds the device to use, and refuses options that a model does not support."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def limit_threads(threads: int) -> None:
-    """Keep torch of this process to so many threads; several workers share the machine."""
+    """Limit the threads of torch in this process, since several workers share the machine."""
     torch.set_num_threads(threads)
     with suppress(RuntimeError):  # allowed once per process, and only before the first parallel work
         torch.set_num_interop_threads(1)
 
 
 def find_device(asked: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:N` stands for; `auto` is the first GPU, else the CPU.
+    """Find the device for `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first GPU, otherwise the CPU.
 
     Raises:
         BootError: there is no such device.
@@ -46,7 +46,7 @@ def find_device(asked: str) -> torch.device:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the device or the machine: torch says so by type, or only in words."""
+    """Whether an error means that the device or the machine ran out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     phrases = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
@@ -82,7 +82,7 @@ def check_capabilities(
 
 
 def language_code(language: str) -> str:
-    """`French` and `fr` to `fr`."""
+    """Return the code of a language that is given by code or name: `French` and `fr` become `fr`."""
     code: str = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
     return code
 

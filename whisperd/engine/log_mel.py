@@ -25,7 +25,7 @@ _FLOOR = 1e-10  # energy below which whisper's spectrogram ends; what the paddin
 
 
 class LogMel:
-    """What `whisper.transcribe` needs of a spectrogram: its shape, and slices of frames as tensors.
+    """A spectrogram that computes its frames when `whisper.transcribe` reads them, to save memory.
 
     Equal to `whisper.log_mel_spectrogram(samples, n_mels, padding=N_SAMPLES)` up to float rounding, with memory that
     does not depend on the length of the audio.
@@ -50,7 +50,7 @@ class LogMel:
         self._loudest = self._find_loudest()
 
     def __getitem__(self, key: tuple[slice, slice]) -> torch.Tensor:
-        """Frames of 10 ms: `mel[:, begin:end]`, float32 of shape (n_mels, end - begin)."""
+        """Compute frames of 10 ms: `mel[:, begin:end]`, float32 of shape (n_mels, end - begin)."""
         mels, frames = key
         begin, end, step = frames.indices(self.shape[1])
         if mels != slice(None) or step != 1 or begin >= end:
@@ -73,7 +73,7 @@ class LogMel:
         return torch.clamp(self._filters @ spectrum.abs() ** 2, min=_FLOOR).log10()
 
     def _samples(self, begin: int, end: int) -> torch.Tensor:
-        """Samples as float32 in [-1, 1): mirrored before the first one as `torch.stft` does, zero behind the last."""
+        """Read samples as float32 in [-1, 1): mirrored before the first one as `torch.stft` does, zero after the last."""
         read = self._audio[max(begin, 0) : end].astype(np.float32) / 32768.0
         mirrored = self._audio[1 : 1 - begin][::-1].astype(np.float32) / 32768.0 if begin < 0 else read[:0]
         silence = np.zeros(end - begin - len(mirrored) - len(read), dtype=np.float32)

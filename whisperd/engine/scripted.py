@@ -1,4 +1,4 @@
-"""An engine for tests of the daemon: it hears nothing and does what its script says, misdeeds included.
+"""The engine `scripted` for tests of the daemon: it runs no model, and succeeds or fails as its script says.
 
 `EngineOptions.script` is a comma separated list. Each call of `transcribe` takes the next action, the last one repeats;
 the count begins anew in each process. Empty means `ok`. `@/path/to/file` instead of a list: the first line of that file
@@ -57,7 +57,7 @@ _ACTION = re.compile(
 
 
 class Scripted(RecordingEngine):
-    """The engine `scripted`. Imports neither torch nor whisper, so that a worker of the tests starts in no time.
+    """The engine `scripted`, which imports neither torch nor whisper, so that workers of the tests start quickly.
 
     Args:
         options: their `script` is followed.
@@ -95,7 +95,7 @@ class Scripted(RecordingEngine):
         options: TranscribeOptions,
         report: Callable[[float], None],
     ) -> Transcript:
-        """Do what the script says for this call; see the module."""
+        """Act as the script says for this call; see the docstring of the module."""
         verb, argument = self._next_action()
         pause_seconds = 0.0
         if verb == "slow":
@@ -172,7 +172,7 @@ class Scripted(RecordingEngine):
 
 
 class ScriptedWindows(Scripted):
-    """The same for windows of several jobs: each step decodes the one that has waited longest."""
+    """The engine `scripted` for windows of several jobs: each step decodes the one that has waited longest."""
 
     takes_recordings = False
 

@@ -41,7 +41,7 @@ _STAGE = "transcribing"
 
 
 class OpenAIWhisper(RecordingEngine):
-    """A model of openai-whisper, loaded, warmed up, and run by its own `transcribe`.
+    """The engine `openai-whisper` with `decoding: sequential`: a loaded model, run by its own `transcribe`.
 
     Not safe between threads: one per process (openai-whisper hooks into the shared model while it decodes).
 
@@ -63,7 +63,7 @@ class OpenAIWhisper(RecordingEngine):
 
     @classmethod
     def of(cls, model: whisper.Whisper, info: EngineInfo) -> Self:
-        """An engine around a model that is loaded already."""
+        """Make an engine from a model that is already loaded."""
         engine = cls.__new__(cls)
         engine._adopt(model, info)  # noqa: SLF001  # its own kind
         return engine
@@ -76,7 +76,7 @@ class OpenAIWhisper(RecordingEngine):
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Decode a second of noise: what fails on first use (kernels, memory) fails before anyone sends a job."""
+        """Decode a second of noise: a model that fails on first use (kernels, memory) fails before it gets a job."""
         noise = np.random.default_rng(0).integers(-1000, 1000, SAMPLE_RATE, dtype=np.int16)
         mel = LogMel(noise, self._model.dims.n_mels, lambda _: None)[:, :N_FRAMES].to(self._model.device)
         with _without_known_warnings():
@@ -84,7 +84,7 @@ class OpenAIWhisper(RecordingEngine):
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded."""
+        """The model and device that were loaded."""
         return self._info
 
     def check(self, options: TranscribeOptions) -> None:
@@ -151,7 +151,7 @@ class OpenAIWhisper(RecordingEngine):
         return result
 
     def _language(self, mel: LogMel, asked: str | None) -> tuple[str, float | None]:
-        """The language, and how sure the model is of it: found as `transcribe` does, which keeps that to itself."""
+        """Detect the language and its probability, as `transcribe` does, which does not return the probability."""
         if asked is not None:
             return language_code(asked), None
         if not self._model.is_multilingual:
@@ -163,7 +163,7 @@ class OpenAIWhisper(RecordingEngine):
 
     @contextmanager
     def _watched(self, progress: _Progress) -> Iterator[None]:
-        """Every layer beats, so that a slow window is not taken for a dead one; the model is clean afterwards."""
+        """Send a heartbeat from every layer, so that a slow window is not taken for a hung one; undone afterwards."""
         layers = [*self._model.encoder.blocks, *self._model.decoder.blocks]
         handles = [layer.register_forward_pre_hook(progress.beat) for layer in layers]
         try:
@@ -186,7 +186,7 @@ class OpenAIWhisper(RecordingEngine):
 
 
 class _Progress:
-    """Reports in audio seconds that never go back; remembers what `report` raised, to tell it from the engine's own."""
+    """Reports progress in audio seconds that never decrease; remembers what `report` raised, which is no error of the engine."""
 
     def __init__(self, report: Callable[[float], None]) -> None:
         self._report = report
@@ -210,7 +210,7 @@ class _Progress:
 
 @contextmanager
 def _without_known_warnings() -> Iterator[None]:
-    """Hide what openai-whisper says to no use of the operator."""
+    """Hide warnings of openai-whisper that are of no use to the operator."""
     with warnings.catch_warnings():
         # That the CPU was chosen beside a GPU, or that Triton is missing.
         warnings.filterwarnings("ignore", category=UserWarning, module=r"whisper\.")
@@ -221,7 +221,7 @@ def _without_known_warnings() -> Iterator[None]:
 
 
 def arguments_of(options: TranscribeOptions) -> dict[str, Any]:
-    """Keyword arguments for `whisper.transcribe`: without hotwords, which it does not know, and the vocabulary, which is in the prompt."""
+    """Make the keyword arguments for `whisper.transcribe`: without hotwords, which it does not know, and the vocabulary, which is in the prompt."""
     return options.model_dump(exclude={"hotwords", "vocabulary"})
 
 

@@ -1,1 +1,1 @@
-"""Whoever is told what happens: log lines, the overview, metrics, notifications. The core knows none of them."""
+"""LISTENERS: log lines, the overview page, metrics and notifications, all made from events. The core knows none of them."""

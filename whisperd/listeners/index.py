@@ -1,7 +1,7 @@
-"""The overview for people with a browser and no shell: what runs, waits, has failed and is done, as one page.
+"""Renders the overview page, `outbox/index.html`: what runs, waits, has failed and is done, for people with a browser.
 
-No script at all, and a template engine would weigh more than the rest of the supervisor: `html.escape` is enough here.
-The page asks the browser to read it again; a policy (CSP) admits its one style sheet and nothing else.
+The page has no script and needs no template engine, which would use more memory than the rest of the supervisor. It asks the
+browser to reload it; its policy (CSP) allows its one style sheet and nothing else.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from importlib import resources
 
 from whisperd.core.display import one_line
 
-MARK = '<meta name="generator" content="whisperd index">'  # by this the supervisor knows its own page
+MARK = '<meta name="generator" content="whisperd index">'  # by which the supervisor recognises its own page
 SHOWN = 50  # rows of each list
 REFRESH_SECONDS, IDLE_REFRESH_SECONDS = 2, 15
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a list; every text is shown as it is.
+    """One line of a list on the page; every text is shown as it is.
 
     Attributes:
-        name: of the upload.
-        facts: short, at the end of the line.
-        note: why it waits, or failed.
-        hint: what mends it.
-        percent: 0-100, for one that runs.
-        links: what to call it, and its relative URL; the first is also that of the name.
-        at: UTC, ISO 8601: when it ended.
+        name: the name of the upload.
+        facts: a short text at the end of the line.
+        note: why the upload waits, or failed.
+        hint: what to do about it.
+        percent: the progress from 0 to 100, if it runs.
+        links: text and relative URL of each link; the first is also the link of the name.
+        at: the end of the job, UTC, ISO 8601.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One list: the rows that are shown, and how many there are in all."""
+    """One list of the page: the rows that are shown, and how many there are in all."""
 
     rows: tuple[Row, ...] = ()
     total: int = 0
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All that the page shows; `state` and `warning` are sentences."""
+    """Everything that the page shows; `state` and `warning` are sentences."""
 
     state: str
     warning: str = ""
@@ -65,12 +65,12 @@ class Overview:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is expected to change soon."""
+        """Whether changes are expected soon."""
         return bool(self.running.total or self.waiting.total)
 
 
 def render(overview: Overview, *, at: str) -> bytes:
-    """The page, in UTF-8; `at` is the time that it shows as its own, UTC, ISO 8601."""
+    """Return the page in UTF-8; `at` is the time of the page, UTC, ISO 8601."""
     parts = {
         "running": ("Running", overview.running),
         "waiting": ("Waiting", overview.waiting),
@@ -87,7 +87,7 @@ def render(overview: Overview, *, at: str) -> bytes:
         lists = (
             "<p>Nothing is here yet. Copy recordings into <b>inbox</b>; their transcripts appear on this page.</p>\n"
         )
-    warning = f'<p class="banner" role="status">{_shown(overview.warning)}</p>\n' if overview.warning else ""
+    warning = f'<p class="banner" role="status">{_escaped(overview.warning)}</p>\n' if overview.warning else ""
     refresh = REFRESH_SECONDS if overview.is_busy else IDLE_REFRESH_SECONDS
     page = f"""<!doctype html>
 <html lang="en">
@@ -105,13 +105,13 @@ def render(overview: Overview, *, at: str) -> bytes:
 <body>
 <header>
 <h1>Transcripts</h1>
-<p class="soft">{_shown(overview.state)}, as of {_time(at, "%d %B %Y, %H:%M:%S %Z")}</p>
+<p class="soft">{_escaped(overview.state)}, as of {_time(at, "%d %B %Y, %H:%M:%S %Z")}</p>
 {warning}<ul class="sums">
 {sums}</ul>
 </header>
 <main>
 {lists}</main>
-<footer>This page is kept by whisperd and reads itself again every {refresh} seconds.</footer>
+<footer>whisperd writes this page; it reloads itself every {refresh} seconds.</footer>
 </body>
 </html>
 """
@@ -129,20 +129,20 @@ def _part(key: str, title: str, part: Part) -> str:
 
 
 def _row(row: Row) -> str:
-    name = f"<bdi>{_shown(row.name)}</bdi>"
+    name = f"<bdi>{_escaped(row.name)}</bdi>"
     if row.links:
         name = f'<a href="{html.escape(row.links[0][1])}">{name}</a>'
-    facts = [_shown(row.facts)] if row.facts else []
+    facts = [_escaped(row.facts)] if row.facts else []
     if row.at:
         facts.append(_time(row.at, "%d %b %H:%M"))
     shown = f'<span class="name">{name}</span><span class="facts">{" · ".join(facts)}</span>'
     if row.percent is not None:
-        shown += f'<progress max="100" value="{row.percent:.1f}" aria-label="{_shown(row.name)}"></progress>'
+        shown += f'<progress max="100" value="{row.percent:.1f}" aria-label="{_escaped(row.name)}"></progress>'
     for kind in ("note", "hint"):
         if text := getattr(row, kind):
-            shown += f'<span class="{kind}" dir="auto">{_shown(text)}</span>'
+            shown += f'<span class="{kind}" dir="auto">{_escaped(text)}</span>'
     if len(row.links) > 1:
-        links = "".join(f'<a href="{html.escape(url)}">{_shown(label)}</a>' for label, url in row.links)
+        links = "".join(f'<a href="{html.escape(url)}">{_escaped(label)}</a>' for label, url in row.links)
         shown += f'<span class="note links">{links}</span>'
     return f"<li>{shown}</li>\n"
 
@@ -159,15 +159,15 @@ def _title(overview: Overview) -> str:
 
 
 def _time(at: str, form: str) -> str:
-    """A time in the zone of this machine."""
+    """Format a time in the zone of this machine."""
     try:
         shown = datetime.fromisoformat(at).astimezone().strftime(form).removeprefix("0")
     except ValueError:  # somebody has edited a status file
         shown = at
-    return f'<time datetime="{html.escape(at)}">{_shown(shown)}</time>'
+    return f'<time datetime="{html.escape(at)}">{_escaped(shown)}</time>'
 
 
-def _shown(text: str) -> str:
+def _escaped(text: str) -> str:
     return html.escape(one_line(text))
 
 

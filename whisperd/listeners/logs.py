@@ -1,4 +1,4 @@
-"""The one place where an event becomes a sentence in the journal."""
+"""Logs events: the one place where an event becomes a line in the journal."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from whisperd.core import events
 from whisperd.core.display import mebibytes, printable, readable_size
 from whisperd.core.job import Failure, Job
 
-STALL_SECONDS = 5.0  # a step of the loop that takes this long is named
+STALL_SECONDS = 5.0  # a step of the loop that takes this long is logged
 
 _log = logging.getLogger("whisperd")
 
 
 def log_event(event: events.Event) -> None:
-    """Write an event as one line, at the level that fits: error only where a person must act."""
+    """Log an event as one line; the level is error only if a person must act."""
     if isinstance(event, events.LoopTurned) and max(event.step_seconds, default=0.0) < STALL_SECONDS:
         return  # several times a second
     level, action, text = _sentence(event)
@@ -56,33 +56,33 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             attempt = f"attempt {job.attempts} failed" if counted else "interrupted, no attempt is counted"
             return logging.WARNING, "retry", f"{_name(job)}: {attempt}, {_reason(failure)}; again in {delay:.0f} s"
         case events.JobReleased(job):
-            return logging.INFO, "release", f"{_name(job)}: released, it goes on at the next start"
+            return logging.INFO, "release", f"{_name(job)}: released, the next start of the daemon continues it"
         case events.JobRecovered(job):
             return logging.INFO, "recover", f"{_name(job)}: found unfinished, {job.attempts} attempt(s) so far"
         case events.UploadRefused(name, reason):
-            return logging.WARNING, "refuse", f"{printable(name)}: not taken, {reason}"
+            return logging.WARNING, "refuse", f"{printable(name)}: not claimed, {reason}"
         case events.ReadableAgain(name):
-            return logging.INFO, "readable", f"{printable(name)}: it can be read again, or is gone"
+            return logging.INFO, "readable", f"{printable(name)}: it can be read again, or was removed"
         case events.UploadStalled(name, reason, quiet):
             return (
                 logging.WARNING,
                 "stall",
-                f"{printable(name)}: nothing has come for {quiet / 60:.0f} min, {reason}",
+                f"{printable(name)}: has not grown for {quiet / 60:.0f} min, {reason}",
             )
         case events.UploadGivenBack(_, name):
             return (
                 logging.WARNING,
                 "give_back",
-                f"{printable(name)}: changed after it was taken; it gets no transcript now, and settles again in the inbox",
+                f"{printable(name)}: changed after it was claimed; it is not transcribed now, and settles again in the inbox",
             )
         case events.WatchRearmed(reason):
-            return logging.WARNING, "rearm", f"the inbox is watched afresh: {reason}"
+            return logging.WARNING, "rearm", f"the inbox is watched again: {reason}"
         case events.PollingStarted(reason):
             return logging.WARNING, "poll", f"the inbox is polled: {reason}"
         case events.ClaimsPaused(reason, hint):
-            return logging.ERROR, "pause", f"nothing is taken for now: {reason}; {hint}"
+            return logging.ERROR, "pause", f"claiming is paused: {reason}; {hint}"
         case events.ClaimsResumed():
-            return logging.INFO, "resume", "files are taken again"
+            return logging.INFO, "resume", "claiming continues"
         case events.TransitionDelayed(job, message, delay):
             return (
                 logging.ERROR,
@@ -93,7 +93,7 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return (
                 logging.ERROR,
                 "gone",
-                f"{_name(job)}: somebody has removed it from .work/{job.id}; upload it again",
+                f"{_name(job)}: its files were removed from .work/{job.id}; upload it again",
             )
         case events.WorkerReady(worker, pid, model, device, load):
             return (
@@ -112,17 +112,17 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return logging.WARNING, "worker_stop", f"worker {worker} (pid {pid}): {reason}; {rung}"
         case events.NotificationDelivered(_, channel, _, name, seconds, said):
             output = f"; it printed: {said}" if said else ""
-            return logging.INFO, "notice", f"{name}: told {channel} in {seconds:.1f} s{output}"
+            return logging.INFO, "notice", f"{name}: notified {channel} in {seconds:.1f} s{output}"
         case events.NotificationDelayed(_, channel, _, name, reason, delay):
             return (
                 logging.WARNING,
                 "notice_delay",
-                f"{name}: could not tell {channel}, {reason}; again in {delay:.0f} s",
+                f"{name}: could not notify {channel}, {reason}; again in {delay:.0f} s",
             )
         case events.NotificationsUnreadable(path, reason):
             return logging.WARNING, "notices_unreadable", f"cannot read the notifications waiting in {path}: {reason}"
         case events.NotificationDropped(_, channel, _, name, reason):
-            return logging.WARNING, "notice_drop", f"{name}: {channel} was not told, {reason}"
+            return logging.WARNING, "notice_drop", f"{name}: {channel} was not notified, {reason}"
         case events.FilesPruned(room, files, freed):
             return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {readable_size(freed)}"
         case events.WorkerWorn(worker, pid, held, most):
@@ -142,8 +142,8 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.WorkersWork():
             return logging.INFO, "workers_work", "all workers can be used again"
         case events.LoopTurned(step_seconds):
-            text = f"nothing moved for {max(step_seconds):.0f} s: a disk or a mount did not answer, or the machine had no time"
-            return logging.WARNING, "stall", f"{text}; look into the journal of the kernel"
+            text = f"the daemon was blocked for {max(step_seconds):.0f} s: a disk or a mount did not answer, or the machine was overloaded"
+            return logging.WARNING, "stall", f"{text}; see the journal of the kernel"
         case _:
             raise TypeError(event)
 

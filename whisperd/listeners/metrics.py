@@ -1,7 +1,7 @@
-"""What monitoring sees (the extra `whisperd[metrics]`): a file for node_exporter, or an HTTP endpoint on this machine.
+"""Metrics for Prometheus, counted from events; they need the extra `whisperd[metrics]`.
 
-Names and units are those of Prometheus (https://prometheus.io/docs/practices/naming/). No label takes an unbounded number
-of values: no file names, and only so many error codes.
+Names and units are those of Prometheus (https://prometheus.io/docs/practices/naming/). No label has an unbounded number
+of values: no file names, and a limited number of error codes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 SPEEDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second time series for each, which nobody reads
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of time series
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerVitals:
-    """One worker process: what it runs on, and the memory that it holds."""
+    """Device and memory of one worker process."""
 
     device: str
     resident_bytes: int
@@ -44,7 +44,7 @@ class WorkerVitals:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What there is at one instant, as opposed to what has happened."""
+    """The values of all gauges at one instant; counters come from events."""
 
     arriving: int
     queued: int
@@ -59,10 +59,10 @@ class Vitals:
 
 
 class Metrics:
-    """All metrics of one spool: a listener to events, and `update` for what is no event.
+    """All metrics of one spool: `heard` counts events, and `update` sets the gauges.
 
     Args:
-        spool: the root, a label on everything: several daemons of one machine write to one node_exporter.
+        spool: the root, a label of every metric, since several daemons of a machine share one node_exporter.
         started_at: when the daemon started, in seconds since 1970.
     """
 
@@ -88,37 +88,41 @@ class Metrics:
         self._ended = counter(
             "jobs_ended_total", "ended jobs by result: completed, skipped, or an error code", "result"
         )
-        self._retries = counter("retries_total", "attempts that failed and are made again, by error code", "code")
+        self._retries = counter("retries_total", "attempts that failed and are repeated, by error code", "code")
         self._audio = counter("audio_seconds_total", "length of the recordings transcribed")
-        self._processing = counter("processing_seconds_total", "time that workers took for them")
-        self._dropped = counter("vad_dropped_seconds_total", "audio in which nobody speaks, not given to the model")
+        self._processing = counter("processing_seconds_total", "time that workers needed for them")
+        self._dropped = counter("vad_dropped_seconds_total", "audio without speech, which is not given to the model")
         self._speed = histogram("speed_ratio", "audio seconds per second of work, per job", SPEEDS)
-        self._settle_wait = histogram("settle_wait_seconds", "from first sight of an upload to its claim", WAIT_SECONDS)
-        self._queue_wait = histogram("queue_wait_seconds", "from the claim to the start of the first try", WAIT_SECONDS)
+        self._settle_wait = histogram(
+            "settle_wait_seconds", "from the first sight of an upload to its claim", WAIT_SECONDS
+        )
+        self._queue_wait = histogram(
+            "queue_wait_seconds", "from the claim to the start of the first attempt", WAIT_SECONDS
+        )
         self._loop_step = histogram(
             "loop_step_seconds", "how long each step of the supervisor's loop took, waiting excluded", STEP_SECONDS
         )
-        self._restarts = counter("worker_restarts_total", "worker processes that ended without being told to")
+        self._restarts = counter("worker_restarts_total", "worker processes that ended unexpectedly")
         self._notices = counter(
-            "notices_total", "notices by kind (hook, webhook, mail) and what came of a try: told, delayed, dropped",
+            "notices_total", "notifications by kind (hook, webhook, mail) and result of an attempt: told, delayed, dropped",
             "kind", "result",
         )  # fmt: skip
-        self._notices_waiting = gauge("notices_waiting", "notices that have not arrived yet")
-        self._paused = gauge("claims_paused", "1 while nothing is taken for want of room on the disk")
-        self._free = gauge("disk_free_bytes", "room left for the daemon in the filesystem of the spool")
+        self._notices_waiting = gauge("notices_waiting", "notifications that are not delivered yet")
+        self._paused = gauge("claims_paused", "1 while nothing is claimed because the disk is full")
+        self._free = gauge("disk_free_bytes", "free space for the daemon in the filesystem of the spool")
         self._total = gauge("disk_size_bytes", "size of that filesystem")
-        self._scanned = gauge("last_scan_time_seconds", "when the inbox was last read to its end, since 1970")
+        self._scanned = gauge("last_scan_time_seconds", "when the inbox was last scanned completely, since 1970")
         self._workers = gauge("workers", "worker processes by device", "device")
         self._failing = gauge("workers_failing", "workers that cannot be started or cannot load; they are tried again")
         self._resident = gauge("worker_memory_bytes", "main memory of the workers, by device", "device")
-        self._device = gauge("device_memory_bytes", "memory in use on a GPU, by whomever", "device")
+        self._device = gauge("device_memory_bytes", "memory in use on a GPU, by any process", "device")
         for state in ("arriving", "queued", "running", "ending"):
             self._jobs.labels(state)
         for result in ("completed", "skipped"):
             self._ended.labels(result)
 
     def update(self, vitals: Vitals) -> None:
-        """Take over what there is now."""
+        """Set all gauges to the current values."""
         for state in ("arriving", "queued", "running", "ending"):
             self._jobs.labels(state).set(getattr(vitals, state))
         self._failing.set(vitals.workers_failing)
@@ -136,7 +140,7 @@ class Metrics:
                 self._device.labels(worker.device).set(worker.device_bytes)
 
     def heard(self, event: events.Event) -> None:
-        """Count what happened."""
+        """Count an event."""
         match event:
             case events.LoopTurned(step_seconds):
                 for seconds in step_seconds:
@@ -165,7 +169,7 @@ class Metrics:
                 self._notices.labels(kind, "dropped").inc()
 
     def text(self) -> bytes:
-        """All of it in the text format of Prometheus."""
+        """Return all metrics in the text format of Prometheus."""
         return prometheus_client.generate_latest(self.registry)
 
     def _finished(self, result: Result) -> None:
@@ -175,12 +179,14 @@ class Metrics:
         self._ended.labels("completed").inc()
         self._audio.inc(result.duration_seconds)
         self._processing.inc(result.processing_seconds)
-        self._dropped.inc(max(0.0, float(result.quality.get("dropped_seconds") or 0.0)))
+        dropped = result.quality.get("dropped_seconds")
+        if isinstance(dropped, int | float):  # a worker may say anything
+            self._dropped.inc(max(0.0, dropped))
         if result.speed is not None:
             self._speed.observe(result.speed)
 
     def _code(self, code: str) -> str:
-        """An error code as a label; a worker that makes up ever new ones must not fill the database of Prometheus."""
+        """Return an error code as a label, or `other` if there are too many: a bad worker must not fill the database of Prometheus."""
         if code not in self._codes and len(self._codes) >= CODES_MAX:
             return "other"
         self._codes.add(code)
@@ -188,7 +194,7 @@ class Metrics:
 
 
 class _Labelled(Collector):
-    """Everything that another registry has, with more labels."""
+    """Collects the metrics of another registry and adds labels to them."""
 
     def __init__(self, registry: CollectorRegistry, labels: dict[str, str]) -> None:
         self._registry = registry

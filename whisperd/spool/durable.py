@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
-RESERVED_MODE = stat.S_ISVTX  # of a file that keeps a name until the rename; nobody may open it
+RESERVED_MODE = stat.S_ISVTX  # of a file that reserves a name until the rename; nobody may open it
 TRANSIENT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT})
 NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # the errors of a `Folder` whose path does not exist
 
@@ -211,7 +211,7 @@ def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> No
     try:  # NFS and some FUSE filesystems lack the flag; link(2) does not overwrite either
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
     except FileExistsError:
-        if _is_reserved(target, new_name):  # an earlier try was cut off before its rename
+        if _is_reserved(target, new_name):  # an earlier try was interrupted before its rename
             os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
             return
         if not (_is_same(source, name, target, new_name) or _is_equal(source, name, target, new_name)):
@@ -246,10 +246,10 @@ def _is_reserved(folder: int, name: str) -> bool:
 
 
 def is_reserved(folder: Folder, name: str) -> bool:
-    """Whether a name is only kept for a `move` that was cut off: by an empty file of ours, with a mode that nobody uses.
+    """Whether a name is only reserved by an interrupted `move`: with an empty file of ours, in a mode that nobody else uses.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: it cannot be read.
     """
     return _is_reserved(folder.fd, name)
 

@@ -76,7 +76,7 @@ def return_to(own: Folder, job: Job, inbox: Folder, file: str) -> str:
         name = names.numbered(file, number)
         if name in refused or (has_ticket and inbox.exists(names.ticket(name, job.ticket))):
             return True
-        # a name that an earlier try has reserved, or given by a link, before it was cut off, is still the right one
+        # an interrupted try has reserved the name, or has linked the original there: the name is still the right one
         return inbox.exists(name) and not (is_reserved(inbox, name) or is_half_moved(own, job.original, inbox, name))
 
     while True:

@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
     from whisperd.spool.layout import Layout
 
-FRESH_SECONDS = 3600.0  # what is younger stays: a job may be about to say that it has ended, and a person is looking
-CANDIDATES_MAX = 10_000  # removed at one go, however many there are
+FRESH_SECONDS = 3600.0  # younger files are kept: their job may not have ended yet, or a person may be looking at them
+CANDIDATES_MAX = 10_000  # the most files that one run removes
 
 Candidate = tuple[int, int, tuple[str, ...], str]  # minus its age, size, folders, name
 
 
-def prune(layout: Layout, room: str, limit_bytes: int, *, now: float) -> Iterator[int]:
-    """Remove the oldest files of `room` until the rest has at most `limit_bytes`, step by step.
+def prune(layout: Layout, top: str, limit_bytes: int, *, now: float) -> Iterator[int]:
+    """Remove the oldest files of a folder until the rest has at most `limit_bytes`, step by step.
 
-    A file is as old as its ctime says: a rename into the room sets that, an upload with an old mtime does not.
+    The ctime is the age of a file: a rename into the folder sets it, while an upload may bring an old mtime.
 
     Args:
         layout: the spool.
-        room: outbox, done or failed.
-        limit_bytes: what may stay.
+        top: outbox, done or failed.
+        limit_bytes: how much is kept.
         now: seconds since 1970.
 
     Yields:
-        how many bytes a step has freed, mostly 0.
+        How many bytes a step has freed, mostly 0.
     """
     total = 0
     oldest: list[Candidate] = []
-    for found in _files(layout, room):
+    for found in _files(layout, top):
         if found is None:
             yield 0
             continue
@@ -57,28 +57,28 @@ def prune(layout: Layout, room: str, limit_bytes: int, *, now: float) -> Iterato
         if total <= limit_bytes:
             return
         removed = False
-        with contextlib.suppress(OSError):  # somebody was faster, or put something else in its place
-            removed = _remove(layout, room, folders, file)
+        with contextlib.suppress(OSError):  # somebody has removed it, or put something else in its place
+            removed = _remove(layout, top, folders, file)
         total -= size if removed else 0
         yield size if removed else 0
 
 
-def _files(layout: Layout, room: str) -> Iterator[tuple[tuple[str, ...], str, os.stat_result] | None]:
-    """Every regular file of a room; None for a step without one."""
-    for found in files(layout.root / room):
+def _files(layout: Layout, top: str) -> Iterator[tuple[tuple[str, ...], str, os.stat_result] | None]:
+    """Find every regular file below a folder; None for a step without one."""
+    for found in files(layout.root / top):
         yield None
         if found is None:
             continue
         folders, file = found
-        with contextlib.suppress(OSError), Folder(layout.root / room, folders) as folder:
+        with contextlib.suppress(OSError), Folder(layout.root / top, folders) as folder:
             status = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
             if stat.S_ISREG(status.st_mode):
                 yield folders, file, status
 
 
-def _remove(layout: Layout, room: str, folders: tuple[str, ...], file: str) -> bool:
-    """Remove a file, and the folders that it leaves empty."""
-    with Folder(layout.root / room, folders) as folder:
+def _remove(layout: Layout, top: str, folders: tuple[str, ...], file: str) -> bool:
+    """Remove a file and the folders that are empty then; returns whether it was removed."""
+    with Folder(layout.root / top, folders) as folder:
         if file.endswith(names.STATUS_SUFFIX):
             document = status_file.decode(folder.read(file))
             if document is not None and document["status"] in UNDER_WAY:
@@ -86,6 +86,6 @@ def _remove(layout: Layout, room: str, folders: tuple[str, ...], file: str) -> b
         os.unlink(file, dir_fd=folder.fd)
     with contextlib.suppress(OSError):
         for depth in range(len(folders), 0, -1):
-            with Folder(layout.root / room, folders[: depth - 1]) as parent:
+            with Folder(layout.root / top, folders[: depth - 1]) as parent:
                 os.rmdir(folders[depth - 1], dir_fd=parent.fd)
     return True

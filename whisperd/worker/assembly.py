@@ -217,7 +217,9 @@ def _length_of_text(window: DecodedWindow) -> int:
 
 
 def _mean(values: list[float]) -> float | None:
-    return round(sum(values) / len(values), 3) if values else None
+    """Rounded; None of nothing, or of numbers that overflowed, which JSON does not know."""
+    mean = sum(values) / len(values) if values else math.nan
+    return round(mean, 3) if math.isfinite(mean) else None
 
 
 def _moved(segment: Segment, offset: float, end: float) -> Segment:

@@ -6,9 +6,9 @@ import ctypes
 import faulthandler
 import logging
 import signal
+import socket
 import time
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from whisperd.core import log_lines
 from whisperd.core.errors import EXIT_BOOT, NoResources, WhisperdError
 from whisperd.core.job import Failure
 from whisperd.media.ffmpeg import SAMPLE_RATE, find_ffmpeg, inspect
-from whisperd.messages import Boot, BootFailed, Ready
+from whisperd.protocol import FROM_WORKER, TO_WORKER, Boot, BootFailed, FromWorker, PipeEnd, Ready, ToWorker
 
 if TYPE_CHECKING:
     from whisperd.core.options import EngineOptions
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 
 def main(fd: int) -> int:
     """Serve the supervisor at the other end of `fd`; returns the exit status."""
-    connection = Connection(fd)
+    connection = PipeEnd(socket.socket(fileno=fd), FROM_WORKER, TO_WORKER)
     _set_up_process()
     try:
-        boot = connection.recv()
+        boot = connection.receive()
         if not isinstance(boot, Boot):
             raise TypeError(boot)
         pipeline = _boot(connection, boot.options)
@@ -57,7 +57,7 @@ def _set_up_process() -> None:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
-def _boot(connection: Connection, options: EngineOptions) -> Pipeline | None:
+def _boot(connection: PipeEnd[FromWorker, ToWorker], options: EngineOptions) -> Pipeline | None:
     """Load and try everything that jobs need, and say ready; None if something cannot work."""
     started_at = time.monotonic()
     try:
@@ -70,7 +70,7 @@ def _boot(connection: Connection, options: EngineOptions) -> Pipeline | None:
         _log.error("the worker ends: %s", error)  # a death, which is tried again, and no failed boot
         return None
     except WhisperdError as error:
-        connection.send(BootFailed(Failure(type(error).code, error.message, error.hint)))
+        connection.send(BootFailed(Failure.of(error)))
         return None
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear it
         _log.exception("the worker cannot load what its jobs need")
@@ -81,7 +81,7 @@ def _boot(connection: Connection, options: EngineOptions) -> Pipeline | None:
     return pipeline
 
 
-def _pipeline(connection: Connection, engine: Engine) -> Pipeline:
+def _pipeline(connection: PipeEnd[FromWorker, ToWorker], engine: Engine) -> Pipeline:
     """Make the pipeline; load voice detection, and try it, if the engine needs it."""
     import numpy as np  # noqa: PLC0415  # as above
 

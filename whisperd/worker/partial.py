@@ -13,7 +13,7 @@ from whisperd.output import formats
 from whisperd.spool.durable import Folder, extend
 
 if TYPE_CHECKING:
-    from whisperd.messages import Work
+    from whisperd.protocol import Work
     from whisperd.worker.assembly import Assembly
 
 FILE = "partial.txt"

@@ -23,7 +23,7 @@ from whisperd.core import heap
 from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
 from whisperd.core.job import Failure, Phase, Result
 from whisperd.engine.api import AudioWindow
-from whisperd.messages import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
+from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, ProtocolError, Quit, Release, Released, Work
 from whisperd.worker.assembly import Assembly
 from whisperd.worker.failures import EngineBroken, disk_errors, engine_errors
 from whisperd.worker.partial import PartialText
@@ -32,12 +32,10 @@ from whisperd.worker.render import render
 from whisperd.worker.resume_log import ResumeLog
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
     from whisperd.core.errors import JobError
     from whisperd.engine.api import DecodedWindow, Engine
     from whisperd.media.vad import Detector
-    from whisperd.messages import FromWorker
+    from whisperd.protocol import FromWorker, PipeEnd, ToWorker
     from whisperd.worker.assembly import Piece
 
 HEARTBEAT_SECONDS = 0.25  # at least this long between two heartbeats of a job
@@ -94,9 +92,8 @@ class Pipeline:
         detector: finds speech; None if the engine takes whole recordings.
     """
 
-    def __init__(self, connection: Connection, engine: Engine, detector: Detector | None) -> None:
+    def __init__(self, connection: PipeEnd[FromWorker, ToWorker], engine: Engine, detector: Detector | None) -> None:
         self._connection = connection
-        self._speaking = threading.Lock()
         self._engine = engine
         self._detector = detector
         self._preparing: dict[str, PreparingJob] = {}
@@ -129,15 +126,14 @@ class Pipeline:
     # Messages.
 
     def _say(self, message: FromWorker) -> None:
-        with self._speaking:
-            self._connection.send(message)
+        self._connection.send(message)
 
     def _hear(self, *, block: bool) -> None:
-        ready = wait([self._connection, self._woken], timeout=None if block else 0)
+        ready = wait([self._connection.fileno(), self._woken], timeout=None if block else 0)
         if self._woken in ready:
             os.read(self._woken, 4096)
         while self._connection.poll():
-            match self._connection.recv():
+            match self._connection.receive():
                 case Work() as work:
                     self._begin(work)
                 case Release(job_id):
@@ -264,7 +260,7 @@ class Pipeline:
 
     def _step(self) -> None:
         try:
-            with engine_errors(Withdrawn, EOFError, ConnectionError):
+            with engine_errors(Withdrawn, EOFError, ConnectionError, ProtocolError):
                 finished = self._engine.step(self._beat)
         except Withdrawn:
             return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from whisperd.media.decode import Decoded
     from whisperd.media.vad import Detector
-    from whisperd.messages import Work
+    from whisperd.protocol import Work
 
 SAMPLES = "audio.s16le"
 BLOCK = 1 << 20  # frames compared at once

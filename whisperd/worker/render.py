@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from whisperd.core.transcript import Transcript
     from whisperd.engine.api import EngineInfo
-    from whisperd.messages import Work
+    from whisperd.protocol import Work
     from whisperd.worker.prepare import Prepared
 
 OUTPUTS = "outputs"

@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 # What the journal may show as an error while such faults are made; the lines of a traceback follow the line that says why.
 FORESEEN = re.compile(
-    r"nothing is taken for now|its end cannot be written|is refused, the old one stays|a bug, says the script"
+    r"claiming is paused|its end cannot be written|is refused, the old one stays|a bug, says the script"
     r"|failed in a way nobody foresaw|^<3>(  |Traceback)"
 )
 

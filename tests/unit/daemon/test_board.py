@@ -12,7 +12,7 @@ from whisperd.core.job import Failure, Phase
 from whisperd.daemon.board import EVERY_SECONDS, Board
 from whisperd.daemon.jobs import Jobs
 from whisperd.listeners.index import SHOWN, Overview, Part, Row, render
-from whisperd.messages import Heartbeat
+from whisperd.protocol import Heartbeat
 
 TEXTS = st.text(max_size=60) | st.sampled_from(HOSTILE)
 AT = "2026-01-02T03:04:05.678Z"

@@ -6,7 +6,7 @@ import os
 import pytest
 from support.spool import Spool, result
 
-from whisperd.core import events
+from whisperd.core import events, slices
 from whisperd.core.job import Phase
 from whisperd.daemon import endings
 from whisperd.daemon.jobs import Jobs
@@ -26,6 +26,7 @@ class Disk:
         self._pread = os.pread
         monkeypatch.setattr(os, "pread", self.pread)
         monkeypatch.setattr("time.monotonic", lambda: self.now)
+        monkeypatch.setattr(slices.time, "monotonic", lambda: self.now)
 
     def pread(self, fd, length, at):
         block = self._pread(fd, length, at)

@@ -14,7 +14,7 @@ from whisperd.core import events
 from whisperd.core.errors import BootError
 from whisperd.core.job import Failure
 from whisperd.daemon.pool import BOOT_DEATHS_MAX, Blame, Interrupted, Pool
-from whisperd.messages import EngineFailed, Failed, Ready, Work
+from whisperd.protocol import EngineFailed, Failed, Ready, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 
@@ -150,7 +150,7 @@ class Mute:
     def __init__(self):
         self.messages = []
 
-    def receive(self):
+    def receive(self, now, *, has_ended):
         said, self.messages = self.messages, []
         return said
 
@@ -246,13 +246,14 @@ def shared(tmp_path):
 def test_a_job_that_must_be_alone_shares_its_worker_with_nobody(shared, tmp_path):
     """Neither with those that are there, nor with those that come."""
     pool, engine = shared.pool, shared.engine
+    spec = resolve(shared.settings, "a.mp3")
     child = pool.free(engine, alone=True)
-    pool.assign(child, Work("a", tmp_path, tmp_path, None), 0.0)
+    pool.assign(child, Work("a", tmp_path, tmp_path, spec), 0.0)
     assert pool.free(engine) is child
     assert pool.free(engine, alone=True) is None
     child.drop("a", 0.0)
 
-    pool.assign(pool.free(engine, alone=True), Work("b", tmp_path, tmp_path, None), 0.0, alone=True)
+    pool.assign(pool.free(engine, alone=True), Work("b", tmp_path, tmp_path, spec), 0.0, alone=True)
     assert pool.free(engine) is None
     child.drop("b", 0.0)
     assert pool.free(engine) is child

@@ -14,4 +14,6 @@ def test_only_a_step_in_which_nothing_moved_is_named(caplog, slowest, lines):
     with caplog.at_level(logging.DEBUG, "whisperd"):
         log_event(events.LoopTurned((0.001, slowest, 0.002)))
 
-    assert [record.getMessage().startswith("nothing moved for 12 s") for record in caplog.records] == [True] * lines
+    assert [record.getMessage().startswith("the daemon was blocked for 12 s") for record in caplog.records] == [
+        True
+    ] * lines

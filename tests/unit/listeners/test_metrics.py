@@ -131,6 +131,14 @@ def test_labels_stay_bounded(metrics, job):
     assert len(ended) == CODES_MAX + 1 + len(("completed", "skipped"))
 
 
+@pytest.mark.parametrize("dropped", [[[1.0, 2.0]], {"en": 1.0}, None])
+def test_figures_of_a_hostile_worker_do_no_harm(metrics, job, dropped):
+    """The supervisor lives in the same process."""
+    metrics.heard(events.JobFinished(job, result(quality={"dropped_seconds": dropped})))
+
+    assert samples(metrics)["whisperd_jobs_ended_total", "completed"] == 1
+
+
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (of Prometheus) is not installed")
 class TestPromtool:
     def check(self, *arguments, given=None):

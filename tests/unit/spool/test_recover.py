@@ -332,9 +332,9 @@ def test_an_upload_that_is_given_back_leaves_no_phantom(spool, power_cut):
     """In the inbox it would be an upload of its own."""
     job = spool.take("a.mp3", b"sound")
     with power_cut("a.mp3"):
-        spool.store.give_back(job)
+        spool.store.release(job)
     (job,) = spool.restart().queued
-    spool.store.give_back(job)
+    spool.store.release(job)
 
     assert spool.files("inbox") == {"a.mp3": b"sound"}
 

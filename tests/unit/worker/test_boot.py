@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from multiprocessing.connection import Pipe
-
 import pytest
+from support.lines import line_pair
 
 from whisperd.core.errors import BootError
 from whisperd.engine import create
 from whisperd.engine.api import EngineInfo
 from whisperd.media import vad
-from whisperd.messages import BootFailed, Ready
+from whisperd.protocol import BootFailed, Ready
 from whisperd.settings import config
 from whisperd.worker.boot import _boot
 
@@ -25,10 +24,10 @@ class WindowEngine:
 def boot(tmp_path, **changes):
     """What a worker says first, and its pipeline."""
     settings = config.validate({"root": str(tmp_path), "engine": "scripted", **changes}, source="test")
-    ours, theirs = Pipe()
+    ours, theirs = line_pair()
     with ours, theirs:
         pipeline = _boot(theirs, settings.engine_options())
-        said = ours.recv()
+        said = ours.receive()
         assert not ours.poll()
     return said, pipeline
 

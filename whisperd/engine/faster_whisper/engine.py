@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """What the windows of one batch have in common; all but the first field are arguments of CTranslate2."""
+    """The settings that all windows of a batch share; all but the first field are arguments of CTranslate2."""
 
     words_before: int  # tokens of hotwords and prompt: it wants the text to begin at the same place in all rows
     beam_size: int
@@ -56,14 +56,14 @@ class BatchSettings:
     suppress_tokens: tuple[int, ...]
 
     def arguments(self) -> dict[str, Any]:
-        """For `ctranslate2.models.Whisper.generate`."""
+        """Return the arguments for `ctranslate2.models.Whisper.generate`."""
         names = [name for name in self.__dataclass_fields__ if name != "words_before"]
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a window came to at one temperature."""
+    """The result of a window at one temperature."""
 
     tokens: tuple[int, ...]  # timestamps included, without the end
     temperature: float
@@ -72,7 +72,7 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class QueueEntry:
-    """A window on its way."""
+    """A window that waits for a batch or another temperature."""
 
     handle: int
     window: AudioWindow
@@ -87,7 +87,7 @@ class QueueEntry:
 def settings_for(
     options: TranscribeOptions, temperature: float, words_before: int, suppressed: tuple[int, ...]
 ) -> BatchSettings:
-    """How a window is searched for at a temperature: beams at 0, else the best of several samples."""
+    """Choose the search for a temperature: beams at 0, otherwise the best of several samples."""
     sampled = temperature > 0
     return BatchSettings(
         words_before=words_before,
@@ -102,7 +102,7 @@ def settings_for(
 
 
 def next_batch(queue: Iterable[QueueEntry], most: int) -> list[QueueEntry]:
-    """The window that waits longest, and others of its settings."""
+    """Choose the window that has waited longest, and others with the same settings."""
     batch: list[QueueEntry] = []
     for entry in queue:
         if len(batch) < most and (not batch or entry.settings == batch[0].settings):
@@ -111,7 +111,7 @@ def next_batch(queue: Iterable[QueueEntry], most: int) -> list[QueueEntry]:
 
 
 def best_attempt(attempts: Sequence[Attempt], options: TranscribeOptions) -> Attempt:
-    """Where all have failed, the most probable of those that do not repeat themselves, as faster-whisper has it."""
+    """Choose among failed attempts the most probable one that does not repeat itself, as faster-whisper does."""
     if not attempts[-1].quality.needs_fallback(options):
         return attempts[-1]
     limit = options.compression_ratio_threshold
@@ -149,17 +149,17 @@ class FasterWhisper:
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded."""
+        """The model and device that were loaded."""
         return self._info
 
     @property
     def capacity(self) -> int:
-        """Windows decoded at once."""
+        """Number of windows decoded at once."""
         return self._capacity
 
     @property
     def pending(self) -> int:
-        """Windows submitted and not yet given out."""
+        """Number of windows that were submitted and not returned yet."""
         return len(self._queue)
 
     def check(self, options: TranscribeOptions) -> None:
@@ -239,7 +239,7 @@ class FasterWhisper:
         return finished
 
     def _encode(self, entries: Sequence[QueueEntry]) -> None:
-        """Give windows their features, and a language to those that have none."""
+        """Compute the features of windows, and detect the language of those without one."""
         mels = []
         for entry in entries:
             window = BatchWindow(entry.window.options, audio=entry.window.audio)
@@ -258,7 +258,7 @@ class FasterWhisper:
             entry.features = one.copy()  # a view would keep the whole batch
 
     def _decode(self, entries: Sequence[QueueEntry]) -> list[Attempt]:
-        """One attempt for windows of one settings."""
+        """Decode windows with the same settings, one attempt each."""
         settings = entries[0].settings
         prompts = []
         for entry in entries:
@@ -289,7 +289,7 @@ class FasterWhisper:
         return attempts
 
     def _result(self, entry: QueueEntry, attempts: Sequence[Attempt]) -> DecodedWindow | None:
-        """What the window comes to; None if it is to be tried at the next temperature."""
+        """Return the result of a window; None if it must be tried at the next temperature."""
         options = entry.window.options
         if attempts[-1].quality.needs_fallback(options) and len(attempts) < len(options.temperature):
             return None
@@ -323,7 +323,7 @@ class FasterWhisper:
     def _with_words(
         self, segments: tuple[Segment, ...], entry: QueueEntry, tokenizer: Any, seconds: float
     ) -> tuple[Segment, ...]:
-        """The same segments with words. One window at a time: in a batch, faster-whisper compares times across rows."""
+        """Add words to segments, one window at a time, because faster-whisper compares times across the rows of a batch."""
         raw: list[dict[str, Any]] = [
             {"seek": 0, "start": one.start, "end": one.end, "tokens": list(one.tokens), "text": one.text}
             for one in segments
@@ -356,7 +356,7 @@ class FasterWhisper:
 
     @contextmanager
     def _errors(self, windows: int) -> Iterator[None]:
-        """CTranslate2's errors as whisperd's."""
+        """Turn the errors of CTranslate2 into errors of whisperd."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -368,7 +368,7 @@ class FasterWhisper:
 
 
 def _storage(rows: Sequence[npt.NDArray[Any]]) -> Any:
-    """Rows of features as CTranslate2 takes them."""
+    """Convert rows of features for CTranslate2."""
     return ctranslate2.StorageView.from_array(np.stack(rows))
 
 

@@ -25,7 +25,7 @@ FASTEST = {"cpu": ("int8", "fp32"), "cuda": ("fp16", "fp32")}
 
 
 def load(options: EngineOptions) -> tuple[WhisperModel, EngineInfo]:
-    """Load the model and encode a second of silence: what fails on first use fails before anyone sends a job.
+    """Load the model and encode a second of silence: a model that fails on first use fails before it gets a job.
 
     Raises:
         BootError: weights, device or compute type cannot be used.

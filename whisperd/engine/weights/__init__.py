@@ -1,1 +1,1 @@
-"""Model weights: found, fetched, imported, verified, loaded."""
+"""Model weights: find, fetch, import, verify and load them."""

@@ -1,4 +1,4 @@
-"""Which models there are, where their weights come from, and what those weights must hash to.
+"""The catalogue of models: where their weights come from, and their SHA-256.
 
 Plain data, so that the supervisor and the command line can ask without loading torch or openai-whisper. The table of
 OpenAI's models is the one in `whisper/__init__.py` (`_MODELS`); a test compares the two.
@@ -65,10 +65,10 @@ PACKAGES: Final[dict[str, Package]] = {
 
 
 def canonical(name: str) -> str:
-    """The name under which a model is stored: `large` is `large-v3`, as in openai-whisper."""
+    """Return the name under which a model is stored: `large` is `large-v3`, as in openai-whisper."""
     return ALIASES.get(name, name)
 
 
 def checkpoint_url(model: str, base_url: str = BASE_URL) -> str:
-    """Where OpenAI serves the checkpoint of a model in `OFFICIAL`."""
+    """Return the URL of the checkpoint of a model in `OFFICIAL`, at OpenAI."""
     return f"{base_url}/{OFFICIAL[model]}/{model}.pt"

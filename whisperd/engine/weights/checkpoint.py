@@ -1,4 +1,4 @@
-"""Checkpoints of openai-whisper: how they are built, and how a CTranslate2 `model.bin` becomes one.
+"""Builds checkpoints of openai-whisper, also from the `model.bin` of CTranslate2.
 
 Layout of version 6 (`ctranslate2/specs/model_spec.py`, `_serialize`), little-endian: version, name and revision of the
 specification, number of variables; for each its name, rank, shape, type, length in bytes and the bytes; then the
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Checkpoint(TypedDict):
-    """What `torch.save` writes; `whisper.load_model` takes it too and ignores the heads."""
+    """A checkpoint as `torch.save` writes it; `whisper.load_model` accepts it too, and ignores the heads."""
 
     dims: dict[str, int]  # the fields of `whisper.model.ModelDimensions`
     model_state_dict: dict[str, torch.Tensor]
@@ -30,7 +30,7 @@ class Checkpoint(TypedDict):
 
 
 def assemble(state: dict[str, torch.Tensor], *, audio_heads: int, text_heads: int) -> Checkpoint:
-    """A checkpoint from tensors under openai-whisper's names; shapes tell all dimensions but the numbers of heads.
+    """Make a checkpoint from tensors with openai-whisper's names; their shapes give all dimensions except the numbers of heads.
 
     Raises:
         KeyError: a tensor is missing.
@@ -57,7 +57,7 @@ def assemble(state: dict[str, torch.Tensor], *, audio_heads: int, text_heads: in
 
 
 def bare_model(dims: dict[str, int]) -> Whisper:
-    """A model whose weights are not set: drawing random ones first would take longer than reading the real ones."""
+    """Make a model without setting its weights: random ones would take longer to draw than the real ones to read."""
     with _NoInitialisation():
         return Whisper(ModelDimensions(**dims))
 
@@ -91,7 +91,7 @@ TYPES = {
 
 
 def read_ct2(data: bytes | bytearray | memoryview) -> Checkpoint:
-    """Convert the content of a `model.bin`; weights keep their type. What it gives does not share memory with `data`.
+    """Convert the content of a `model.bin`; weights keep their type and share no memory with `data`.
 
     Raises:
         BootError: the weights are quantised to integers.
@@ -165,7 +165,7 @@ def _state_dict(variables: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         copy(f"{source}/layer_norm", to, "gamma", "beta")
 
     def split(source: str, to: str, projections: tuple[str, ...]) -> None:
-        """Projections of one input are stored as one matrix, with a bias of zeros for the key, which has none."""
+        """Split a stored matrix into the projections of one input; the key has a bias of zeros there, and none in the result."""
         matrices = weights(f"{source}/weight").chunk(len(projections))
         biases = weights(f"{source}/bias").chunk(len(projections))
         for projection, matrix, bias in zip(projections, matrices, biases, strict=True):

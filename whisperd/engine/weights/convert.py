@@ -127,7 +127,7 @@ def import_directory(source: Path, name: str, directory: Path) -> Weights:
 
 
 def _read(source: Path) -> tuple[Checkpoint, str]:
-    """The checkpoint, in fp16, and what it came from."""
+    """Read the checkpoint in fp16, and describe its source."""
     if (source / "model.bin").exists():
         origin, heads_file = "CTranslate2", source / "config.json"
         with (source / "model.bin").open("rb") as file:
@@ -152,7 +152,7 @@ def _read(source: Path) -> tuple[Checkpoint, str]:
 
 
 def _alignment_heads(path: Path, dims: dict[str, int]) -> list[list[int]] | None:
-    """The [layer, head] pairs that a configuration names, or None where it names none."""
+    """Read the [layer, head] pairs from a configuration; None if it has none."""
     if not path.exists():
         return None
     config: dict[str, Any] = json.loads(path.read_bytes())
@@ -166,7 +166,7 @@ def _alignment_heads(path: Path, dims: dict[str, int]) -> list[list[int]] | None
 
 
 def _check(checkpoint: Checkpoint) -> None:
-    """Refuse at import what would fail, or transcribe nonsense, at every start of a worker."""
+    """Refuse a checkpoint with which workers would fail to start or would transcribe nonsense."""
     dims, state = checkpoint["dims"], checkpoint["model_state_dict"]
     if dims["n_vocab"] not in VOCABULARIES:
         raise ValueError(f"it has {dims['n_vocab']} tokens; openai-whisper's tokenizers have {VOCABULARIES}")

@@ -1,4 +1,4 @@
-"""Weights from OpenAI by name: streamed to a temporary name, hashed on the way, renamed when they are right."""
+"""Downloads weights from OpenAI to a temporary file, checks their SHA-256 and renames the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER_WAYS = (
 def fetch(
     name: str, directory: Path, report: Callable[[int, int], None], base_url: str = catalogue.BASE_URL
 ) -> Weights:
-    """Download a model's checkpoint to `<directory>/<name>.pt`; one that is there and right is left alone.
+    """Download a model's checkpoint to `<directory>/<name>.pt`; do nothing if it exists and is undamaged.
 
     Args:
         name: one of openai-whisper's names.
@@ -73,7 +73,7 @@ def _download(url: str, sha256: str, target: Path, report: Callable[[int, int], 
 
 
 def _chunks(url: str) -> Iterator[tuple[bytes, int]]:
-    """Pieces of the body, each with the length of the whole; what the caller does with them is not network trouble."""
+    """Yield pieces of the body with its total length; only errors of the network become errors of the download."""
     try:
         with urllib.request.urlopen(url, timeout=SILENCE_SECONDS) as response:  # noqa: S310  # no user gives this URL
             total = int(response.headers.get("Content-Length") or 0)

@@ -1,4 +1,4 @@
-"""Files of weights on disk: hashed piece by piece, appearing whole or not at all, with a record of what they are."""
+"""Writes and hashes files of weights, so that a file appears complete or not at all, with a record beside it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ABANDONED_SECONDS = 3600.0  # a writer that lives writes far more often
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of a checkpoint that whisperd wrote; stands beside it as `<name>.pt.json`."""
+    """The record of a checkpoint that whisperd wrote: the file `<name>.pt.json` beside it."""
 
     sha256: str
     source: str  # for people
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """SHA-256 of the files joined, in hexadecimal; about a second per gigabyte, in flat memory.
+    """Compute the SHA-256 of files joined, in hexadecimal; it takes about a second per gigabyte and little memory.
 
     Raises:
         BootError: one of them cannot be read.
@@ -51,7 +51,7 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file stands there.
+    """Whether the path is a regular file.
 
     Raises:
         BootError: nobody may look, so that "not there" would be a lie.
@@ -64,7 +64,7 @@ def is_file(path: Path) -> bool:
 
 @contextlib.contextmanager
 def appearing(target: Path) -> Iterator[BufferedRandom]:
-    """A new file that stands under `target` when the block ends well, and never in part or in place of another.
+    """Open a temporary file that gets the name `target` when the block succeeds; it never replaces another file.
 
     Two writers of one target do not meet: each has a temporary file of its own, and the first to finish wins.
 
@@ -92,7 +92,7 @@ def appearing(target: Path) -> Iterator[BufferedRandom]:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Gigabytes that a killed writer left behind must not stay for ever."""
+    """Remove the temporary files of killed writers, which can be gigabytes."""
     for part in target.parent.glob(f"{target.name}.*.part"):
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
@@ -100,7 +100,7 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def write_record(checkpoint: Path, record: Record) -> None:
-    """Remember what a checkpoint is, in place of what was remembered of an earlier one of that name.
+    """Write the record of a checkpoint; it replaces that of an earlier one with the same name.
 
     Raises:
         BootError: it cannot be written.
@@ -114,7 +114,7 @@ def write_record(checkpoint: Path, record: Record) -> None:
 
 
 def read_record(checkpoint: Path) -> Record | None:
-    """What was remembered; None where nothing readable stands, as a lost record must not make a good model useless."""
+    """Read the record of a checkpoint; None if it is missing or damaged, since the weights may still be good."""
     try:
         return Record(**json.loads(checkpoint.with_name(f"{checkpoint.name}.json").read_bytes()))
     except (OSError, ValueError, TypeError):

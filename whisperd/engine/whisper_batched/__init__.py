@@ -1,1 +1,1 @@
-"""Batched decoding with openai-whisper's weights: windows in, text out."""
+"""The engine `openai-whisper` with `decoding: batched`: decodes windows of several recordings at once."""

@@ -28,7 +28,7 @@ _CUDA_STEPS_PER_LOOK = 8  # a transfer from the device stops its queue
 
 @dataclass(frozen=True, slots=True)
 class SearchKind:
-    """What the windows of one batch have in common."""
+    """The search settings that all windows of a batch share."""
 
     beams: bool
     group: int
@@ -57,7 +57,7 @@ class BatchEntry:
 
     @property
     def encoded(self) -> Tensor:
-        """The features, which are there from the first attempt on."""
+        """The features, which exist from the first attempt on."""
         assert self.features is not None
         return self.features
 
@@ -87,16 +87,16 @@ class Batch:
 
     @property
     def free(self) -> int:
-        """Windows that may join now."""
+        """Number of windows that may join now."""
         return self._capacity - len(self._entries)
 
     @property
     def active(self) -> int:
-        """Windows being decoded."""
+        """Number of windows being decoded."""
         return len(self._entries)
 
     def attend_to(self, entries: list[BatchEntry]) -> tuple[list[KeyValue], Tensor | None]:
-        """Take in the features of windows that will join in this order; what `Cache.attend_to` returns."""
+        """Prepare the features of windows that will join in this order; returns the result of `Cache.attend_to`."""
         return self._cache.attend_to([entry.encoded for entry in entries])
 
     def join(self, entry: BatchEntry, own: list[KeyValue], temperature: float, noise: Tensor | None) -> None:
@@ -115,7 +115,7 @@ class Batch:
                 return
 
     def step(self) -> list[Outcome]:
-        """One token for every window; those that have come to their end leave."""
+        """Decode one token for every window, and remove the windows that have ended."""
         state, slots, group = self._search.state, len(self._entries), self._cache.group
         longest = max(len(entry.initial) + entry.sampled for entry in self._entries)
         lengths, begins = (tensor[:slots].repeat_interleave(group) for tensor in (state.lengths, state.begins))
@@ -148,7 +148,7 @@ class Batch:
         return outcomes
 
     def _limit(self, entry: BatchEntry) -> int:
-        """Tokens that may be sampled: half the context, and no more than there is room for."""
+        """Number of tokens that may be sampled: half the context, and no more than fits."""
         context: int = self._network.context
         return min(context // 2, context + 1 - len(entry.initial))
 
@@ -172,12 +172,12 @@ class Batch:
 
 
 def noise_for(seed: int, group: int, places: int) -> Tensor:
-    """Numbers that depend on the window alone, so a window decoded again gives the same samples: (group, places)."""
+    """Make random numbers (group, places) that depend only on the window, so that decoding it again gives the same samples."""
     return torch.rand(group, places, generator=torch.Generator().manual_seed(seed))
 
 
 class Admission:
-    """Brings windows to where a batch can go on with them.
+    """Prepares windows to join a batch: features, language and initial tokens.
 
     Args:
         model: a `whisper.model.Whisper`; it is read, never changed.
@@ -193,11 +193,11 @@ class Admission:
         self.languages: int = model.num_languages
 
     def tokenizer(self, language: str | None = None, task: str = "transcribe") -> Any:
-        """openai-whisper's tokenizer, made once for each language and task."""
+        """Return openai-whisper's tokenizer, made once for each language and task."""
         return get_tokenizer(self.multilingual, num_languages=self.languages, language=language, task=task)
 
     def admit(self, entries: list[BatchEntry], batch: Batch, group: int) -> None:
-        """Let windows join a batch, encoded if they are not yet."""
+        """Add windows to a batch; encode those that are not encoded yet."""
         self._encode([entry for entry in entries if entry.features is None])
         cross, mask = batch.attend_to(entries)
         self._name_languages(entries, cross, mask)
@@ -218,7 +218,7 @@ class Admission:
             batch.join(entry, [(key[row], value[row]) for key, value in filled.own], temperature, noise)
 
     def detect_language(self, window: BatchWindow) -> dict[str, float]:
-        """Probability of each language the model knows."""
+        """Compute the probability of each language that the model knows."""
         mel = mel_of(window, self._dims.n_mels, None, self._network.device)
         return self._detect(self._network.cross([self._encoder(mel[None])[0]]), None)[0]
 
@@ -251,7 +251,7 @@ class Admission:
         return [dict(zip(tokenizer.all_language_codes, row, strict=True)) for row in chances]
 
     def _initial_tokens(self, entry: BatchEntry) -> tuple[int, ...]:
-        """Prompt, start, language and task, prefix: `DecodingTask._get_initial_tokens`."""
+        """Return prompt, start, language, task and prefix as tokens, as `DecodingTask._get_initial_tokens` does."""
         tokenizer, window, half = entry.tokenizer, entry.window, self._dims.n_text_ctx // 2
         prompt = (tokenizer.sot_prev, *window.prompt[-(half - 1) :]) if window.prompt else ()
         return (*prompt, *tokenizer.sot_sequence, *window.prefix)

@@ -40,7 +40,7 @@ _PATIENCE_STEPS = 64  # a few windows of another kind wait so long for company
 
 
 class BatchedDecoder:
-    """A loaded model that decodes windows. For one thread of one process.
+    """Decodes windows with a loaded model; to be used by one thread of one process.
 
     Args:
         model: a `whisper.model.Whisper` on any device; it is read, never changed, and may be deleted afterwards.
@@ -80,11 +80,11 @@ class BatchedDecoder:
 
     @property
     def pending(self) -> int:
-        """Windows submitted and not yet given out."""
+        """Number of windows that were submitted and not returned yet."""
         return len(self._open)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Text as tokens for a window's `prompt` or `prefix`."""
+        """Encode a text as tokens for the `prompt` or `prefix` of a window."""
         return tuple(self._admission.tokenizer().encode(" " + text.strip()))
 
     def submit(self, window: BatchWindow) -> int:
@@ -154,7 +154,7 @@ class BatchedDecoder:
 
     @torch.inference_mode()
     def detect_languages(self, windows: Sequence[BatchWindow]) -> list[dict[str, float]]:
-        """Probability of each language, window by window.
+        """Compute the probability of each language for each window.
 
         Raises:
             InputError: the model knows English only.
@@ -165,7 +165,7 @@ class BatchedDecoder:
             return [self._admission.detect_language(window) for window in windows]
 
     def _check(self, window: BatchWindow) -> str | None:
-        """What the window asks for can be done; its language, None if it is to be detected."""
+        """Check that the model supports what a window asks for; return its language, or None if it must be detected."""
         options = window.options
         if (window.audio is None) == (window.mel is None):
             raise ValueError("a window has either audio or mel")
@@ -225,7 +225,7 @@ class BatchedDecoder:
         self._admission.admit(entries, batch, kind.group)
 
     def _judge(self, outcome: Outcome) -> BatchResult | None:
-        """The result, or None if the window is to be tried again."""
+        """Return the result of an attempt, or None if the window must be tried again."""
         entry, options = outcome.entry, outcome.entry.window.options
         best = best_of(outcome.candidates, options.length_penalty)
         text = entry.tokenizer.decode(list(best.tokens)).strip()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Weight of shape (out, in) or (out, in, kernel), and bias of shape (out,); `activation` is "none" or "gelu"."""
+    """A linear layer or convolution, with weight (out, in) or (out, in, kernel), bias (out,), and `activation` "none" or "gelu"."""
 
     weight: Tensor
     bias: Tensor | None
@@ -24,13 +24,13 @@ class Affine:
 
     @classmethod
     def of(cls, module: Any, device: torch.device, dtype: torch.dtype) -> Affine:
-        """Weights of a Linear, Conv1d or LayerNorm, cast once: openai-whisper's own modules cast them at every call."""
+        """Cast the weights of a Linear or Conv1d once, since openai-whisper's own modules cast them at every call."""
         bias = None if module.bias is None else module.bias.detach().to(device, dtype)
         return cls(module.weight.detach().to(device, dtype), bias)
 
     @classmethod
     def fused(cls, modules: list[Any], device: torch.device, dtype: torch.dtype, first: float = 1.0) -> Affine:
-        """Several Linear modules with the same input as one; a missing bias counts as zero.
+        """Join several Linear modules with the same input into one; a missing bias counts as zero.
 
         What the first one gives is multiplied by `first`: the scale of attention goes with the queries, once and for
         all. Whisper's is 1/8, which changes no digit.
@@ -46,11 +46,11 @@ class Affine:
         return cls(weight.to(device, dtype), bias.to(device, dtype))
 
     def for_rows(self, rows: int) -> Affine:
-        """The same, packed for about so many rows where this torch and this CPU can do that."""
+        """Return the layer packed for about this number of rows, if torch and the CPU support that."""
         return replace(self, weight=packed(self.weight, rows))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Shape (..., in) to (..., out)."""
+        """Compute the layer: (..., in) becomes (..., out)."""
         if self.weight.is_mkldnn:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # noqa: SLF001
         else:
@@ -59,7 +59,7 @@ class Affine:
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
-    """A bf16 weight (out, in) in the order in which oneDNN reads it; as it was where that cannot be had.
+    """Reorder a bf16 weight (out, in) as oneDNN reads it; unchanged if that is not supported.
 
     `linear` brings it into that order at every call, which for 16 rows takes as long as the product: the vocabulary of
     `base` 10.4 ms, packed 5.4. The results are the same bits. The operators are those that torch's own compiler uses
@@ -85,11 +85,11 @@ class Norm:
 
     @classmethod
     def of(cls, module: Any, device: torch.device, dtype: torch.dtype) -> Norm:
-        """Weights of a LayerNorm, kept in float32."""
+        """Take the weights of a LayerNorm, in float32."""
         return cls(module.weight.detach().to(device).float(), module.bias.detach().to(device).float(), dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Shape (..., width), any float type, to the same shape in `dtype`."""
+        """Normalise (..., width) of any float type; the result has the same shape in `dtype`."""
         return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias).to(self.dtype)
 
 
@@ -104,7 +104,7 @@ class _EncoderLayer:
 
 
 class AudioEncoder:
-    """Mel spectrograms in, features out; holds weights only, so it may be called in any order.
+    """Turns mel spectrograms into features; has no state except its weights.
 
     Args:
         model: a `whisper.model.Whisper`; it is read, never changed or hooked.

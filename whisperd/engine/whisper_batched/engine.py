@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whisperd.core.errors import BootError, EngineError, OutOfMemory
+from whisperd.core.options import TranscribeOptions
 from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
 from whisperd.engine.limits import check_capabilities, find_device, limit_threads
 from whisperd.engine.weights.find import find
@@ -16,14 +17,14 @@ from whisperd.engine.whisper_batched.decoder import BatchedDecoder
 from whisperd.engine.whisper_batched.window import BatchWindow
 
 if TYPE_CHECKING:
-    from whisperd.core.options import EngineOptions, TranscribeOptions
+    from whisperd.core.options import EngineOptions
 
 
 _KEPT = tuple(field.name for field in dataclasses.fields(DecodedWindow))
 
 
 class BatchedWhisper:
-    """A model of openai-whisper that decodes windows of several recordings at once.
+    """A model of openai-whisper, tried out, that decodes windows of several recordings at once.
 
     Raises:
         BootError: weights, device or compute type cannot be used.
@@ -39,24 +40,28 @@ class BatchedWhisper:
             model: Any = load(weights, "cpu")
             self._dims, self._multilingual, self._languages = model.dims, model.is_multilingual, model.num_languages
             self._decoder = BatchedDecoder(model, device, options.compute_type, options.batch_size)
+            self._try_out()
         except OutOfMemory as error:
             raise BootError(error.message, hint="use a smaller model or a device with more memory") from error
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise BootError(f"model {weights.model} cannot run on {device}: {reason}") from error
         self._info = EngineInfo("openai-whisper", weights.model, str(device), self._decoder.precision.name)
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded."""
+        """The model and device that were loaded."""
         return self._info
 
     @property
     def capacity(self) -> int:
-        """Windows decoded at once."""
+        """Number of windows decoded at once."""
         return self._decoder.max_batch
 
     @property
     def pending(self) -> int:
-        """Windows submitted and not yet given out."""
+        """Number of windows that were submitted and not returned yet."""
         return self._decoder.pending
 
     def check(self, options: TranscribeOptions) -> None:
@@ -69,10 +74,13 @@ class BatchedWhisper:
             whole_decoder=self._dims.n_text_layer >= self._dims.n_audio_layer,
         )
 
-    def warm_up(self, options: TranscribeOptions) -> None:
-        """Decode a second of noise: what fails on first use fails before anyone sends a job."""
+    def _try_out(self) -> None:
+        """Decode a moment of noise: what fails on first use must fail before anyone sends a job."""
         noise = np.random.default_rng(0).integers(-1000, 1000, SAMPLE_RATE, dtype=np.int16)
-        self._decoder.decode([BatchWindow(options, audio=noise, language="en")])
+        handle = self._decoder.submit(BatchWindow(TranscribeOptions(), audio=noise, language="en"))
+        for _ in range(2):
+            self._decoder.step()
+        self._decoder.withdraw(handle)
 
     def submit(self, window: AudioWindow) -> int:
         """Take a window; the job's prompt goes before each of its windows, which do not know each other's text."""

@@ -47,7 +47,7 @@ class QuantisedAffine:
         self._packed = torch.ops.onednn.qlinear_prepack(levels, None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Float32 of shape (..., in) to (..., out)."""
+        """Compute the layer: float32 (..., in) becomes (..., out)."""
         levels, scale, zero = _quantise(x)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             levels, scale, zero, self._packed, self._scales, self._zeros, self._bias,
@@ -57,7 +57,7 @@ class QuantisedAffine:
 
 
 def _quantise(x: Tensor) -> tuple[Tensor, float, int]:
-    """The tensor as integers from 0 to 255, the step between two of them, and which of them is 0.0."""
+    """Convert a tensor to integers from 0 to 255; return them, the step between two, and the one that stands for 0.0."""
     x = x.contiguous()
     low, high = (float(end) for end in torch.aminmax(x))
     low, high = min(low, 0.0), max(high, 0.0)
@@ -71,7 +71,7 @@ def _quantise(x: Tensor) -> tuple[Tensor, float, int]:
 
 @cache
 def can_quantise() -> bool:
-    """Whether this CPU multiplies integers of 8 bits in hardware, and this torch lets it.
+    """Whether this CPU can multiply integers of 8 bits in hardware, and this torch supports it.
 
     The operators are those that torch's compiler uses for a quantised model; they have no public name.
     """
@@ -91,7 +91,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """In which numbers a model computes.
+    """The number format in which a model computes.
 
     Attributes:
         name: as in the configuration.
@@ -105,7 +105,7 @@ class Precision:
 
 
 def resolve_compute_type(device: torch.device, compute_type: str = "auto") -> Precision:
-    """What a compute type means on `device`; `auto` is the fastest that it computes in hardware and that loses nothing.
+    """Find the precision for a compute type on `device`; `auto` is the fastest that it has hardware for and that loses nothing.
 
     On a CPU without avx512_bf16 or amx, bf16 is emulated and slower than fp32, so `auto` takes fp32 there. fp16 is for
     GPUs alone: CPU kernels for it are missing or slow. int8 is for CPUs alone, and has to be asked for: it has been

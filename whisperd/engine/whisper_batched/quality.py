@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Of the text that one attempt came to."""
+    """The measurements of the text of one attempt."""
 
     avg_logprob: float
     compression_ratio: float
@@ -24,7 +24,7 @@ class Quality:
     looped: bool
 
     def needs_fallback(self, options: TranscribeOptions) -> bool:
-        """Too repetitive or too improbable, and not merely silence."""
+        """Whether the text is too repetitive or too improbable, and is not just silence."""
         unlikely = options.logprob_threshold is not None and self.avg_logprob < options.logprob_threshold
         if unlikely and self._no_speech(options):
             return False
@@ -35,7 +35,7 @@ class Quality:
         return unlikely or repetitive or self.looped
 
     def is_silence(self, options: TranscribeOptions) -> bool:
-        """Nobody speaks, and the text is not so probable that it counts all the same."""
+        """Whether nobody speaks in the window, unless the text is probable enough to count."""
         likely = options.logprob_threshold is not None and self.avg_logprob > options.logprob_threshold
         return self._no_speech(options) and not likely
 

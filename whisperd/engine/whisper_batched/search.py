@@ -27,7 +27,7 @@ MAX_INITIAL_TIMESTAMP_SECONDS = 1.0  # openai-whisper's default
 
 
 def suppressed_tokens(tokenizer: Any, wanted: str) -> tuple[int, ...]:
-    """Tokens that are never sampled, as `DecodingTask._get_suppress_tokens` finds them, and `<|notimestamps|>`.
+    """List the tokens that are never sampled: those of `DecodingTask._get_suppress_tokens`, and `<|notimestamps|>`.
 
     Args:
         tokenizer: a `whisper.tokenizer.Tokenizer`.
@@ -74,7 +74,7 @@ class Rules:
         self._latest_first = round(MAX_INITIAL_TIMESTAMP_SECONDS * audio_context / CHUNK_LENGTH)
 
     def apply(self, logits: Tensor, tokens: Tensor, lengths: Tensor, begins: Tensor) -> None:
-        """Set what may not come next to minus infinity, in place.
+        """Set tokens that may not come next to minus infinity, in place.
 
         Args:
             logits: (rows, vocabulary), float32.
@@ -137,7 +137,7 @@ class Candidate:
 
 
 def best_of(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:
-    """The likeliest per token, or by the length penalty of Google's translator (arXiv:1609.08144, section 7)."""
+    """Choose the likeliest candidate per token, or by the length penalty of Google's translator (arXiv:1609.08144, section 7)."""
 
     def score(candidate: Candidate) -> float:
         length = len(candidate.tokens)
@@ -149,7 +149,7 @@ def best_of(candidates: Sequence[Candidate], length_penalty: float | None) -> Ca
 
 
 class SearchState:
-    """What has been written so far, for `capacity` windows of `group` rows; slots in use are the first ones.
+    """The tokens so far, for `capacity` windows of `group` rows; the slots in use are the first ones.
 
     Attributes:
         tokens: (capacity, group, places), the initial ones included.
@@ -174,12 +174,12 @@ class SearchState:
         self.done[slot] = False
 
     def move(self, source: int, target: int) -> None:
-        """Let a window go on in another slot."""
+        """Move a window to another slot."""
         for tensor in (self.tokens, self.lengths, self.begins, self.sums, self.done):
             tensor[target] = tensor[source]
 
     def append(self, slots: int, chosen: Tensor) -> None:
-        """Write `chosen`, (slots, group), behind the windows that are not done."""
+        """Append `chosen`, (slots, group), to the windows that are not done."""
         going = ~self.done[:slots]
         window = torch.arange(slots, device=chosen.device)
         # A window that is done writes behind its end, where nobody looks.
@@ -188,7 +188,7 @@ class SearchState:
 
 
 class Search(Protocol):
-    """How tokens are chosen in all windows of a batch."""
+    """The protocol of a search, which chooses the tokens of all windows of a batch."""
 
     state: SearchState
 
@@ -197,20 +197,20 @@ class Search(Protocol):
         ...
 
     def move(self, source: int, target: int) -> None:
-        """Let a window go on in another slot."""
+        """Move a window to another slot."""
         ...
 
     def advance(self, slots: int, logits: Tensor) -> Tensor | None:
-        """Choose one token a row from (slots * group, vocabulary); what `Cache.reorder` needs, or nothing."""
+        """Choose one token per row from (slots * group, vocabulary); returns the order for `Cache.reorder`, or None."""
         ...
 
     def candidates(self, slot: int) -> list[Candidate]:
-        """What a window came to, in the order in which equal scores are preferred."""
+        """Return the candidates of a window, in the order in which equal scores are preferred."""
         ...
 
 
 class Sampler:
-    """The likeliest token at temperature 0, else a sample; `group` independent rows of each window.
+    """Chooses the likeliest token at temperature 0, otherwise samples, in `group` independent rows of each window.
 
     A sample comes from the row's own numbers, so it does not depend on what else is in the batch.
     """
@@ -229,13 +229,13 @@ class Sampler:
             self._noise[slot] = noise.to(self._noise.device)
 
     def move(self, source: int, target: int) -> None:
-        """Let a window go on in another slot."""
+        """Move a window to another slot."""
         self.state.move(source, target)
         self._temperatures[target] = self._temperatures[source]
         self._noise[target] = self._noise[source]
 
     def advance(self, slots: int, logits: Tensor) -> None:
-        """Choose one token a row; rows that have ended get more ends."""
+        """Choose one token per row; rows that have ended get further end tokens."""
         state = self.state
         rows = logits.view(slots, -1, logits.shape[-1])
         chosen = rows.argmax(-1)
@@ -251,7 +251,7 @@ class Sampler:
         state.done[:slots] |= (chosen == self._eot).all(-1)
 
     def candidates(self, slot: int) -> list[Candidate]:
-        """One for each row of the window."""
+        """Return one candidate for each row of the window."""
         begin, end = int(self.state.begins[slot]), int(self.state.lengths[slot])
         rows = self.state.tokens[slot, :, begin:end].tolist()
         return [
@@ -290,13 +290,13 @@ class BeamSearch:
         self._counts[slot] = 0
 
     def move(self, source: int, target: int) -> None:
-        """Let a window go on in another slot."""
+        """Move a window to another slot."""
         self.state.move(source, target)
         for tensor in (self._finished, self._finished_lengths, self._finished_sums, self._counts):
             tensor[target] = tensor[source]
 
     def advance(self, slots: int, logits: Tensor) -> Tensor:
-        """Choose the next beams; the row that each goes on from."""
+        """Choose the next beams; returns the row that each continues."""
         state, group = self.state, self._group
         rows = logits.view(slots, group, -1)
         gains, words = rows.log_softmax(-1).topk(group + 1)
@@ -324,7 +324,7 @@ class BeamSearch:
         return (parents + window * group).flatten()
 
     def candidates(self, slot: int) -> list[Candidate]:
-        """Finished sequences, and unfinished ones where fewer than the beams have ended."""
+        """Return the finished sequences, and unfinished ones if fewer than the beams have ended."""
         state, begin = self.state, int(self.state.begins[slot])
         found = [
             Candidate(tuple(self._finished[slot, n, begin : int(self._finished_lengths[slot, n])].tolist()), score)
@@ -340,7 +340,7 @@ class BeamSearch:
         return found
 
     def _finish(self, slots: int, scores: Tensor, sources: Tensor, counted: Tensor) -> None:
-        """Keep sequences that have just ended, best first, as long as their window wants more."""
+        """Keep sequences that have just ended, best first, until their window has enough."""
         counted = counted & ~self.state.done[:slots, None]
         place = self._counts[:slots, None] + counted.cumsum(1) - 1
         wanted = counted & (place < self._max_candidates)

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Segments in seconds from the start of the window, and up to where they account for its audio."""
+    """The segments of a window, in seconds from its start, and the end of the audio that they cover."""
 
     segments: tuple[Segment, ...]
     covered_seconds: float
 
 
 def cut_segments(tokens: Sequence[int], tokenizer: Any, seconds: float, *, truncated: bool = False) -> Cut:
-    """Cut where two timestamps meet.
+    """Cut the tokens of a window into segments, where two timestamps meet.
 
     openai-whisper drops what stands behind the last such place and decodes that audio again as the start of its next
     window. A window here may have no next one, so that text is kept, up to the end of the window, unless the row was
@@ -79,7 +79,7 @@ def cut_segments(tokens: Sequence[int], tokenizer: Any, seconds: float, *, trunc
 
 
 def in_order(segment: Segment, earliest: float, latest: float) -> Segment:
-    """The same segment with its words one after the other, inside it and its window: alignment alone does not see to it.
+    """Correct the times of a segment's words, so that they are in order and inside the segment and its window.
 
     Args:
         segment: times in seconds from the start of the window.
@@ -123,7 +123,7 @@ class Aligner:
     def add_words(
         self, segments: Sequence[Segment], features: Tensor, tokenizer: Any, seconds: float
     ) -> tuple[Segment, ...]:
-        """The same segments with words, and with start and end moved to them as `whisper.transcribe` does.
+        """Add words to segments, and move start and end of each segment to its words, as `whisper.transcribe` does.
 
         Args:
             segments: of one window, times from its start.
@@ -181,7 +181,7 @@ class Aligner:
 
 
 def _shorten_at_sentence_ends(timings: list[WordTiming], longest: float) -> None:
-    """A pause between sentences is not part of a word."""
+    """Shorten words at the ends of sentences, because a pause between sentences is not part of a word."""
     for previous, timing in pairwise(timings):
         if timing.end - timing.start > longest:
             if timing.word in _SENTENCE_ENDS:

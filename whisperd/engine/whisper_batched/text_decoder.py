@@ -32,7 +32,7 @@ STEP_PLACES = (
 
 
 class Cache:
-    """Slots for `capacity` windows.
+    """The cache of keys and values, with slots for `capacity` windows.
 
     Args:
         network: whose keys and values are kept.
@@ -49,18 +49,18 @@ class Cache:
         self.cross_mask: Tensor | None = None
 
     def _zeros(self, rows: int, places: int) -> Tensor:
-        """Zeros, not empty: a masked place still meets its value, and 0 times a stray NaN is NaN."""
+        """Allocate zeros, because a masked place is still multiplied, and 0 times a stray NaN is NaN."""
         network = self._network
         shape = (rows, network.heads, places, network.size)
         return torch.zeros(shape, dtype=network.dtype, device=network.device)
 
     @property
     def rows(self) -> int:
-        """Rows in use."""
+        """The number of rows in use."""
         return self.slots * self.group
 
     def own_now(self, longest: int) -> list[KeyValue]:
-        """Per layer, the self-attention of the rows in use, for rows of up to so many tokens: (rows, heads, places, size).
+        """Return, for each layer, the self-attention of the rows in use, for rows of up to so many tokens: (rows, heads, places, size).
 
         There are a few more places, `STEP_PLACES` at a time.
         """
@@ -68,7 +68,7 @@ class Cache:
         return [(key[: self.rows], value[: self.rows]) for key, value in self.own]
 
     def cross_now(self) -> list[KeyValue]:
-        """Per layer, the cross-attention of the slots in use, up to the longest of them or a little more."""
+        """Return, for each layer, the cross-attention of the slots in use, up to the longest of them or a little more."""
         return [(key[: self.slots], value[: self.slots]) for key, value in self.cross]
 
     def attend_to(self, features: Sequence[Tensor]) -> tuple[list[KeyValue], Tensor | None]:
@@ -89,7 +89,7 @@ class Cache:
         return free, self._mask(first, last)
 
     def join(self, own: list[KeyValue], tokens: int) -> None:
-        """Take the next free slot into use, its cross-attention being there.
+        """Use the next free slot, whose cross-attention `attend_to` has filled.
 
         Args:
             own: per layer, (heads, n, size), of which the first `tokens` places count; copied to each row of the group.
@@ -120,7 +120,7 @@ class Cache:
         self.cross_mask = self._mask(0, last)
 
     def reorder(self, sources: Tensor, tokens: int) -> None:
-        """Let each row go on from the row `sources` names, for the first `tokens` places: beams that took over others.
+        """Copy to each row the first `tokens` places of the row that `sources` names, for beams that replace others.
 
         Args:
             sources: (rows,), row numbers.
@@ -139,7 +139,7 @@ class Cache:
                 kept[moved, :, :tokens] = kept[sources, :, :tokens]
 
     def _fit(self, frames: int) -> None:
-        """Make room for one of so many frames; only without windows in use does it get less."""
+        """Make room for a window of this many frames; shrink only if no window is in use."""
         wanted = -(-frames // STEP_FRAMES) * STEP_FRAMES
         if wanted == self._frames or (self.slots and wanted < self._frames):
             return
@@ -147,7 +147,7 @@ class Cache:
         self._frames = wanted
 
     def _fit_length(self, tokens: int, *, shrink: bool = True) -> None:
-        """Make room for rows of so many tokens, and where all are shorter let go what is not needed."""
+        """Make room for rows of this many tokens, and free what is not needed if all are shorter."""
         wanted = min(-(-tokens // STEP_PLACES) * STEP_PLACES, self._network.context)
         if wanted == self._places or (not shrink and wanted < self._places):
             return
@@ -164,7 +164,7 @@ class Cache:
         return resized
 
     def _mask(self, first: int, last: int) -> Tensor | None:
-        """Minus infinity beyond the ends of the windows in these slots, else 0: (windows, 1, 1, frames)."""
+        """Make a mask: minus infinity beyond the ends of the windows in these slots, otherwise 0: (windows, 1, 1, frames)."""
         lengths = self._lengths[first:last]
         if all(length == self._frames for length in lengths):
             return None
@@ -173,7 +173,7 @@ class Cache:
 
 
 def mask_beyond(lengths: Tensor, places: int, dtype: torch.dtype) -> Tensor:
-    """Minus infinity at places from each length on, else 0: (lengths, 1, 1, places)."""
+    """Make a mask: minus infinity at places from each length on, otherwise 0: (lengths, 1, 1, places)."""
     beyond = torch.arange(places, device=lengths.device) >= lengths[:, None]
     mask = torch.zeros(beyond.shape, dtype=dtype, device=lengths.device).masked_fill_(beyond, -torch.inf)
     return mask[:, None, None]
@@ -200,7 +200,7 @@ class _DecoderLayer:
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """What a first pass over the initial tokens leaves behind.
+    """The result of the first pass over the initial tokens of windows.
 
     Attributes:
         hidden: (windows, tokens, width), before the last normalisation.
@@ -214,7 +214,7 @@ class Prefilled:
 
 
 class TextDecoder:
-    """Tokens and features in, logits out; holds weights only.
+    """Computes logits from tokens and features; has no state except its weights.
 
     Args:
         model: a `whisper.model.Whisper`; it is read, never changed or hooked.
@@ -249,7 +249,7 @@ class TextDecoder:
         ]
 
     def cross(self, features: Sequence[Tensor], into: list[KeyValue] | None = None) -> list[KeyValue]:
-        """Per layer, keys and values that all steps of a window attend to.
+        """Compute, for each layer, the keys and values of the features that all steps of a window attend to.
 
         Args:
             features: of each window, (frames, width); without `into` of one length.
@@ -275,7 +275,7 @@ class TextDecoder:
         *,
         watch: Sequence[tuple[int, int]] = (),
     ) -> Prefilled:
-        """Pass over the first tokens of windows.
+        """Process the initial tokens of windows.
 
         Args:
             tokens: (windows, tokens); shorter rows are padded at the end, and what the padding gives is to be ignored.
@@ -301,7 +301,7 @@ class TextDecoder:
         return Prefilled(x, own, scores)
 
     def step(self, tokens: Tensor, positions: Tensor, longest: int, cache: Cache) -> Tensor:
-        """Pass over one token a row, whose keys and values are written to the cache.
+        """Process one token per row, and write its keys and values to the cache.
 
         Args:
             tokens: (rows,), in the order of the cache.
@@ -330,11 +330,11 @@ class TextDecoder:
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states of shape (..., width) to float32 logits of shape (..., vocabulary)."""
+        """Compute float32 logits (..., vocabulary) from hidden states (..., width)."""
         return self.vocabulary(self.norm(hidden)).float()
 
     def _by_head(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(windows, places, parts * width) to `parts` views of (windows, heads, places, size)."""
+        """Split (windows, places, parts * width) into `parts` views of (windows, heads, places, size)."""
         return x.view(*x.shape[:2], parts, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind()
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -347,5 +347,5 @@ class TextDecoder:
 
 
 def _inputs(attention: Any) -> list[Any]:
-    """What makes queries, keys and values."""
+    """Collect the layers that compute queries, keys and values."""
     return [attention.query, attention.key, attention.value]

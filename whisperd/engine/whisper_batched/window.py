@@ -1,4 +1,4 @@
-"""The windows that go into batched decoding, their spectrograms, and the results that come out."""
+"""The windows and results of batched decoding, and their spectrograms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchWindow:
-    """At most 30 s of audio to be decoded by itself; exactly one of `audio` and `mel` is given.
+    """A window of at most 30 s of audio to decode; exactly one of `audio` and `mel` is given.
 
     Attributes:
         options: of the job. What joins windows to each other (`initial_prompt`, `carry_initial_prompt`,
@@ -88,7 +88,7 @@ _FAINTEST = 1e-4  # of full scale, -80 dB: three steps of 16 bits
 
 
 def seconds_of(window: BatchWindow) -> float:
-    """Length of the window's audio."""
+    """Return the length of a window's audio in seconds."""
     if window.mel is not None:
         return window.mel.shape[-1] / FRAMES_PER_SECOND
     assert window.audio is not None
@@ -96,7 +96,7 @@ def seconds_of(window: BatchWindow) -> float:
 
 
 def seed_of(window: BatchWindow) -> int:
-    """A number that is always the same for the same audio."""
+    """Compute a seed that is always the same for the same audio."""
     if window.mel is not None:
         return zlib.crc32(window.mel.contiguous().cpu().numpy().tobytes())
     assert window.audio is not None
@@ -104,7 +104,7 @@ def seed_of(window: BatchWindow) -> int:
 
 
 def is_audible(window: BatchWindow) -> bool:
-    """Whether there is any sound. Out of nothing Whisper hears " you", and is too sure of it for its own thresholds."""
+    """Whether a window has any sound; from silence Whisper makes " you", and is too sure of it for the thresholds."""
     if window.audio is None:
         return True
     full_scale = 32768.0 if window.audio.dtype == np.int16 else 1.0
@@ -113,7 +113,7 @@ def is_audible(window: BatchWindow) -> bool:
 
 
 def mel_of(window: BatchWindow, n_mels: int, margin_seconds: float | None, device: torch.device) -> Tensor:
-    """Log-mel spectrogram with silence behind the audio.
+    """Compute the log-mel spectrogram of a window, with silence after the audio.
 
     Args:
         window: of at most 30 s.
