@@ -21,7 +21,6 @@ from whisperd.listeners.index import MARK, SHOWN, Overview, Part, Row, render
 from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.names import OVERVIEW_PAGE
-from whisperd.spool.status_file import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,7 +232,7 @@ class Board:
 
     def _read(self, before: str) -> Iterator[None]:
         """Every job that ended before a time, one step at a time."""
-        for found in all_of(self._store.layout):
+        for found in status_file.find_all(self._store.layout):
             yield
             if found is None:
                 continue

@@ -375,7 +375,7 @@ class Config(Section):
             "openai-whisper": self.decoding == "batched",
             "scripted": self.script.startswith("windows,"),
         }
-        return self.pool.jobs_per_worker if takes_windows[self.engine] else 1
+        return self.pool.jobs_per_worker if takes_windows.get(self.engine, False) else 1
 
     def pool_options(self) -> PoolOptions:
         """The section `pool`, with as many jobs per worker as the engine can take."""
