@@ -191,18 +191,15 @@ LARGE_CLASSES = {
     # to be split in the rebuilding
     "daemon.child.Child": "",
     "daemon.supervisor.Supervisor": "",
-    "intake.inbox.Inbox": "",
 }
 
-SHARED_CLASS_NAMES = {"State", "IntakeOptions"}  # to be renamed
+SHARED_CLASS_NAMES = {"State"}  # to be renamed
 
 RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
-NOT_YET_RENAMED = {
-    "daemon.duplicates", "intake.sight", "intake.waiting", "listeners.overview_html",
-}  # fmt: skip
+NOT_YET_RENAMED = {"daemon.duplicates", "listeners.overview_html"}  # fmt: skip
 
 # What no module may do, and the few that may.
 

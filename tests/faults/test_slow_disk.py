@@ -6,8 +6,6 @@ The largest piece that is never cut is a transition of a job, some 100 calls.
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from support.daemon import tone
 from support.options import INTAKE as OPTIONS
@@ -17,7 +15,7 @@ from support.spool import FAILURE, Spool
 from whisperd.core import events
 from whisperd.core.job import Progress
 from whisperd.core.slices import STEP_SECONDS
-from whisperd.daemon.admission import Claiming, Explanations, Room
+from whisperd.daemon.admission import Claiming, EmittingExplainer, Room
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.jobs import Jobs
@@ -45,7 +43,7 @@ class Loop:
             self.spool.layout, emitter, lambda: self.jobs.registry.snapshot(arriving=len(self.inbox))
         )
         self.page.configure(self.config)
-        self.inbox = Inbox(self.spool.layout.inbox, options, Explanations(store, emitter), emitter)
+        self.inbox = Inbox(self.spool.layout.inbox, options, EmittingExplainer(store, emitter), emitter)
         self.inbox.start()
         self.jobs = Jobs(store, emitter, max_attempts=3, retry_seconds=30.0)
         self.cancels = Cancels(self.config, store, self.jobs, None, self.inbox, emitter=emitter)
@@ -53,6 +51,8 @@ class Loop:
             self.config, store, self.jobs, self.inbox, Room(self.spool.layout, emitter), emitter=emitter
         )
         self.housekeeper = Housekeeper(self.spool.layout, self.config.retention, emitter)
+        # looks through /proc, which is no disk, and takes as long as there are processes
+        monkeypatch.setattr("whisperd.intake.sessions.Sessions.is_connected", lambda self, uid: False)
         self.disk = SlowDisk(monkeypatch, call_seconds=CALL_SECONDS)
 
     def step(self, name, act, *arguments):
@@ -136,7 +136,7 @@ def test_a_reload_looks_at_all_again(loop, monkeypatch):
     uploads(loop, content=b"RIFF" + bytes(100))
     loop.start(monkeypatch)
     loop.turn_until(lambda: len(loop.inbox) == MANY)
-    loop.step("reload", loop.inbox.configure, dataclasses.replace(OPTIONS, ignore=("1*",)))
+    loop.step("reload", loop.inbox.configure, OPTIONS.evolve(ignore=("1*",)))
     loop.turn_until(lambda: len(loop.inbox) == sum(not str(n).startswith("1") and n % 10 != 1 for n in range(MANY)))
 
     loop.check("inbox", 4 * STEP_SECONDS)

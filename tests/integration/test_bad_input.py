@@ -206,4 +206,4 @@ def test_a_folder_that_cannot_be_read_is_explained_and_taken_once_it_can_be_read
     (humble.inbox / "late").chmod(0o755)
     humble.wait(lambda: humble.status("closed/a.wav") == "completed", what="the transcript")
     humble.wait(lambda: humble.status("late/a.wav") == "completed", what="the other transcript")
-    assert len([line for line in humble.lines if "closed: not taken" in line]) == 1
+    assert len([line for line in humble.lines if "closed: not claimed" in line]) == 1

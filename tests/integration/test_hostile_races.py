@@ -158,7 +158,7 @@ def test_what_is_no_upload_stays_where_it_is(kind, canary, tmp_path):
         daemon.wait_ready()
         bait(daemon.inbox / "a.mp3", kind, canary)
         before = (daemon.inbox / "a.mp3").lstat()
-        daemon.wait(lambda: daemon.logged("a.mp3: not taken"), what="the line in the journal")
+        daemon.wait(lambda: daemon.logged("a.mp3: not claimed"), what="the line in the journal")
         tone(daemon.inbox / "good.wav")
         daemon.wait(lambda: daemon.status("good.wav") == "completed", what="the transcript of another file")
 

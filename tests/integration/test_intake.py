@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -162,6 +163,7 @@ def test_an_upload_that_breaks_off_for_good(root, sound):
         (daemon.inbox / "a.wav").write_bytes(sound[: len(sound) * 37 // 100])
         daemon.wait(lambda: daemon.status("a.wav") == "failed", what="the failure")
 
+        daemon.wait((daemon.failed / "a.wav").exists, what="a.wav in failed/")  # the original is moved last
         assert daemon.sidecar("a.wav")["error"]["message"] == "upload looks truncated: 36 % of what its header promises"
         assert (daemon.failed / "a.wav").stat().st_size == len(sound) * 37 // 100
 
@@ -365,6 +367,40 @@ def test_a_result_waits_for_a_writer_and_counts_if_nothing_was_written(root, sou
             assert claimed.exists()
 
         completed(daemon)
+
+
+class Reloads:
+    """A configuration file that changes, and a SIGHUP, every second for as long as something is waited for."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.count = 0
+        self._at = time.monotonic()
+
+    def until(self, condition):
+        """For `Daemon.wait`: ask for a reload if it is time, then look."""
+        if time.monotonic() - self._at >= 1.0:
+            self._at = time.monotonic()
+            self.count += 1
+            self.daemon.configure({"intake": {"rescan_seconds": 600.0 + self.count % 2}})
+            self.daemon.process.send_signal(signal.SIGHUP)
+        return condition()
+
+
+@pytest.mark.parametrize("length", [None, 20_000], ids=["whole", "truncated"])
+def test_a_reload_every_second_keeps_no_upload_waiting(root, sound, length):
+    """Each reload began the quiet time anew: nothing was ever taken, and a truncated upload never failed."""
+    slow = {"settle_seconds": 3.0, "settle_seconds_proven": 3.0, "truncated_seconds": 4.0, "rescan_seconds": 600.0}
+    with Daemon(root, {"intake": slow}) as daemon:
+        daemon.wait_ready()
+        reloads = Reloads(daemon)
+        (daemon.inbox / "a.wav").write_bytes(sound[:length])
+        ended = "failed" if length else "completed"
+        daemon.wait(lambda: reloads.until(lambda: daemon.status("a.wav") == ended), what=ended)
+
+        assert reloads.count >= 2
+        assert (daemon.sidecar("a.wav")["error"] or {}).get("code") == ("truncated" if length else None)
+        assert daemon.logged("the new configuration is in use")
 
 
 def test_a_done_marker(root, sound):

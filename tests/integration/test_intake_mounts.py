@@ -73,7 +73,7 @@ def test_a_filesystem_mounted_over_the_inbox_and_unmounted_again(daemon, mount):
     (daemon.inbox / "later.wav").write_bytes(whole + b"later")  # by events again
     completed(daemon, "later.wav")
     assert told(daemon, AFRESH) == 2
-    assert told(daemon, "above.wav: not taken") == 1
+    assert told(daemon, "above.wav: not claimed") == 1
     assert daemon.sidecar("above.wav") is None
     assert originals(daemon.root)["done"] == sorted(
         hashlib.sha256(each).hexdigest() for each in (whole, whole + b"later")

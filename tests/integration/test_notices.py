@@ -298,7 +298,7 @@ def test_mail_goes_through_sendmail_and_no_name_adds_a_header(root, tmp_path):
     }
     daemon = Daemon(root, {"intake": {"empty_seconds": 0.1}, "notices": notices})
     with daemon:
-        daemon.wait(lambda: daemon.logged("told mail in"), what="the mail")
+        daemon.wait(lambda: daemon.logged("notified mail in"), what="the mail")
         daemon.stop()
     mail = message_from_bytes((tmp_path / "sendmail.mail").read_bytes(), policy=policy.default)
 

@@ -216,7 +216,7 @@ def test_a_running_daemon_is_named_with_its_version(tmp_path):
         daemon.stop(signal.SIGQUIT)
 
     assert re.search(r"whisperd \d[\w.]* is running in ", shown)
-    assert "goes on at the next start" not in shown
+    assert "continues at the next start" not in shown
     assert check.returncode == 1
     assert "the running whisperd is version 0.0.1" in check.stdout
     assert "-> systemctl restart whisperd" in check.stdout

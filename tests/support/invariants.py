@@ -11,7 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
-from whisperd.intake import requests
+from whisperd.intake import cancel_requests
 from whisperd.spool import status_file
 from whisperd.spool.names import OVERVIEW_PAGE
 
@@ -70,7 +70,7 @@ def _originals(root: Path) -> Iterator[tuple[str, str]]:
     """Where -> SHA-256 of every upload."""
     for room in ("inbox", "done", "failed"):
         for shown, path in _files(root / room):
-            if room != "inbox" or not shown.endswith(requests.SUFFIX):  # asks for a job's end, is no upload
+            if room != "inbox" or not shown.endswith(cancel_requests.SUFFIX):  # asks for a job's end, is no upload
                 yield f"{room}/{shown}", digest(path.read_bytes())
     for path in sorted((root / ".work").glob("*/original*")):
         yield f".work/{path.parent.name}", digest(path.read_bytes())

@@ -1,7 +1,7 @@
 """How a recording is taken in and transcribed, unless a test says otherwise."""
 
 from whisperd.core.options import TranscribeOptions
-from whisperd.intake.options import IntakeOptions
+from whisperd.settings.sections import IntakeOptions
 
 INTAKE = IntakeOptions(
     settle_seconds=5.0,

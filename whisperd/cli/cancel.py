@@ -10,7 +10,7 @@ from whisperd.cli import add_spool_arguments
 from whisperd.cli.each import each
 from whisperd.core.display import printable
 from whisperd.core.job import UNDER_WAY
-from whisperd.intake.requests import SUFFIX
+from whisperd.intake.cancel_requests import SUFFIX
 from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.status_file import EXPLAINED_MAX

@@ -18,7 +18,7 @@ from whisperd.intake.ticket import is_folder_ticket, is_ticket
 from whisperd.spool import names, records, status_file
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import files
-from whisperd.spool.status_file import EXPLAINED_MAX, all_of
+from whisperd.spool.status_file import EXPLAINED_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ def _jobs(layout: Layout) -> Iterator[dict[str, Any]]:
     try:
         directories = sorted(os.listdir(layout.work))
     except PermissionError:  # .work is private: other users see what the status files say
-        for folders, file in filter(None, all_of(layout)):
+        for folders, file in filter(None, status_file.find_all(layout)):
             document = _read(layout, folders, file)
             if document and document["id"] and document["status"] in UNDER_WAY:
                 yield _job(document, names.join(folders, file))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.cli import add_spool_arguments
 from whisperd.cli.each import each
-from whisperd.intake.requests import SUFFIX
+from whisperd.intake.cancel_requests import SUFFIX
 from whisperd.intake.ticket import is_ticket
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint, move

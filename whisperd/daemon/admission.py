@@ -11,7 +11,6 @@ from whisperd.core.errors import ClaimLost, ClaimRefused, InputError, SpoolFull
 from whisperd.core.job import Failure, utc_now
 from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.loop import AT_ONCE, Part
-from whisperd.intake.options import IntakeOptions
 from whisperd.settings import profiles
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ def ask(config: Config, name: str, known: Tickets) -> Asked:
 
 def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failure | None = None) -> Job:
     """Take an upload out of the inbox with what is asked for it; raises what `Store.claim` raises."""
+    assert upload.signature is not None  # nothing else is ever complete
     return store.claim(
         upload.name,
         upload.signature,
@@ -161,7 +161,7 @@ class Claiming(Part):
         except ClaimRefused as error:
             self._inbox.refuse(upload.name, str(error), now)
         except SpoolFull as error:
-            self._inbox.put_back(upload, now)
+            self._inbox.put_back(upload)
             self._room.pause(error, now)
             return False
         else:
@@ -202,7 +202,7 @@ class Arrivals(Part):
 
     def configure(self, config: Config) -> None:
         """Use this configuration from now on."""
-        self._inbox.configure(intake_options(config))
+        self._inbox.configure(config.intake, tickets=config.tickets.enabled)
 
     def tick(self, now: float) -> float:
         """Look at what has changed."""
@@ -214,14 +214,8 @@ class Arrivals(Part):
         self._inbox.stop()
 
 
-def intake_options(config: Config) -> IntakeOptions:
-    """What the inbox needs of a configuration."""
-    intake = config.intake
-    return IntakeOptions(**intake.model_dump(exclude={"min_free", "duplicates"}), tickets=config.tickets.enabled)
-
-
-class Explanations:
-    """Keeps the status files of uploads that wait in the inbox, and says what they say; the inbox's `Notes`."""
+class EmittingExplainer:
+    """Keeps the status files of uploads that wait in the inbox, and says what they say; the inbox's `Explainer`."""
 
     def __init__(self, store: Store, emitter: events.Emitter) -> None:
         self._store = store

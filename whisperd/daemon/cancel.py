@@ -16,7 +16,7 @@ from whisperd.core.job import Failure, Phase
 from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
 from whisperd.daemon.admission import ask, claim
 from whisperd.daemon.loop import AT_ONCE, NEVER, Part
-from whisperd.intake.requests import KEPT_SECONDS
+from whisperd.intake.cancel_requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, failpoint
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from whisperd.core.job import Job
     from whisperd.daemon.jobs import Jobs
     from whisperd.daemon.pool import Pool
+    from whisperd.intake.cancel_requests import CancelRequest
     from whisperd.intake.inbox import Inbox
-    from whisperd.intake.requests import Request
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
@@ -62,7 +62,7 @@ class Cancels(Part):
         """Obey what can be obeyed, and explain the rest; returns when to come again."""
         inbox, config = self._inbox, self._config
         share = Slice(LONG_SLICE_SECONDS)
-        for request in inbox.requests.due(now):
+        for request in inbox.cancel_requests.due(now):
             try:
                 self._answer(request, inbox, config, now)
             except (OSError, SpoolError) as error:
@@ -72,10 +72,10 @@ class Cancels(Part):
                 return AT_ONCE  # the others stay due
         return NEVER  # the inbox says when the next one is due
 
-    def _answer(self, request: Request, inbox: Inbox, config: Config, now: float) -> None:
+    def _answer(self, request: CancelRequest, inbox: Inbox, config: Config, now: float) -> None:
         failure = self._failure(request)
         if failure is None:
-            inbox.requests.forget(request.name)
+            inbox.cancel_requests.forget(request.name)
             return
         condemned: list[Job] = []
         try:
@@ -89,7 +89,7 @@ class Cancels(Part):
                 inbox.refuse(request.name, upload, now)
             elif condemned or request.target in self._ended or now - request.since >= KEPT_SECONDS:
                 self._ended.discard(request.target)
-                inbox.requests.close(request)
+                inbox.cancel_requests.close(request)
                 failpoint("cancel.after_request")
             else:
                 known = f"nothing called {printable(request.target)} waits or is under way"
@@ -115,7 +115,7 @@ class Cancels(Part):
         self._store.condemn(job, failure)
         failpoint("cancel.after_record")
 
-    def _failure(self, request: Request) -> Failure | None:
+    def _failure(self, request: CancelRequest) -> Failure | None:
         """What the sidecar will say; None if the request is gone."""
         folders, file = names.split(request.name)
         try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whisperd.daemon.systemd import Notifier
+    from whisperd.protocol import FromWorker
     from whisperd.settings.config import Config
 
 TRIAL = 0  # its number, until the pool gives it another one
@@ -78,8 +79,11 @@ class Reload(Part):
 
     def waitables(self) -> list[Any]:
         """What becomes readable when the trial says something or ends."""
-        ended = [child.pidfd for child in self._ended]
-        return ended if self._trial is None else [self._trial.child.connection, self._trial.child.pidfd, *ended]
+        pidfds = [child.pidfd for child in self._ended]
+        if self._trial is None:
+            return pidfds
+        connection = self._trial.child.connection
+        return [*pidfds, self._trial.child.pidfd, *([] if connection.is_closed else [connection])]
 
     def tick(self, now: float) -> float:
         """See what has come of the trial; returns when it will have taken too long."""
@@ -119,16 +123,11 @@ class Reload(Part):
         child, model = trial.child, repr(trial.config.model)
         has_ended = child.has_ended()  # asked first: what it said before it ended counts
         try:
-            message = next(iter(child.receive(now, has_ended=has_ended)), None)
+            for message in child.receive(now, has_ended=has_ended):
+                self._hear(trial, message, now)
+                return
         except ProtocolError as error:
             self._fail(f"a worker broke the protocol ({error})", "please report this")
-            return
-        if isinstance(message, Ready):
-            self._trial = None
-            self._use(trial.config, now, (child, message))
-            return
-        if isinstance(message, BootFailed):
-            self._fail(message.failure.message, f"{message.failure.hint}; {AGAIN}")
             return
         if has_ended:
             self._trial = None
@@ -138,6 +137,21 @@ class Reload(Part):
             seconds = trial.config.pool.boot_seconds
             hint = f"raise pool.boot_seconds, or use a smaller model; {AGAIN}"
             self._fail(f"a worker did not load the model {model} within {seconds:.0f} s", hint)
+
+    def _hear(self, trial: Trial, message: FromWorker, now: float) -> None:
+        """Take the verdict of a worker that has no job, and therefore nothing else to say.
+
+        Raises:
+            ProtocolError: it says something else.
+        """
+        match message:
+            case Ready():
+                self._trial = None
+                self._use(trial.config, now, (trial.child, message))
+            case BootFailed(failure):
+                self._fail(failure.message, f"{failure.hint}; {AGAIN}")
+            case _:
+                raise ProtocolError(f"{type(message).__name__}: it has no job")
 
     def _deadline(self, trial: Trial) -> float:
         return trial.child.started_at + trial.config.pool.boot_seconds

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
-from whisperd.daemon.admission import Arrivals, Claiming, Explanations, Room, intake_options
+from whisperd.daemon.admission import Arrivals, Claiming, EmittingExplainer, Room
 from whisperd.daemon.assignment import Answers, Assignment
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.housekeeper import Housekeeper
@@ -153,8 +153,8 @@ class Supervisor:
         )
         jobs.configure(config)
         room = self._room = Room(layout, emitter)
-        explanations = Explanations(store, emitter)
-        inbox = self._inbox = Inbox(layout.inbox, intake_options(config), explanations, emitter)
+        explainer = EmittingExplainer(store, emitter)
+        inbox = self._inbox = Inbox(layout.inbox, config.intake, explainer, emitter, tickets=config.tickets.enabled)
         self._wind_down = WindDown(pool, jobs, self._dispatcher)
         self._answers = Answers(pool, jobs, self._wind_down.is_killing, self._on_ready)
         self._reload = Reload(config, self._read_config, self._configure, self._notifier, emitter)

@@ -18,8 +18,8 @@ from whisperd.intake.ignore import UNFINISHED
 
 if TYPE_CHECKING:
     from whisperd.intake.lease import Leases
-    from whisperd.intake.options import IntakeOptions
     from whisperd.intake.sessions import Sessions
+    from whisperd.settings.sections import IntakeOptions
     from whisperd.spool.durable import Folder
 
 CLIENT_CONNECTED = "complete; its owner is still connected, and the client may come back to it"

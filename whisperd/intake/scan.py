@@ -1,7 +1,8 @@
-"""The truth about the inbox: a walk that follows no symlink, is stopped by nothing it meets and can be taken in steps."""
+"""Reads the inbox itself, whatever events said: a walk in slices that follows no symlink and that nothing it meets can stop."""
 
 from __future__ import annotations
 
+import collections
 import errno
 import os
 import stat
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Signature
+from whisperd.core.slices import Slice
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import DEPTH_MAX
@@ -40,6 +42,8 @@ MEDIA_EXTENSIONS = frozenset(
     ]
 )
 SKIPPED_MAX = 100  # entries that are no uploads between two pauses
+ARRIVED_SECONDS = 0.01  # of one turn
+SCANNED_SECONDS = 0.015
 FAILED_NAMED = 3  # entries of one folder that are named when each of them fails
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -185,3 +189,98 @@ def found(name: str, status: os.stat_result) -> Found:
         return Found(name, Signature.of(status))
     what = "a symlink" if stat.S_ISLNK(kind) else "a FIFO" if stat.S_ISFIFO(kind) else "not a regular file"
     return Found(name, None, f"this is {what}; only regular files are taken")
+
+
+class Walker:
+    """Walks the whole inbox now and then, and folders as they arrive; those go first, since somebody waits for them.
+
+    Args:
+        inbox: the directory.
+        ignore: names that are no uploads.
+        enter: called with each folder before it is read.
+
+    Attributes:
+        scan_number: of the scan under way, or of the last one.
+        due_at: when the next scan is to begin.
+        is_scanned: whether the whole inbox has been read once, with these names left out.
+        scanned_at: when a scan last came to its end.
+    """
+
+    def __init__(self, inbox: Path, ignore: Ignore, enter: Callable[[tuple[str, ...], Folder], object]) -> None:
+        self._inbox = inbox
+        self.ignore = ignore
+        self._enter = enter
+        self.scan_number = 0
+        self.due_at = 0.0
+        self.is_scanned = False
+        self.scanned_at: float | None = None
+        self._folders: collections.deque[Iterator[Found | None]] = collections.deque()
+        self._whole: Iterator[Found | None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is more to walk."""
+        return bool(self._folders) or self._whole is not None
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether folders that arrived are not walked to their end yet."""
+        return bool(self._folders)
+
+    @property
+    def is_scanning(self) -> bool:
+        """Whether a scan of the whole inbox is under way."""
+        return self._whole is not None
+
+    def begin(self) -> None:
+        """Scan the whole inbox, from the start."""
+        self.due_at = float("inf")
+        self.scan_number += 1
+        self._whole = scan(self._inbox, self.ignore, (), self._enter)
+
+    def restart(self, ignore: Ignore) -> None:
+        """Other names count: scan the whole inbox anew."""
+        self.abandon()
+        self.ignore = ignore
+        self.is_scanned = False
+        self.due_at = 0.0
+
+    def abandon(self) -> None:
+        """The inbox is not what it was: what was begun is of no use."""
+        self._whole = None
+        self._folders.clear()
+
+    def add(self, name: str) -> None:
+        """Walk one folder."""
+        parts = tuple(name.split("/"))
+        if not any(self.ignore(part) for part in parts):
+            self._folders.append(scan(self._inbox, self.ignore, parts, self._enter))
+
+    def arrived(self) -> Iterator[Found]:
+        """What is in the folders that were added, as far as one slice of time goes."""
+        share = Slice(ARRIVED_SECONDS)
+        while self._folders:
+            for found in self._folders[0]:
+                if found is not None:
+                    yield found
+                if share.is_used_up():
+                    return
+            self._folders.popleft()
+
+    def scanned(self) -> Iterator[Found]:
+        """What the scan meets next, as far as one slice of time goes; `is_scanning` is false once it is through.
+
+        Raises:
+            OSError: the inbox cannot be read; the scan is over.
+        """
+        share = Slice(SCANNED_SECONDS)
+        try:
+            for found in self._whole or ():
+                if found is not None:
+                    yield found
+                if share.is_used_up():
+                    return
+        except OSError:
+            self._whole = None
+            raise
+        self._whole = None

@@ -19,7 +19,7 @@ import yaml
 
 from whisperd.core.display import printable
 from whisperd.core.job import Signature, Ticket
-from whisperd.intake.settle import TRACKED_MAX
+from whisperd.intake.upload import TRACKED_MAX
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whisperd.intake.lease import Leases
-    from whisperd.intake.options import IntakeOptions
+    from whisperd.settings.sections import IntakeOptions
 
 SUFFIXES: Final = (".yaml", ".yml")
 STEM_OF_FOLDER: Final = "_whisperd"
@@ -83,8 +83,9 @@ class Tickets:
     ticket here. The usual spelling is looked for on the disk as well, since an event may be late or lost.
     """
 
-    def __init__(self, inbox: Path) -> None:
+    def __init__(self, inbox: Path, *, enabled: bool = True) -> None:
         self._inbox = inbox
+        self.enabled = enabled  # whether they are followed
         self._seen: dict[str, _Seen] = {}
         self._spellings: dict[str, set[str]] = {}  # file names by folder and case-folded stem
 
@@ -133,7 +134,7 @@ class Tickets:
 
     def unsettled(self, name: str, now: float, options: IntakeOptions, leases: Leases) -> str | None:
         """Why an upload has to wait for one of its tickets, which is being written."""
-        if not options.tickets:
+        if not self.enabled:
             return None
         for folders, stem, _ in _levels(name):
             for file in self._files(folders, stem):

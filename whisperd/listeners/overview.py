@@ -240,7 +240,7 @@ class OverviewPage:
 
     def _read(self, before: str) -> Iterator[None]:
         """Every job that ended before a time, one step at a time."""
-        for found in status_file.all_of(self._layout):
+        for found in status_file.find_all(self._layout):
             yield
             if found is None:
                 continue

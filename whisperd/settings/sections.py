@@ -95,6 +95,16 @@ class IntakeOptions(Section):
         500 << 20, description="below this much free disk space nothing is claimed: bytes, or 500M, 2G"
     )
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names that are no uploads, markers included."""
+        return (*self.ignore, f"*{self.done_marker}") if self.done_marker else self.ignore
+
+    @property
+    def first_look_seconds(self) -> float:
+        """After how much quiet a file is looked at for the first time."""
+        return min(self.settle_seconds_proven, self.settle_seconds)
+
 
 class PoolOptions(Section):
     """Worker processes, their jobs and their time limits."""
@@ -365,7 +375,7 @@ class Config(Section):
             "openai-whisper": self.decoding == "batched",
             "scripted": self.script.startswith("windows,"),
         }
-        return self.pool.jobs_per_worker if takes_windows[self.engine] else 1
+        return self.pool.jobs_per_worker if takes_windows.get(self.engine, False) else 1
 
     def pool_options(self) -> PoolOptions:
         """The section `pool`, with as many jobs per worker as the engine can take."""

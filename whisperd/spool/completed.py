@@ -31,7 +31,7 @@ class CompletedJob:
 
 def find_all(layout: Layout) -> Iterator[CompletedJob | None]:
     """Find every job whose transcripts are in the outbox, one step at a time; None for a step without one."""
-    for found in status_file.all_of(layout):
+    for found in status_file.find_all(layout):
         if found is None:
             yield None
             continue

@@ -130,7 +130,7 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
 def _retract(store: Store, job_id: str, new_name: str) -> str:
     """Remove the status file and the text that a job had under its lost name; returns that name, in words, if it is found."""
     once = ""
-    for folders, file in filter(None, status_file.all_of(store.layout)):
+    for folders, file in filter(None, status_file.find_all(store.layout)):
         with contextlib.suppress(OSError), Folder(store.layout.outbox, folders) as outbox:
             document = status_file.decode(outbox.read(file))
             if document and document["id"] == job_id and document["name"] != new_name:

@@ -175,7 +175,7 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 2)
 
 
-def all_of(spool: layout.Layout) -> Iterator[tuple[tuple[str, ...], str] | None]:
+def find_all(spool: layout.Layout) -> Iterator[tuple[tuple[str, ...], str] | None]:
     """Walk the outbox: the folders and the name of everything that is called like a status file; None for other steps."""
     for found in layout.files(spool.outbox):
         yield found if found and found[1].endswith(names.STATUS_SUFFIX) else None
@@ -267,7 +267,7 @@ class StatusFiles:
 
     def stale_explanations(self) -> Iterator[str | None]:
         """Find the places that explain uploads which have left the inbox while no daemon ran; None for other steps."""
-        for found in all_of(self._spool):
+        for found in find_all(self._spool):
             if found is None:
                 yield None
                 continue

@@ -224,7 +224,8 @@ class Pipeline:
             speakers(prepared.samples, work.spec.media.speakers),
             whole=engine.takes_recordings,
         )
-        partial = PartialText(work) if work.spec.output.partial else None
+        # The text of a whole recording comes all at once, when the transcript itself is there.
+        partial = PartialText(work) if work.spec.output.partial and not engine.takes_recordings else None
         decoding = DecodingJob(work, job.started_at, prepared, log, assembly, partial)
         self._decoding[work.job_id] = decoding
         self._report(decoding)

@@ -6,7 +6,9 @@ import pytest
 from support.spool import FAILURE, Spool
 
 from whisperd.core import events
+from whisperd.core.job import Failure
 from whisperd.daemon.jobs import Jobs
+from whisperd.daemon.registry import JobState
 from whisperd.daemon.status_files import REFRESH_SECONDS
 from whisperd.spool.layout import LOCK
 from whisperd.spool.recover import Recovery
@@ -65,3 +67,40 @@ def test_the_sidecar_of_a_job_that_waits_for_weeks_is_written_anew_every_day(spo
 
     assert before == 0
     assert path.stat().st_mtime_ns > 0
+
+
+def test_a_question_changes_nothing(jobs):
+    """Whoever asks, and however often, the next answer is the same."""
+    registry = jobs.registry
+    jobs.start(next(registry.candidates()).job, 1, 0.0)
+
+    def answers():
+        return (
+            [entry.job.name for entry in registry.candidates()],
+            [entry.job.name for entry in registry.queue()],
+            [(entry.job.name, entry.state) for state in JobState for entry in registry.of(state)],
+            [job.name for job in registry.called("a/2.wav")],
+            [len(registry), registry.count(*JobState), registry.summary(), registry.snapshot(arriving=1)],
+        )
+
+    first = answers()
+
+    assert [answers() for _ in range(3)] == [first] * 3
+    assert first[0] == ["b/1.wav", "a/2.wav"]
+
+
+def test_a_job_has_one_state_at_a_time(spool, jobs):
+    """Whatever comes of it; the entry stays the same one until its end."""
+    job = next(jobs.registry.candidates()).job
+    entry = jobs.registry.get(job.id)
+    jobs.start(job, 1, 0.0)
+    assert entry.state is JobState.RUNNING
+    jobs.attempt_failed(job.id, Failure("engine", "it broke", retryable=True), 0.0)
+    assert entry.state is JobState.DELAYED
+    jobs.tick(10.0)
+    assert entry.state is JobState.QUEUED
+    assert jobs.registry.get(job.id) is entry
+    assert [state for state in JobState for each in jobs.registry.of(state) if each is entry] == [JobState.QUEUED]
+    jobs.reject(entry.job, FAILURE, 10.0)
+
+    assert jobs.registry.get(job.id) is None

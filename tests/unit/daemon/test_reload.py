@@ -200,7 +200,7 @@ def test_the_root_cannot_change(lab):
 def test_a_trial_that_is_given_up_leaves_no_process(lab):
     """The service stops."""
     lab.begin(lab.settings(script="boot:hang"))
-    (_, pidfd) = lab.reload.waitables()
+    (pidfd, _) = lab.reload.waitables()
     pid = int(Path(f"/proc/self/fdinfo/{pidfd}").read_text().split("Pid:")[1].split()[0])
     lab.reload.close()
 

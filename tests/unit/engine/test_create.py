@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -6,6 +7,7 @@ from whisperd.core.errors import BootError
 from whisperd.core.options import EngineOptions
 from whisperd.engine.create import create
 from whisperd.engine.scripted import Scripted
+from whisperd.settings.sections import Config
 
 
 def options(engine, model="base"):
@@ -18,6 +20,19 @@ def test_the_engine_asked_for_is_made():
 
     assert isinstance(engine, Scripted)
     assert engine.info.model == "base"
+
+
+@pytest.mark.parametrize("name", get_args(Config.model_fields["engine"].annotation))
+def test_every_engine_of_the_configuration_is_in_the_table(name):
+    """None is accepted at the start of the daemon and unknown to its workers."""
+    reason = ""
+    try:
+        create(options(name, "no-such-model"))
+    except BootError as error:
+        reason = error.message
+
+    assert "there is no engine" not in reason
+    assert Config(engine=name).jobs_per_worker() >= 1
 
 
 def test_an_unknown_engine_stops_the_start():

@@ -1,6 +1,5 @@
 """Complete: quiet, no writer, and a container that keeps its promise; where one is missing, its reason."""
 
-import dataclasses
 import errno
 import os
 
@@ -157,7 +156,7 @@ def test_a_companion_holds_a_file_back(tmp_path, verdict, companion):
 def test_a_done_marker_can_be_required(tmp_path, verdict):
     """Whoever sends it knows best."""
     tone(tmp_path / "a.wav")
-    options = dataclasses.replace(OPTIONS, done_marker=".done")
+    options = OPTIONS.evolve(done_marker=".done")
 
     assert verdict("a.wav", 100.0, options=options).reason == "waiting for a.wav.done"
     (tmp_path / "a.wav.done").touch()

@@ -14,6 +14,7 @@ from whisperd.container import Source, Unknown, inspect
 from whisperd.core import events, slices
 from whisperd.core.job import Signature
 from whisperd.intake import inbox as inbox_module
+from whisperd.intake import upload as upload_module
 from whisperd.intake.complete import Refuse, Take, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
@@ -168,7 +169,7 @@ def test_a_turn_is_short_however_long_a_look_takes(tmp_path, monkeypatch):
 
 def test_what_cannot_be_taken_is_remembered_up_to_a_bound(tmp_path, monkeypatch):
     """A million symlinks must not fill the memory; a recording beside them is seen."""
-    monkeypatch.setattr(inbox_module, "TRACKED_MAX", 5)
+    monkeypatch.setattr(upload_module, "TRACKED_MAX", 5)
     for number in range(20):
         (tmp_path / f"{number}.wav").symlink_to("/etc/hostname")
     tone(tmp_path / "real.wav", 0.01)

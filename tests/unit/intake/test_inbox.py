@@ -12,10 +12,11 @@ from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 
 from whisperd.core import events
-from whisperd.intake import settle as settle_module
-from whisperd.intake import sight
+from whisperd.intake import upload as upload_module
+from whisperd.intake import watch_health
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.sessions import Sessions
+from whisperd.intake.upload import UploadState
 from whisperd.intake.watch import Hints, Watch
 from whisperd.spool.durable import Folder
 
@@ -136,7 +137,7 @@ def test_a_note_that_stays_true_is_not_written_again(play):
 
 def test_of_many_files_a_bounded_number_of_notes_is_written_a_turn(play, monkeypatch):
     """The rest follow in the turns after."""
-    monkeypatch.setattr("whisperd.intake.waiting.NOTES_PER_TICK", 3)
+    monkeypatch.setattr("whisperd.intake.explain.WRITTEN_PER_TICK", 3)
     for number in range(8):
         (play.path / f"{number}.wav").write_bytes(tone(play.path / ".x.wav").read_bytes()[:500])
     play.inbox.tick(play.now)
@@ -198,7 +199,7 @@ def test_a_reload_is_no_reason_to_poll(play):
         for name in ("a.wav", "b.wav", "c.wav"):
             writers.enter_context(tone(play.path / name).open("r+b"))
         play.pass_time(1.0)
-        play.inbox.configure(dataclasses.replace(OPTIONS, rescan_seconds=OPTIONS.rescan_seconds + 1))
+        play.inbox.configure(OPTIONS.evolve(rescan_seconds=OPTIONS.rescan_seconds + 1))
         play.pass_time(40.0)
 
         assert play.events(events.PollingStarted) == []
@@ -242,7 +243,7 @@ def test_a_watch_without_proof_of_life_is_replaced_and_then_given_up(play, monke
 
 def test_a_network_filesystem_is_polled_from_the_start_and_needs_more_quiet(tmp_path, monkeypatch):
     """Neither events nor leases tell of what another machine does."""
-    monkeypatch.setattr(sight, "remote_name", lambda path: "NFS")
+    monkeypatch.setattr(watch_health, "remote_name", lambda path: "NFS")
     playing = Play(tmp_path)
     tone(tmp_path / "a.wav")
 
@@ -259,7 +260,7 @@ def test_without_a_free_inotify_instance_the_inbox_is_polled(tmp_path, monkeypat
     def full(inbox):
         raise OSError(24, os.strerror(24))
 
-    monkeypatch.setattr(sight, "Watch", full)
+    monkeypatch.setattr(watch_health, "Watch", full)
     playing = Play(tmp_path)
     tone(tmp_path / "a.wav")
 
@@ -270,8 +271,8 @@ def test_without_a_free_inotify_instance_the_inbox_is_polled(tmp_path, monkeypat
 
 def test_past_the_bound_files_wait_unseen_but_nobody_is_shut_out(play, monkeypatch):
     """Memory is bounded; a folder with few files is seen however many another has."""
-    monkeypatch.setattr(settle_module, "TRACKED_MAX", 5)
-    monkeypatch.setattr(settle_module, "FOLDER_SHARE", 2)
+    monkeypatch.setattr(upload_module, "TRACKED_MAX", 5)
+    monkeypatch.setattr(upload_module, "FOLDER_SHARE", 2)
     for number in range(20):
         tone(play.path / f"alice/{number:02}.wav", 0.01)
     tone(play.path / "bob/1.wav", 0.01)
@@ -306,14 +307,14 @@ def test_a_file_first_seen_empty_and_filled_later_is_taken_after_the_usual_time(
 
 def test_reloads_do_not_keep_an_upload_from_being_taken(play):
     """With a reload every second, each of which began the quiet time anew, nothing was ever taken."""
-    play.inbox.configure(dataclasses.replace(OPTIONS, settle_seconds=3.0, settle_seconds_proven=3.0))
+    play.inbox.configure(OPTIONS.evolve(settle_seconds=3.0, settle_seconds_proven=3.0))
     tone(play.path / "a.wav")
 
     taken = []
     for turn in range(8):
         taken += play.pass_time(0.75)
         changed = 3.0 + (turn % 2) / 10
-        play.inbox.configure(dataclasses.replace(OPTIONS, settle_seconds=changed, settle_seconds_proven=changed))
+        play.inbox.configure(OPTIONS.evolve(settle_seconds=changed, settle_seconds_proven=changed))
 
     assert taken == ["a.wav"]
 
@@ -324,7 +325,7 @@ def test_reloads_do_not_keep_a_truncated_upload_from_failing(play):
     taken = []
     for turn in range(60):
         taken += play.pass_time(OPTIONS.truncated_seconds / 40, OPTIONS.truncated_seconds / 40)
-        play.inbox.configure(dataclasses.replace(OPTIONS, rescan_seconds=OPTIONS.rescan_seconds + turn % 2))
+        play.inbox.configure(OPTIONS.evolve(rescan_seconds=OPTIONS.rescan_seconds + turn % 2))
 
     assert taken == ["a.wav"]
 
@@ -333,7 +334,7 @@ def test_a_file_that_a_reload_makes_ignored_is_not_taken(play):
     """Though it was about to be: it is forgotten at once, not by the next scan."""
     with tone(play.path / "a.wav").open("r+b"):
         play.pass_time(3.0)
-        play.inbox.configure(dataclasses.replace(OPTIONS, ignore=("a.*",)))
+        play.inbox.configure(OPTIONS.evolve(ignore=("a.*",)))
 
     assert play.pass_time(5.0) == []
     assert len(play.inbox) == 0
@@ -388,11 +389,11 @@ def test_a_folder_that_cannot_be_read_stops_no_other(play, monkeypatch):
 @pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOTCONN], ids=errno.errorcode.get)
 def test_a_file_below_a_folder_that_fails_keeps_its_clocks(play, monkeypatch, error):
     """Each scan forgot it, and each look counted as a change: it had to settle again, and its note was removed."""
-    play.inbox.configure(dataclasses.replace(OPTIONS, rescan_seconds=5.0))
+    play.inbox.configure(OPTIONS.evolve(rescan_seconds=5.0))
     (play.path / "bad").mkdir()
     with tone(play.path / "bad/a.wav").open("r+b"):
         play.pass_time(20.0)
-        known = play.inbox._settle.get("bad/a.wav")
+        known = play.inbox._uploads.get("bad/a.wav")
         before = known.first_seen, known.quiet_since
         bad, folder = (play.path / "bad").stat().st_ino, Folder.__init__
 
@@ -409,6 +410,49 @@ def test_a_file_below_a_folder_that_fails_keeps_its_clocks(play, monkeypatch, er
             assert play.reason("bad/a.wav") is not None
 
         play.pass_time(10.0)
-        known = play.inbox._settle.get("bad/a.wav")
+        known = play.inbox._uploads.get("bad/a.wav")
         assert (known.first_seen, known.quiet_since) == before
     assert play.pass_time(20.0) == ["bad/a.wav"]
+
+
+def state_of(play, name):
+    return play.inbox._uploads.get(name).state
+
+
+def test_each_upload_is_one_record_with_a_state(play):
+    """From first sight until it is claimed, and why it is not."""
+    whole = tone(play.path.parent / "whole.wav").read_bytes()
+    (play.path / "link.wav").symlink_to("/etc/hostname")
+    (play.path / "short.wav").write_bytes(whole[:9000])
+    (play.path / "whole.wav").write_bytes(whole)
+    with (play.path / "open.wav").open("wb") as file:
+        file.write(whole)
+        file.flush()
+        play.inbox.tick(play.now)
+        assert state_of(play, "whole.wav") is UploadState.SEEN
+        assert state_of(play, "link.wav") is UploadState.REFUSED
+        play.now += 1.0
+        play.inbox.tick(play.now)
+        assert state_of(play, "whole.wav") is UploadState.READY
+        assert play.pass_time(1.0) == ["whole.wav"]
+        assert "whole.wav" not in play.inbox._uploads
+        assert state_of(play, "short.wav") is UploadState.SETTLING
+        assert state_of(play, "open.wav") is UploadState.HELD
+
+
+def test_to_explain_why_a_file_waits_changes_nothing(play):
+    """While the queue is full each that is ready is looked at for its status file, and stays ready."""
+    tone(play.path / "whole.wav")
+    (play.path / "short.wav").write_bytes(tone(play.path.parent / "whole.wav").read_bytes()[:9000])
+    play.inbox.tick(play.now)
+    play.now += 1.0
+    play.inbox.tick(play.now)
+    play.inbox.hold("the queue is full")
+    before = [dataclasses.replace(upload, explanation=None) for upload in play.inbox._uploads]
+    described = {upload.name: play.inbox._describe(upload, play.now)[1] for upload in play.inbox._uploads}
+    after = [dataclasses.replace(upload, explanation=None) for upload in play.inbox._uploads]
+
+    assert described["whole.wav"] == "the queue is full"
+    assert described["short.wav"].startswith("header promises")
+    assert list(map(dataclasses.astuple, before)) == list(map(dataclasses.astuple, after))
+    assert all(upload.state is UploadState.READY for upload in play.inbox._uploads)

@@ -9,7 +9,7 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.job import Failure, Phase
-from whisperd.daemon.admission import Explanations
+from whisperd.daemon.admission import EmittingExplainer
 from whisperd.daemon.jobs import Jobs
 from whisperd.listeners.overview import EVERY_SECONDS, OverviewPage
 from whisperd.listeners.overview_html import SHOWN, Overview, Row, RowList, render
@@ -43,7 +43,7 @@ class Lab:
         self.overview = OverviewPage(
             self.spool.layout, self.emitter, lambda: self.jobs.registry.snapshot(arriving=self.arriving)
         )
-        self.explanations = Explanations(self.spool.store, self.emitter)
+        self.explanations = EmittingExplainer(self.spool.store, self.emitter)
         self.configure(on=True)
         self.jobs = Jobs(self.spool.store, self.emitter, max_attempts=3, retry_seconds=30.0)
 

@@ -9,8 +9,8 @@ import pytest
 from support.spool import nest
 
 from whisperd.core.errors import EXIT_BOOT, EXIT_LOCKED, BootError, SpoolLocked
+from whisperd.spool import status_file
 from whisperd.spool.layout import Layout, files
-from whisperd.spool.status_file import all_of
 
 ROOMS = [".work", "done", "failed", "inbox", "outbox"]
 
@@ -124,6 +124,6 @@ def test_an_outbox_nested_beyond_all_measure_is_walked(tmp_path):
 
     try:
         assert sorted(filter(None, files(layout.outbox))) == [((), "a.wav.status.json"), ((), "folder")]
-        assert list(filter(None, all_of(layout))) == [((), "a.wav.status.json")]
+        assert list(filter(None, status_file.find_all(layout))) == [((), "a.wav.status.json")]
     finally:  # shutil.rmtree, by which pytest removes what earlier runs have left, recurses and would fail
         subprocess.run(["rm", "-rf", layout.outbox / "d"], check=True)

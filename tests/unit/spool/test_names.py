@@ -65,8 +65,8 @@ def test_the_second_of_a_name_gets_its_number_before_the_extension(file, second)
     assert names.numbered(file, 2) == second
 
 
-def test_an_output_has_the_stem_and_a_sidecar_the_whole_name():
-    """So the sidecars of `a.mp3` and `a.wav` differ, and a transcript is found by its recording's name."""
+def test_an_output_has_the_stem_and_a_status_file_the_whole_name():
+    """So the status files of `a.mp3` and `a.wav` differ, and a transcript is found by its recording's name."""
     assert names.output("a.mp3", "txt") == "a.txt"
     assert names.status_file("a.mp3") == "a.mp3.status.json"
 
@@ -143,8 +143,8 @@ def choose(spool, name, job_id="new"):
     return spool.store.naming.choose(job_id, name, FORMATS)
 
 
-def note(spool, name):
-    """The sidecar of a file that waits in the inbox."""
+def explain(spool, name):
+    """The status file of a file that waits in the inbox."""
     spool.store.status_files.explain(name, 1, "this is a FIFO")
 
 
@@ -254,8 +254,8 @@ def test_names_in_other_folders_do_not_matter(spool):
         "no_extension",
         "other_name",
         "other_folder",
-        "transcript_like_a_sidecar",
-        "sidecar_like_a_transcript",
+        "transcript_like_a_status_file",
+        "status_file_like_a_transcript",
     ],
 )
 def test_jobs_under_way_keep_out_of_each_others_way(spool, first, second, place):
@@ -320,18 +320,18 @@ def test_names_of_the_greatest_length_get_places_that_fit(spool, name):
     assert all(len(os.fsencode(path)) <= 255 for path in (*places, *paths))
 
 
-# --- sidecars that no longer stand in the way ---
+# --- status files that no longer stand in the way ---
 
 
-def test_the_note_on_a_waiting_upload_makes_room_for_its_job(spool):
+def test_the_explanation_of_a_waiting_upload_makes_room_for_its_job(spool):
     """It was about this very file."""
-    note(spool, "a.mp3")
+    explain(spool, "a.mp3")
 
     assert choose(spool, "a.mp3") == "a.mp3"
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "ali\udcff/a\nb.mp3", "b" * 255], ids=["plain", "escaped", "long"])
-def test_the_sidecar_of_a_failed_job_makes_room_once_its_original_was_moved_away(spool, name):
+def test_the_status_file_of_a_failed_job_makes_room_once_its_original_was_moved_away(spool, name):
     """So a retry gets the names it had; as long as the original is in failed/ they are taken."""
     job = spool.take(name)
     spool.store.fail(job, FAILURE)
@@ -341,7 +341,7 @@ def test_the_sidecar_of_a_failed_job_makes_room_once_its_original_was_moved_away
     assert choose(spool, name) == name
 
 
-def test_a_completed_sidecar_stays_in_the_way(spool):
+def test_a_completed_status_file_stays_in_the_way(spool):
     """Even when everything else of the job was taken away: it is an earlier job's word."""
     spool.finish(spool.take("a.mp3"))
     for path in ("done/a.mp3", "outbox/a.txt", "outbox/a.json"):
@@ -351,8 +351,8 @@ def test_a_completed_sidecar_stays_in_the_way(spool):
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"schema": 1}', b"\0" * 5000], ids=repr)
-def test_a_strangers_file_under_the_name_of_a_sidecar_stays_in_the_way(spool, content):
-    """However like a sidecar it looks."""
+def test_a_strangers_file_under_the_name_of_a_status_file_stays_in_the_way(spool, content):
+    """However like a status file it looks."""
     spool.put("outbox/a.mp3.status.json", content)
 
     assert choose(spool, "a.mp3") == "a-2.mp3"
@@ -363,7 +363,7 @@ def test_a_strangers_file_under_the_name_of_a_sidecar_stays_in_the_way(spool, co
     [{"status": 7}, {"original": None}, {"original": 7}, {"original": "done/a.mp3"}, {"original": "failed/../x"}],
     ids=repr,
 )
-def test_a_failed_sidecar_that_was_tampered_with_stays_in_the_way(spool, change):
+def test_a_failed_status_file_that_was_tampered_with_stays_in_the_way(spool, change):
     """Only what whisperd itself would have written makes room."""
     spool.store.fail(spool.take("a.mp3"), FAILURE)
     (spool.layout.failed / "a.mp3").unlink()
@@ -373,10 +373,10 @@ def test_a_failed_sidecar_that_was_tampered_with_stays_in_the_way(spool, change)
 
 
 @pytest.mark.parametrize("kind", ["waiting", "failed"])
-def test_a_sidecar_makes_room_for_another_sidecar_alone(spool, kind):
+def test_a_status_file_makes_room_for_another_status_file_alone(spool, kind):
     """A transcript that would have its name (that of `a.mp3.status.wav` as JSON) cannot be written there: a move never overwrites."""
     if kind == "waiting":
-        note(spool, "a.mp3")
+        explain(spool, "a.mp3")
     else:
         spool.store.fail(spool.take("a.mp3"), FAILURE)
         (spool.layout.failed / "a.mp3").unlink()
@@ -384,10 +384,10 @@ def test_a_sidecar_makes_room_for_another_sidecar_alone(spool, kind):
     assert choose(spool, "a.mp3.status.wav") == "a.mp3.status-2.wav"
 
 
-def test_a_transcript_beside_a_strange_sidecar_is_published(spool):
-    """The whole way: it ends, under another name, and the note stays."""
+def test_a_transcript_beside_a_strange_status_file_is_published(spool):
+    """The whole way: it ends, under another name, and the explanation stays."""
     os.mkfifo(spool.layout.inbox / "a.mp3")
-    note(spool, "a.mp3")
+    explain(spool, "a.mp3")
     job = spool.finish(spool.take("a.mp3.status.wav"))
 
     assert job.place == "a.mp3.status-2.wav"

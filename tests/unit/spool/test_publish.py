@@ -87,7 +87,7 @@ def test_it_stands_only_while_the_job_is_transcribed(spool, end, restarted):
     assert "a.partial.txt" not in spool.files("outbox")
 
 
-def test_it_is_gone_before_the_sidecar_says_completed_and_the_transcript_is_there(spool, monkeypatch):
+def test_it_is_gone_before_the_status_file_says_completed_and_the_transcript_is_there(spool, monkeypatch):
     """Whoever reads `completed` finds no text that is not whole."""
     job = take(spool, "a.mp3")
     says(spool, job, FIRST)
@@ -237,7 +237,7 @@ def test_no_room_harms_nothing_and_is_logged_once(spool, monkeypatch, caplog):
 
 
 def test_one_that_cannot_be_removed_holds_the_end_up(spool, monkeypatch):
-    """As a sidecar that cannot be written does: it is tried again, and the sidecar does not say `completed` before."""
+    """As a status file that cannot be written does: it is tried again, and the status file does not say `completed` before."""
     job = take(spool, "a.mp3")
     says(spool, job, FIRST)
     shown(spool, job)

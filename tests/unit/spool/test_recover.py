@@ -173,7 +173,7 @@ def test_a_torn_result_is_no_result(spool):
     ids=["missing", "empty", "torn"],
 )
 def test_an_original_without_a_record_is_kept_in_failed(spool, damage):
-    """Its name is lost, its content is not, and the sidecar says so."""
+    """Its name is lost, its content is not, and the status file says so."""
     job = spool.take("alice/a.mp3", b"sound")
     damage(own(spool, job) / "job.json")
     ((rescued, failure),) = spool.restart().to_fail

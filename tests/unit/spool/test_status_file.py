@@ -144,8 +144,8 @@ def test_a_job_that_got_a_suffix_names_its_upload_and_its_place():
     assert document["original"] == "done/alice/a-2.mp3"
 
 
-def test_no_name_in_a_sidecar_can_act_on_a_terminal():
-    """`cat` of a sidecar is safe whatever was uploaded."""
+def test_no_name_in_a_status_file_can_act_on_a_terminal():
+    """`cat` of a status file is safe whatever was uploaded."""
     data = b"".join(
         status_file.encode(document)
         for document in (
@@ -188,7 +188,7 @@ def test_what_was_encoded_is_decoded(document):
     [b"", b"{", b"[]", b"null", b"{}", b'{"schema": 2}', b"\xff\xfe", b"[" * 100_000, b'"schema"'],
     ids=["empty", "torn", "list", "null", "no_schema", "other_schema", "not_utf8", "deep", "text"],
 )
-def test_what_is_no_sidecar_of_ours_is_told_from_one(data):
+def test_what_is_no_status_file_of_ours_is_told_from_one(data):
     """People can write into the outbox."""
     assert status_file.decode(data) is None
 
@@ -209,7 +209,7 @@ def stale(spool):
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-def test_a_note_is_written_and_removed(spool, name):
+def test_an_explanation_is_written_and_removed(spool, name):
     """Whatever the name is."""
     spool.upload(name)
     place = spool.store.status_files.explain(name, 7, "still open for writing")
@@ -226,8 +226,8 @@ def test_a_note_is_written_and_removed(spool, name):
         spool.sidecar(name)
 
 
-def test_a_note_beside_an_earlier_upload_of_that_name_gets_a_number(spool):
-    """The sidecar of a job is never replaced by a note."""
+def test_an_explanation_beside_an_earlier_upload_of_that_name_gets_a_number(spool):
+    """The status file of a job is never replaced by an explanation."""
     job = spool.finish(spool.take("a.wav"))
     spool.upload("a.wav", b"another")
 
@@ -236,7 +236,7 @@ def test_a_note_beside_an_earlier_upload_of_that_name_gets_a_number(spool):
     assert spool.claim("a.wav").place == "a-2.wav"
 
 
-def test_two_files_never_share_a_note(spool):
+def test_two_files_never_share_an_explanation(spool):
     """`a-2.wav` is the name of an upload, too."""
     spool.finish(spool.take("a.wav"))
     first = spool.store.status_files.explain("a.wav", 1, "one")
@@ -246,7 +246,7 @@ def test_two_files_never_share_a_note(spool):
     assert spool.sidecar("a-2.wav")["reason"] == "one"
 
 
-def test_a_note_is_not_resurrected_after_the_claim(spool):
+def test_an_explanation_is_not_resurrected_after_the_claim(spool):
     """Neither by writing one late, nor by removing one late."""
     spool.upload("a.wav")
     place = spool.store.status_files.explain("a.wav", 7, "empty")
@@ -259,8 +259,8 @@ def test_a_note_is_not_resurrected_after_the_claim(spool):
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-def test_a_note_is_stale_once_its_file_is_gone(spool, name):
-    """As a daemon that died leaves it; as long as the file is there the note stays."""
+def test_an_explanation_is_stale_once_its_file_is_gone(spool, name):
+    """As a daemon that died leaves it; as long as the file is there the explanation stays."""
     path = spool.upload(name)
     spool.store.status_files.explain(name, 7, "empty")
     assert stale(spool) == []
@@ -271,7 +271,7 @@ def test_a_note_is_stale_once_its_file_is_gone(spool, name):
     assert stale(spool) == []
 
 
-def test_the_sidecar_of_a_job_is_never_stale(spool):
+def test_the_status_file_of_a_job_is_never_stale(spool):
     """Whether it runs, failed or is done."""
     spool.finish(spool.take("a.wav"))
     spool.store.show(spool.take("b.wav"))
@@ -279,8 +279,8 @@ def test_the_sidecar_of_a_job_is_never_stale(spool):
     assert stale(spool) == []
 
 
-def test_a_job_never_writes_over_the_sidecar_of_another(spool):
-    """Nor over a file that is no sidecar."""
+def test_a_job_never_writes_over_the_status_file_of_another(spool):
+    """Nor over a file that is no status file."""
     done = spool.finish(spool.take("a.mp3"))
     other = spool.take("b.mp3").evolve(place=done.place)
 
@@ -290,7 +290,7 @@ def test_a_job_never_writes_over_the_sidecar_of_another(spool):
     assert spool.sidecar("a.mp3")["id"] == done.id
 
 
-def test_a_file_that_appears_while_a_sidecar_is_written_is_not_overwritten(spool, monkeypatch):
+def test_a_file_that_appears_while_a_status_file_is_written_is_not_overwritten(spool, monkeypatch):
     """The look and the write are two steps, with a sync between them."""
     job = spool.take("a.mp3")
     real = os.fsync
@@ -308,7 +308,7 @@ def test_a_file_that_appears_while_a_sidecar_is_written_is_not_overwritten(spool
 
 
 @pytest.mark.parametrize("document", [{"schema": 1}, {"schema": 1, "id": [], "status": {}, "original": []}], ids=repr)
-def test_json_that_looks_like_a_sidecar_is_a_strangers(spool, document):
+def test_json_that_looks_like_a_status_file_is_a_strangers(spool, document):
     """It must neither be overwritten nor end the daemon."""
     content = json.dumps(document).encode()
     spool.put("outbox/a.mp3.status.json", content)
@@ -320,7 +320,7 @@ def test_json_that_looks_like_a_sidecar_is_a_strangers(spool, document):
 
 
 def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
-    """The note turns into the sidecar of the job."""
+    """The explanation turns into the status file of the job."""
     spool.upload("b/a.mp3")
     spool.store.status_files.explain("b/a.mp3", 7, "permission denied")
     note = spool.sidecar("b/a.mp3")
@@ -331,7 +331,7 @@ def test_a_waiting_upload_is_explained_until_it_is_taken(spool):
     assert (spool.sidecar("b/a.mp3")["id"], spool.sidecar("b/a.mp3")["reason"]) == (job.id, None)
 
 
-def test_the_note_on_an_upload_that_went_away_is_removed(spool):
+def test_the_explanation_of_an_upload_that_went_away_is_removed(spool):
     """Without one there is nothing to do."""
     spool.store.status_files.explain("b/a.mp3", 7, "permission denied")
     spool.store.status_files.unexplain("b/a.mp3")
@@ -341,7 +341,7 @@ def test_the_note_on_an_upload_that_went_away_is_removed(spool):
     assert list((spool.layout.outbox / "b").iterdir()) == []
 
 
-def test_a_note_neither_replaces_nor_removes_the_sidecar_of_a_job(spool):
+def test_an_explanation_neither_replaces_nor_removes_the_status_file_of_a_job(spool):
     """A second file of the name of a finished one may be unreadable."""
     job = spool.finish(spool.take("a.mp3"))
     spool.store.status_files.explain("a.mp3", 7, "permission denied")
@@ -351,7 +351,7 @@ def test_a_note_neither_replaces_nor_removes_the_sidecar_of_a_job(spool):
 
 
 def test_a_folder_of_the_outbox_that_is_a_symlink_is_not_written_through(spool):
-    """Neither by a note nor by a job."""
+    """Neither by an explanation nor by a job."""
     (spool.layout.outbox / "b").symlink_to(spool.layout.inbox)
     with pytest.raises(OSError):
         spool.store.status_files.explain("b/a.mp3", 7, "x")

@@ -285,7 +285,7 @@ def test_a_claim_of_what_changed_since_is_lost(spool):
 
 
 @hard_names
-def test_a_finished_job_has_its_transcripts_its_sidecar_and_its_original_in_done(spool, name):
+def test_a_finished_job_has_its_transcripts_its_status_file_and_its_original_in_done(spool, name):
     """And nothing else; nothing is left in .work."""
     job = spool.finish(spool.take(name, b"sound"))
 
@@ -301,7 +301,7 @@ def test_a_finished_job_has_its_transcripts_its_sidecar_and_its_original_in_done
 
 
 @hard_names
-def test_a_failed_job_has_its_sidecar_and_its_original_in_failed(spool, name):
+def test_a_failed_job_has_its_status_file_and_its_original_in_failed(spool, name):
     """With the reason."""
     spool.store.fail(spool.take(name, b"sound"), FAILURE)
 
@@ -312,7 +312,7 @@ def test_a_failed_job_has_its_sidecar_and_its_original_in_failed(spool, name):
 
 @hard_names
 def test_a_retried_job_gets_the_names_it_had(spool, name):
-    """Moved back from failed/ it is claimed anew, and its failed sidecar gives way."""
+    """Moved back from failed/ it is claimed anew, and its failed status file gives way."""
     failed = spool.store.fail(spool.take(name, b"sound"), FAILURE)
     (spool.layout.failed / name).rename(spool.layout.inbox / name)
 
@@ -359,16 +359,16 @@ def test_the_same_name_three_times(spool):
     assert len(set(spool.files("outbox").values())) == 6
 
 
-SIDECAR = "b/a.mp3.status.json"
+STATUS_FILE = "b/a.mp3.status.json"
 COLLISIONS = [
     ("start", "outbox/b/a.txt"),
     ("start", "outbox/b/a.json"),
-    ("start", "outbox/" + SIDECAR),
+    ("start", "outbox/" + STATUS_FILE),
     ("start", "done/b/a.mp3"),
     ("publish__after_result", "outbox/b/a.json"),
-    ("publish__after_result", "outbox/" + SIDECAR),
+    ("publish__after_result", "outbox/" + STATUS_FILE),
     ("publish__after_output", "outbox/b/a.json"),
-    ("publish__after_output", "outbox/" + SIDECAR),
+    ("publish__after_output", "outbox/" + STATUS_FILE),
     ("publish__after_output", "done/b/a.mp3"),
     ("publish__after_status_file", "done/b/a.mp3"),
 ]
@@ -376,7 +376,7 @@ COLLISIONS = [
 
 @pytest.mark.parametrize(("moment", "path"), COLLISIONS)
 def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, moment, path):
-    """What was published already moves with it, its old sidecar goes, and the stranger's file stays as it is."""
+    """What was published already moves with it, its old status file goes, and the stranger's file stays as it is."""
     job = spool.take("b/a.mp3", b"sound")
     spool.store.show(job, sync=True)
     rendered = spool.render(job)
@@ -396,7 +396,7 @@ def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, 
         "done": {"b/a-2.mp3": b"sound"},
         "failed": {},
     }
-    assert not (spool.layout.outbox / SIDECAR).exists()
+    assert not (spool.layout.outbox / STATUS_FILE).exists()
     assert spool.sidecar("b/a-2.mp3")["outputs"]["txt"] == "outbox/b/a-2.txt"
     assert spool.jobs() == set()
 
@@ -404,9 +404,9 @@ def test_a_name_taken_while_the_job_ran_moves_the_whole_job(spool, monkeypatch, 
 @pytest.mark.parametrize(
     ("moment", "path"),
     [
-        ("start", "outbox/" + SIDECAR),
+        ("start", "outbox/" + STATUS_FILE),
         ("start", "failed/b/a.mp3"),
-        ("fail__after_record", "outbox/" + SIDECAR),
+        ("fail__after_record", "outbox/" + STATUS_FILE),
         ("fail__after_status_file", "failed/b/a.mp3"),
     ],
 )
@@ -425,7 +425,7 @@ def test_a_name_taken_while_the_job_failed_moves_the_whole_job(spool, monkeypatc
     assert (spool.layout.root / path).read_bytes() == b"a stranger's"
     (spool.layout.root / path).unlink()
     assert everything(spool) == {"inbox": {}, "outbox": {}, "done": {}, "failed": {"b/a-2.mp3": b"sound"}}
-    assert not (spool.layout.outbox / SIDECAR).exists()
+    assert not (spool.layout.outbox / STATUS_FILE).exists()
     assert spool.sidecar("b/a-2.mp3")["original"] == "failed/b/a-2.mp3"
 
 
@@ -520,7 +520,7 @@ def test_what_stands_in_the_way_and_cannot_be_seen_does_not_keep_the_daemon_in_a
 
 @needs_root
 def test_what_is_published_gets_the_group_of_a_setgid_outbox(spool):
-    """Transcripts, sidecar and sub-folders: so those who share the spool can read and remove them."""
+    """Transcripts, status file and sub-folders: so those who share the spool can read and remove them."""
     os.chown(spool.layout.outbox, -1, OTHER_GROUP)
     spool.layout.outbox.chmod(0o2775)
 
@@ -534,7 +534,7 @@ def test_what_is_published_gets_the_group_of_a_setgid_outbox(spool):
 # --- status files ---
 
 
-def test_a_sidecar_follows_its_job(spool):
+def test_a_status_file_follows_its_job(spool):
     """Each write replaces the one before."""
     job = spool.take("a.mp3")
     phases = []

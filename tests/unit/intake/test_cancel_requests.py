@@ -12,8 +12,8 @@ from support.spool import Spool
 from whisperd.core import events
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.jobs import Jobs
+from whisperd.intake.cancel_requests import KEPT_SECONDS, target
 from whisperd.intake.inbox import Inbox
-from whisperd.intake.requests import KEPT_SECONDS, target
 from whisperd.settings.config import Config
 from whisperd.spool.durable import Folder
 
@@ -119,7 +119,7 @@ def test_a_request_that_cannot_be_removed_is_obeyed_all_the_same(play, monkeypat
     def forbidden(*arguments):
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr("whisperd.intake.requests.remove", forbidden)
+    monkeypatch.setattr("whisperd.intake.cancel_requests.remove", forbidden)
     play.jobs.receive(play.spool.take("a.mp3"))
     play.spool.upload("a.mp3.cancel", b"")
     play.pass_time(3.0)

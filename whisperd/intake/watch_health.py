@@ -7,7 +7,6 @@ elsewhere (by its type, or because scans find what no event told of).
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from whisperd.intake.watch import BindingError, Hints, Watch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from whisperd.intake.options import IntakeOptions
+    from whisperd.settings.sections import IntakeOptions
     from whisperd.spool.durable import Folder
 
 CHECK_SECONDS = 1.0  # between looks at the inbox itself
@@ -31,7 +30,7 @@ LOST_LOG_SECONDS = 60.0  # in a storm the queue overflows again and again
 _log = logging.getLogger(__name__)
 
 
-class Sight:
+class WatchHealth:
     """The watch over the inbox, replaced when it ends and given up where it cannot work."""
 
     def __init__(self, path: Path, emitter: events.Emitter) -> None:
@@ -89,7 +88,7 @@ class Sight:
             return options
         if self._slowed is None or self._slowed[0] is not options:
             quiet = max(options.settle_seconds, 2 * options.poll_seconds)
-            changed = dataclasses.replace(options, settle_seconds=quiet, settle_seconds_proven=quiet)
+            changed = options.evolve(settle_seconds=quiet, settle_seconds_proven=quiet)
             self._slowed = options, changed
         return self._slowed[1]
 

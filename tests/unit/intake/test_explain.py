@@ -5,7 +5,8 @@ import os
 import pytest
 from support.spool import Spool
 
-from whisperd.intake.waiting import REWRITE_SECONDS, Waiting
+from whisperd.intake.explain import REWRITE_SECONDS, Explanations
+from whisperd.intake.upload import Upload
 
 
 @pytest.fixture
@@ -16,8 +17,9 @@ def spool(tmp_path):
 def test_the_note_on_a_file_that_waits_for_weeks_is_written_anew_every_day(spool):
     """Or systemd-tmpfiles would take it for an old one."""
     spool.upload("a.wav")
-    waiting = Waiting(spool.store.status_files, lambda name, now: (7, "still open for writing"))
-    waiting.watch("a.wav", 0.0)
+    upload = Upload("a.wav", None, 0.0, 0.0)
+    waiting = Explanations(spool.store.status_files, lambda upload, now: (7, "still open for writing"))
+    waiting.watch(upload, 0.0)
     waiting.tick(10.0)
     path = spool.layout.outbox / "a.wav.status.json"
     os.utime(path, ns=(0, 0))
@@ -35,10 +37,11 @@ def test_a_note_that_an_earlier_daemon_left_goes_with_its_file(spool):
     spool.upload("a.wav")
     spool.store.status_files.explain("a.wav", 7, "empty")
     spool.restart()
-    waiting = Waiting(spool.store.status_files, lambda name, now: None)
-    waiting.watch("a.wav", 0.0)
+    upload = Upload("a.wav", None, 0.0, 0.0)
+    waiting = Explanations(spool.store.status_files, lambda upload, now: None)
+    waiting.watch(upload, 0.0)
     assert spool.sidecar("a-2.wav")["status"] == "pending"
 
-    waiting.over("a.wav")
+    waiting.over(upload)
     with pytest.raises(FileNotFoundError):
         spool.sidecar("a-2.wav")

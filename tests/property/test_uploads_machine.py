@@ -1,4 +1,4 @@
-"""The settle machine under any sequence of writes, events, renames, deletions and looks, against a plain model of it.
+"""The table of uploads under any sequence of writes, events, renames, deletions and looks, against a plain model of it.
 
 What it may never do: hand out a file that changed within the quiet time. What it must do: hand out every other one.
 """
@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from whisperd.core.job import Signature
-from whisperd.intake.settle import Settle
+from whisperd.intake.upload import Uploads
 
 QUIET_SECONDS = 5.0
 NAMES = st.sampled_from(["a", "b", "alice/a", "alice/b"])
 
 
-class SettleMachine(RuleBasedStateMachine):
+class UploadsMachine(RuleBasedStateMachine):
     """`files` is the truth: signature and the time of the last thing that the machine was told of each file."""
 
     def __init__(self):
         super().__init__()
         self.now = 100.0
-        self.settle = Settle(QUIET_SECONDS)
+        self.uploads = Uploads(QUIET_SECONDS)
         self.files: dict[str, Signature] = {}
         self.quiet_since: dict[str, float] = {}
         self.known: set[str] = set()
@@ -54,7 +54,7 @@ class SettleMachine(RuleBasedStateMachine):
     def touch(self, data):
         """An event names a file whose stat shows no change, a write through mmap for one."""
         name = data.draw(st.sampled_from(sorted(self.files)))
-        self.settle.touch(name, self.now)
+        self.uploads.touch(name, self.now)
         if name in self.known:
             self.quiet_since[name] = self.now
 
@@ -81,8 +81,8 @@ class SettleMachine(RuleBasedStateMachine):
     def tick(self, seconds):
         """Time passes; what is due is looked at, and taken if it is as it was."""
         self.now += seconds
-        for name in self.settle.due(self.now, limit=100):
-            known = self.settle.get(name)
+        for name in self.uploads.due(self.now, limit=100):
+            known = self.uploads.get(name)
             assert known is not None
             assert self.now - self.quiet_since[name] >= QUIET_SECONDS, f"{name} was handed out too early"
             if self.files[name] == known.signature:
@@ -92,22 +92,22 @@ class SettleMachine(RuleBasedStateMachine):
                 self.look(name)
 
     def look(self, name):
-        known = self.settle.get(name)
+        known = self.uploads.get(name)
         changed = known is None or known.signature != self.files[name]
-        self.settle.observe(name, self.files[name], self.now)
+        self.uploads.observe(name, self.files[name], self.now)
         self.known.add(name)
         if changed:
             self.quiet_since[name] = self.now
 
     def forget(self, name):
-        self.settle.forget(name)
+        self.uploads.forget(name)
         self.known.discard(name)
         self.quiet_since.pop(name, None)
 
     @invariant()
     def no_quiet_file_is_forgotten(self):
         """Whoever waits until the next due time sees every quiet file, and waits for none of them too long."""
-        due_at = self.settle.next_due()
+        due_at = self.uploads.next_due()
         if self.known:
             assert due_at is not None
             assert due_at <= min(self.quiet_since[name] for name in self.known) + QUIET_SECONDS + 1e-6
@@ -115,8 +115,8 @@ class SettleMachine(RuleBasedStateMachine):
     @invariant()
     def it_knows_what_it_was_told_and_no_more(self):
         """Memory is bounded by what is in the inbox."""
-        assert {name for name, _ in self.settle.items()} == self.known
+        assert {upload.name for upload in self.uploads} == self.known
 
 
-TestSettleMachine = SettleMachine.TestCase
-TestSettleMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestUploadsMachine = UploadsMachine.TestCase
+TestUploadsMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

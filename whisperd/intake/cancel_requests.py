@@ -29,7 +29,7 @@ TOO_LARGE = f"its name asks to cancel something, but it has more than {BYTES_MAX
 
 
 @dataclass(slots=True)
-class Request:
+class CancelRequest:
     """One file that asks for something."""
 
     name: str
@@ -44,12 +44,12 @@ def target(name: str) -> str | None:
     return wanted if wanted != name and names.split(wanted)[1] else None
 
 
-class Requests:
+class CancelRequests:
     """The requests that are in the inbox."""
 
     def __init__(self, inbox: Path) -> None:
         self._inbox = inbox
-        self._known: dict[str, Request] = {}
+        self._known: dict[str, CancelRequest] = {}
 
     def sift(self, found: Found, now: float) -> Found | None:
         """Take note of a request; anything else in the inbox is given back."""
@@ -59,14 +59,14 @@ class Requests:
         if found.signature.size > BYTES_MAX:
             return Found(found.name, None, TOO_LARGE)
         if len(self._known) < REQUESTS_MAX:
-            self._known.setdefault(found.name, Request(found.name, wanted, now, now))
+            self._known.setdefault(found.name, CancelRequest(found.name, wanted, now, now))
         return None
 
     def forget(self, name: str) -> None:
         """It is gone."""
         self._known.pop(name, None)
 
-    def close(self, request: Request) -> None:
+    def close(self, request: CancelRequest) -> None:
         """It has been obeyed, or never will be: it goes.
 
         Raises:
@@ -76,7 +76,7 @@ class Requests:
             remove(self._inbox, request.name)
         self.forget(request.name)
 
-    def due(self, now: float) -> Iterator[Request]:
+    def due(self, now: float) -> Iterator[CancelRequest]:
         """Those that may be obeyed by now; each is due again a little later, until it is forgotten."""
         due = [request for request in self._known.values() if request.look_at <= now]
         for request in sorted(due, key=lambda request: request.look_at):
