@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
+from whisperd.core.snapshots import Vitals, WorkerVitals
 from whisperd.daemon.admission import Arrivals, Claiming, EmittingExplainer, Room
 from whisperd.daemon.assignment import Answers, Assignment
 from whisperd.daemon.cancel import Cancels
+from whisperd.daemon.child import State
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.loop import NEVER, Guarded, Loop, Part
 from whisperd.daemon.pool import Pool
+from whisperd.daemon.registry import JobState
 from whisperd.daemon.reload import Reload
 from whisperd.daemon.signals import Signals
-from whisperd.daemon.snapshot import vitals
 from whisperd.daemon.systemd import Notifier, ServiceStatus
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import keep_privilege
@@ -258,3 +261,25 @@ class Supervisor:
         stopping = "stopping: " if self._wind_down.has_begun else ""
         reload = f"; {self._reload.status}" if self._reload.status else ""
         return stopping + self._jobs.summary() + waiting + paused + reload
+
+
+def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:
+    """The figures of the whole daemon; cheap enough for every few seconds."""
+    disk = shutil.disk_usage(layout.root)
+    age = None if inbox.scanned_at is None else time.monotonic() - inbox.scanned_at
+    return Vitals(
+        arriving=len(inbox),
+        queued=jobs.waiting,
+        running=jobs.registry.count(JobState.RUNNING),
+        ending=jobs.registry.count(JobState.ENDING),
+        notices=notices,
+        free_bytes=disk.free,
+        total_bytes=disk.total,
+        scanned_at=None if age is None else time.time() - age,
+        workers=tuple(
+            WorkerVitals(child.device, child.resident_bytes(), child.device_bytes)
+            for child in pool.children()
+            if child.state is not State.BOOTING
+        ),
+        workers_failing=len(pool.failing),
+    )
