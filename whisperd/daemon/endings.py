@@ -12,7 +12,7 @@ from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.job import Failure, Job, Phase, Progress, Result
 from whisperd.core.slices import Slice
-from whisperd.intake.recheck import State, recheck
+from whisperd.intake.recheck import OriginalState, recheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Ending:
     next_at: float
     pause: float = 0.0
     is_unchecked: bool = False  # the original is still to be compared with what the worker read
-    check: Iterator[State | None] | None = None  # that comparison, once it has begun
+    check: Iterator[OriginalState | None] | None = None  # that comparison, once it has begun
     writer_since: float | None = None  # when it first showed somebody who has the original open for writing
 
 
@@ -128,12 +128,14 @@ class Endings:
         if state is None:
             ending.next_at = now
             return True
-        if state is State.CHANGED:
+        if state is OriginalState.CHANGED:
             name = self._store.release(job)
             del self._endings[job.id]
             self._emit(events.UploadGivenBack(job, name))
             return True
-        if state is State.WRITER and (ending.writer_since is None or now - ending.writer_since < WRITER_SECONDS):
+        if state is OriginalState.WRITER and (
+            ending.writer_since is None or now - ending.writer_since < WRITER_SECONDS
+        ):
             if ending.writer_since is None:
                 ending.writer_since = now
                 self._show(ending, "somebody still has the recording open for writing")
@@ -142,7 +144,7 @@ class Endings:
         ending.is_unchecked = False
         return False
 
-    def _compare_on(self, ending: Ending, share: Slice) -> State | None:
+    def _compare_on(self, ending: Ending, share: Slice) -> OriginalState | None:
         """Read at least one block more of an original; None if it was not the last one."""
         assert isinstance(ending.outcome, Result)
         if ending.check is None:
