@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 16  # a slow disk (10 MB/s) reads one in 7 ms
 
 
-class State(Enum):
-    """What a second look at an original shows."""
+class OriginalState(Enum):
+    """What comparing an original with what the worker read has shown."""
 
     SAME = auto()
     WRITER = auto()  # the same so far, but somebody has it open for writing
     CHANGED = auto()
 
 
-def recheck(directory: Path, job: Job, sha256: str) -> Iterator[State | None]:
+def recheck(directory: Path, job: Job, sha256: str) -> Iterator[OriginalState | None]:
     """Compare the original in a job's directory with what it was when the attempt started.
 
     Blocks do not count, the filesystem allocates late. A new ctime alone (chmod, a backup, or data written with mtime set
@@ -56,11 +56,11 @@ def recheck(directory: Path, job: Job, sha256: str) -> Iterator[State | None]:
                         yield None
             after = Signature.of(os.fstat(fd))
             if content != sha256 or not _is_of_same_length(after, before):
-                yield State.CHANGED
+                yield OriginalState.CHANGED
             elif _stamps(after) != _stamps(before) or Leases().has_writer(folder, fd):
-                yield State.WRITER  # what was written behind the reader is found by the next look
+                yield OriginalState.WRITER  # what was written behind the reader is found by the next look
             else:
-                yield State.SAME
+                yield OriginalState.SAME
         finally:
             os.close(fd)
 
