@@ -72,7 +72,7 @@ class Chores:
             self._housekeeper.tick(now)
 
     def next_at(self, now: float) -> float:
-        """When `tick` has something to do again."""
+        """Return the time when `tick` has something to do again."""
         reporter_at = self._reporter.next_at() if self._reporter is not None else now
         return min(self._notices.next_at(now), self._housekeeper.next_at(now), self.board.next_at(now), reporter_at)
 

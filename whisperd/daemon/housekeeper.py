@@ -48,7 +48,7 @@ class Housekeeper:
             self._work, self._next_at = None, now + EVERY_SECONDS
 
     def next_at(self, now: float) -> float:
-        """When `tick` has something to do again."""
+        """Return the time when `tick` has something to do again."""
         return now if self._next_at is None else self._next_at
 
     def _round(self) -> Iterator[None]:

@@ -331,7 +331,7 @@ class Jobs:
                 return
 
     def next_at(self, now: float) -> float:
-        """When `tick` has something to do again."""
+        """Return the time when `tick` has something to do again."""
         times = self._endings.times()
         if self.duplicates.is_busy or self._showing is not None:
             times.append(now)

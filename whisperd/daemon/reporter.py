@@ -84,7 +84,7 @@ class Reporter:
             self._is_failing = True
 
     def next_at(self) -> float:
-        """When `tick` has something to do again."""
+        """Return the time when `tick` has something to do again."""
         return self._next_at
 
     def close(self) -> None:

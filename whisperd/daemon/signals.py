@@ -35,7 +35,7 @@ class Signals:
         os.close(self._write)
 
     def fileno(self) -> int:
-        """Readable when there is something to `drain`."""
+        """Return the descriptor, which is readable when there is something to `drain`."""
         return self._read
 
     def drain(self) -> list[signal.Signals]:
