@@ -30,7 +30,7 @@ ARROWS = {
     # the supervisor's side
     "intake": SETTINGS | {"container", "spool.durable", "spool.layout", "spool.names"},
     "spool": SETTINGS,
-    "listeners": SETTINGS | {"spool.durable", "spool.layout", "spool.names"},
+    "listeners": SETTINGS | {f"spool.{name}" for name in ("durable", "layout", "names", "status_file")},
     "daemon": SETTINGS | {"intake", "spool", "protocol", "listeners"},
     # the worker's side
     "engine": VALUES,
@@ -190,7 +190,6 @@ LARGE_CLASSES = {
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
     # to be split in the rebuilding
     "daemon.child.Child": "",
-    "daemon.jobs.Jobs": "",
     "daemon.supervisor.Supervisor": "",
 }
 
@@ -200,10 +199,7 @@ RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
-NOT_YET_RENAMED = {
-    "daemon.board", "daemon.chores", "daemon.duplicates", "daemon.orders", "daemon.shown", "daemon.turns",
-    "listeners.index",
-}  # fmt: skip
+NOT_YET_RENAMED = {"daemon.duplicates", "listeners.overview_html"}  # fmt: skip
 
 # What no module may do, and the few that may.
 

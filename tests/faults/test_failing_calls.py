@@ -122,7 +122,8 @@ class Life:
         for _ in range(PATIENCE):
             self.now = now = self.now + 4000.0
             self.jobs.tick(now)
-            if job := next(self.jobs.candidates(), None):
+            if entry := next(self.jobs.registry.candidates(), None):
+                job = entry.job
                 try:
                     job = self.jobs.start(job, 1, now)
                 except OSError:
@@ -226,7 +227,7 @@ def test_a_job_whose_files_somebody_removed_is_forgotten(tmp_path, faults, momen
     life = Life(spool, finish)
     life.emitter.subscribe(lambda event: gone.append(event) if isinstance(event, events.JobGone) else None)
     life.claim()
-    (job,) = life.jobs.queue
+    (job,) = (entry.job for entry in life.jobs.registry.queue())
     if moment == "running":
         job = life.jobs.start(job, 1, 0.0)
         spool.render(job)

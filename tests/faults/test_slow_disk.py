@@ -15,13 +15,12 @@ from support.spool import FAILURE, Spool
 from whisperd.core import events
 from whisperd.core.job import Progress
 from whisperd.core.slices import STEP_SECONDS
-from whisperd.daemon.board import Board
+from whisperd.daemon.admission import Claiming, EmittingExplainer, Room
 from whisperd.daemon.cancel import Cancels
-from whisperd.daemon.claiming import Claiming
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.room import Room
 from whisperd.intake.inbox import Inbox
+from whisperd.listeners.overview import OverviewPage
 from whisperd.settings.config import Config
 
 CALL_SECONDS = 0.0003
@@ -40,13 +39,17 @@ class Loop:
     def start(self, monkeypatch, options=OPTIONS):
         store, emitter = self.spool.store, events.Emitter()
         emitter.subscribe(self.told.append)
-        self.board = Board(store, emitter)
-        self.board.configure(on=True)
-        self.inbox = Inbox(self.spool.layout.inbox, options, self.board, emitter)
+        self.page = OverviewPage(
+            self.spool.layout, emitter, lambda: self.jobs.registry.snapshot(arriving=len(self.inbox))
+        )
+        self.page.configure(self.config)
+        self.inbox = Inbox(self.spool.layout.inbox, options, EmittingExplainer(store, emitter), emitter)
         self.inbox.start()
         self.jobs = Jobs(store, emitter, max_attempts=3, retry_seconds=30.0)
-        self.cancels = Cancels(store, self.jobs, None, emitter)
-        self.claiming = Claiming(store, self.jobs, self.inbox, Room(self.spool.layout, emitter), emitter)
+        self.cancels = Cancels(self.config, store, self.jobs, None, self.inbox, emitter=emitter)
+        self.claiming = Claiming(
+            self.config, store, self.jobs, self.inbox, Room(self.spool.layout, emitter), emitter=emitter
+        )
         self.housekeeper = Housekeeper(self.spool.layout, self.config.retention, emitter)
         # looks through /proc, which is no disk, and takes as long as there are processes
         monkeypatch.setattr("whisperd.intake.sessions.Sessions.is_connected", lambda self, uid: False)
@@ -62,10 +65,10 @@ class Loop:
     def turn(self, pause=0.01):
         now = self.disk.now
         self.step("inbox", self.inbox.tick, now)
-        self.step("cancels", self.cancels.tick, self.inbox, self.config, now)
-        self.step("claims", self.claiming.tick, self.config, now)
+        self.step("cancels", self.cancels.tick, now)
+        self.step("claims", self.claiming.tick, now)
         self.step("jobs", self.jobs.tick, now)
-        self.step("page", self.board.tick, now, self.jobs, len(self.inbox))
+        self.step("page", self.page.tick, now)
         self.step("retention", self.housekeeper.tick, now)
         self.disk.now += pause
 
@@ -100,7 +103,7 @@ def test_many_uploads_are_found_and_claimed(loop, monkeypatch):
     """Found by a scan, looked at, taken, queued, and shown in the queue."""
     uploads(loop, 100)
     loop.start(monkeypatch)
-    loop.turn_until(lambda: len(loop.jobs.queue) == 100)
+    loop.turn_until(lambda: len(list(loop.jobs.registry.queue())) == 100)
 
     loop.check("claims", 20 * STEP_SECONDS)
 
@@ -109,11 +112,11 @@ def test_the_places_in_a_long_queue_are_shown(loop, monkeypatch):
     """The first is taken out, and all others move up."""
     uploads(loop, 100, folders=1)
     loop.start(monkeypatch)
-    loop.turn_until(lambda: len(loop.jobs.queue) == 100)
-    loop.jobs.reject(loop.jobs.queue.peek(), FAILURE, loop.disk.now)
+    loop.turn_until(lambda: len(list(loop.jobs.registry.queue())) == 100)
+    loop.jobs.reject(next(loop.jobs.registry.queue()).job, FAILURE, loop.disk.now)
     loop.steps.clear()
     loop.disk.now += 10.0
-    *_, last = loop.jobs.queue
+    *_, last = (entry.job for entry in loop.jobs.registry.queue())
     loop.turn_until(lambda: loop.spool.sidecar(last.place)["queue_position"] == 99)
 
     loop.check("jobs", 3 * STEP_SECONDS)

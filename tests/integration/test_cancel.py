@@ -182,7 +182,11 @@ def test_one_job_of_a_batched_worker(root, tmp_path):
             soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
             (tmp_path / f"{name}.wav").rename(daemon.inbox / f"{name}.wav")
         for name in ("a.wav", "b.wav"):
-            daemon.wait(lambda name=name: (daemon.sidecar(name) or {}).get("progress", 0) > 0, what="progress")
+            daemon.wait(
+                lambda name=name: (daemon.sidecar(name) or {}).get("progress", 0) > 0,
+                within_seconds=120,
+                what="progress",
+            )
         cancel(daemon, "a.wav")
         wait_cancelled(daemon, "a.wav")
         daemon.wait(lambda: daemon.status("b.wav") == "completed", within_seconds=120, what="the other job")

@@ -163,6 +163,7 @@ def test_an_upload_that_breaks_off_for_good(root, sound):
         (daemon.inbox / "a.wav").write_bytes(sound[: len(sound) * 37 // 100])
         daemon.wait(lambda: daemon.status("a.wav") == "failed", what="the failure")
 
+        daemon.wait((daemon.failed / "a.wav").exists, what="a.wav in failed/")  # the original is moved last
         assert daemon.sidecar("a.wav")["error"]["message"] == "upload looks truncated: 36 % of what its header promises"
         assert (daemon.failed / "a.wav").stat().st_size == len(sound) * 37 // 100
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from support.daemon import Daemon, originals, tone
 
 from whisperd.media.ffmpeg import find_ffmpeg
@@ -347,6 +348,90 @@ def test_reload_refuses_a_bad_configuration_whole(root, change):
         assert all("refused" in line or line.startswith("<3>  ") for line in daemon.errors())
         daemon.config.write_text(good)
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"script": "boot:fail"}, "the engine does not start, says the script (change the script"),
+        ({"script": "boot:exit:7"}, "exited with status 7 while it loaded the model 'base'"),
+        ({"script": "boot:hang", "pool": {"boot_seconds": 1.0}}, "did not load the model 'base' within 1 s"),
+    ],
+    ids=["does not load", "dies", "hangs"],
+)
+def test_reload_refuses_whole_what_no_worker_can_load(root, change, reason):
+    """The worker in use stays and so does its job, nothing else of the new configuration counts, and STATUS says why."""
+    with Daemon(root, SLOW) as daemon:
+        daemon.wait_ready()
+        workers = daemon.workers()
+        tone(root / "inbox/a.wav", seconds=15.0)
+        daemon.wait(lambda: running(daemon), what="progress")
+        daemon.notices.clear()
+        daemon.configure({"output": {"formats": ["srt"]}, **change})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: "READY=1" in daemon.notices, what="READY=1 after the refusal")
+        tone(root / "inbox/b.wav")
+        daemon.wait(lambda: daemon.status("b.wav") == daemon.status("a.wav") == "completed", what="the transcripts")
+
+        assert "RELOADING=1" in daemon.notices
+        assert daemon.workers() == workers
+        assert [daemon.sidecar(name)["attempts"] for name in ("a.wav", "b.wav")] == [1, 1]
+        assert sorted(daemon.sidecar("b.wav")["outputs"]) == ["json", "txt"]
+        (line,) = daemon.errors()
+        assert "the new configuration is refused, the old one stays: " in line
+        assert reason in line
+        assert any("the new configuration is refused: " in notice for notice in daemon.notices)
+        assert daemon.stop() == 0
+
+
+@pytest.mark.model
+def test_reload_to_a_device_that_is_not_there_is_refused(root):
+    """`device: cuda` without a card used to be said to be in use, and ended the service with exit status 3."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a card")
+    with Daemon(root) as daemon:
+        daemon.wait_ready()
+        workers = daemon.workers()
+        daemon.configure({"engine": "openai-whisper", "device": "cuda"})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: daemon.logged("is refused, the old one stays"), within_seconds=60.0, what="the refusal")
+
+        assert daemon.logged("cuda")
+        daemon.wait(lambda: daemon.workers() == workers, what="the end of the worker that was tried")
+        assert daemon.stop() == 0
+
+
+def test_a_second_reload_replaces_the_trial_of_the_first(root):
+    """Only what the file says in the end counts, and the worker that was being tried ends."""
+    with Daemon(root) as daemon:
+        daemon.wait_ready()
+        daemon.configure({"script": "boot:hang"})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: len(daemon.workers()) == 2, what="a worker that tries the new engine")
+        (_, trial) = daemon.workers()
+        daemon.configure({"script": "ok,ok", "output": {"formats": ["srt"]}})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: daemon.logged("the new configuration is in use"), what="the reload")
+        daemon.wait(lambda: not Path(f"/proc/{trial}").exists(), what="the end of the first trial")
+        tone(root / "inbox/a.wav")
+        daemon.wait(lambda: daemon.status("a.wav") == "completed", what="the transcript")
+
+        assert sorted(daemon.sidecar("a.wav")["outputs"]) == ["srt"]
+        assert daemon.stop() == 0
+        assert daemon.errors() == []
+
+
+def test_stop_does_not_wait_for_a_trial(root):
+    """A model that takes minutes to load must not delay the end of an idle service."""
+    with Daemon(root) as daemon:
+        daemon.wait_ready()
+        daemon.configure({"script": "boot:hang"})
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: len(daemon.workers()) == 2, what="a worker that tries the new engine")
+        workers = daemon.workers()
+
+        assert daemon.stop(within_seconds=5.0) == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
 def test_the_status_line_says_what_it_is_doing(root):

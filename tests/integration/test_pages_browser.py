@@ -7,7 +7,7 @@ from support.browser import Sight, chromium
 from support.daemon import Daemon, tone
 from support.pages import HOSTILE, SENTENCES, STEP_SECONDS, about, page, transcript
 
-from whisperd.listeners.index import Overview, Part, Row, render
+from whisperd.listeners.overview_html import Overview, Row, RowList, render
 
 PLACE = 'alice/a "talk" & <b>?#1%.wav'
 AT = "2026-01-02T03:04:05.678Z"
@@ -234,8 +234,8 @@ def test_the_overview_reads_itself_again_and_shows_names_as_they_are(browser, tm
 
     def overview(percent):
         rows = tuple(Row(text, note=text, hint=text, links=(("html", "a.html"), ("txt", "a.txt"))) for text in HOSTILE)
-        part = Part(rows, len(rows))
-        return render(Overview("s", "w", Part((Row("r", percent=percent),), 1), part, part, part), at=AT)
+        part = RowList(rows, len(rows))
+        return render(Overview("s", "w", RowList((Row("r", percent=percent),), 1), part, part, part), at=AT)
 
     path.write_bytes(overview(10.0))
     with Sight(browser, path, java_script_enabled=True) as sight:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from whisperd.core.job import Failure, Job, Result
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,22 @@ class ReadableAgain(Event):
     """A folder or file of the inbox that could not be read is readable again, or was removed."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadExplained(Event):
+    """The status file of an upload that is not taken yet, at `place` in the outbox, says why."""
+
+    name: str
+    reason: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationRemoved(Event):
+    """The upload whose status file was at `place` is taken, or gone."""
+
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +261,27 @@ class WorkerWorn(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadTried(Event):
+    """A new configuration wants another engine: a worker loads it, and until it is ready the old configuration counts."""
+
+    model: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigApplied(Event):
+    """A new configuration is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRefused(Event):
+    """A new configuration cannot be used; the old one stays, whole."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRetired(Event):
     """A worker is ended because its engine failed; its jobs go back to the queue."""
 
@@ -275,16 +315,27 @@ Listener = Callable[[Event], None]
 
 
 class Emitter:
-    """Passes each event to every listener, in order."""
+    """Tells every listener, in order; one that raises is logged, and harms neither the others nor what happened."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self._logged: set[str] = set()
 
     def subscribe(self, listener: Listener) -> None:
-        """Add a listener; it must be quick and must not raise."""
+        """Add a listener; it must be quick."""
         self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
         """Pass an event to all listeners."""
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the job must not pay for it
+                self._log(listener, event, error)
+
+    def _log(self, listener: Listener, event: Event, error: Exception) -> None:
+        name = getattr(listener, "__qualname__", type(listener).__qualname__)
+        text = f"{name} failed on {type(event).__name__}: {type(error).__name__}"
+        if text not in self._logged:  # with its traceback once: some events come many times a second
+            self._logged.add(text)
+            _log.error("%s; the daemon continues without it, please report this", text, exc_info=error)

@@ -14,7 +14,8 @@ from whisperd.core.display import printable
 from whisperd.core.errors import SpoolError
 from whisperd.core.job import Failure, Phase
 from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
-from whisperd.daemon.orders import ask, claim
+from whisperd.daemon.admission import ask, claim
+from whisperd.daemon.loop import AT_ONCE, NEVER, Part
 from whisperd.intake.cancel_requests import KEPT_SECONDS
 from whisperd.intake.upload import Upload
 from whisperd.spool import names
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
 CODE = "cancelled"
 
 
-class Cancels:
+class Cancels(Part):
     """One pass over the requests at each turn of the loop."""
 
-    def __init__(self, store: Store, jobs: Jobs, pool: Pool, emitter: events.Emitter) -> None:
+    def __init__(
+        self, config: Config, store: Store, jobs: Jobs, pool: Pool, inbox: Inbox, *, emitter: events.Emitter
+    ) -> None:
+        self._config = config
+        self._inbox = inbox
         self._store = store
         self._jobs = jobs
         self._pool = pool
@@ -49,8 +54,13 @@ class Cancels:
             if failure.code == CODE:
                 self._ended |= {job.name, job.place}
 
-    def tick(self, inbox: Inbox, config: Config, now: float) -> None:
-        """Obey what can be obeyed, and explain the rest."""
+    def configure(self, config: Config) -> None:
+        """Use this configuration for uploads that are claimed to be cancelled."""
+        self._config = config
+
+    def tick(self, now: float) -> float:
+        """Obey what can be obeyed, and explain the rest; returns when to come again."""
+        inbox, config = self._inbox, self._config
         share = Slice(LONG_SLICE_SECONDS)
         for request in inbox.cancel_requests.due(now):
             try:
@@ -59,7 +69,8 @@ class Cancels:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
             if share.is_used_up():
-                return  # the others stay due
+                return AT_ONCE  # the others stay due
+        return NEVER  # the inbox says when the next one is due
 
     def _answer(self, request: CancelRequest, inbox: Inbox, config: Config, now: float) -> None:
         failure = self._failure(request)
@@ -68,7 +79,7 @@ class Cancels:
             return
         condemned: list[Job] = []
         try:
-            for job in self._jobs.called(request.target):
+            for job in self._jobs.registry.called(request.target):
                 self._condemn(job, failure)
                 condemned.append(job)
             upload = inbox.seize(request.target, now)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from enum import Enum, auto
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core.errors import WorkerDied
@@ -87,6 +88,10 @@ class Child:
     def pid(self) -> int:
         """Its process id, and that of its group."""
         return self.process.pid
+
+    def has_ended(self) -> bool:
+        """Whether its process has ended, so that `reap` does not wait (pidfd_open(2))."""
+        return bool(wait([self.pidfd], timeout=0))
 
     def resident_bytes(self) -> int:
         """The memory that it holds (proc(5), /proc/pid/statm); 0 when it is gone."""

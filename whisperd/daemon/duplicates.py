@@ -6,13 +6,11 @@ read anew from the sidecars at each start, so that no crash can make it lie. Rea
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Signature
-from whisperd.core.slices import Slice
 from whisperd.intake.recheck import read_sha256
 from whisperd.spool import completed
 from whisperd.spool.durable import Folder
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whisperd.core.job import Job, Result
+    from whisperd.core.slices import Slice
     from whisperd.spool.completed import CompletedJob
     from whisperd.spool.layout import Layout
 
@@ -34,15 +33,10 @@ class Duplicates:
         self._places: dict[bytes, str] = {}  # sha256 -> where the transcripts are
         self._sizes: set[int] = set()
         self._reading: Iterator[CompletedJob | None] | None = None
-        self._held: collections.deque[Job] = collections.deque()
-        self._hashing: Iterator[tuple[Job, str] | None] | None = None  # of the first one held
-
-    def __len__(self) -> int:
-        """How many jobs are held here."""
-        return len(self._held)
+        self._hashing: tuple[str, Iterator[tuple[Job, str] | None]] | None = None  # of the job that is being compared
 
     def configure(self, *, skip: bool) -> None:
-        """Compare from now on, or no longer; what is held is let go by the next `tick`."""
+        """Compare from now on, or no longer; then `compare` lets go of all that wait for it."""
         if skip and not self._is_on:
             self._reading = completed.find_all(self._layout)
         elif not skip:
@@ -51,22 +45,9 @@ class Duplicates:
             self._reading = self._hashing = None
         self._is_on = skip
 
-    def hold(self, job: Job) -> bool:
-        """Keep a job until it has been compared; False where there is nothing to compare it with."""
-        if not self._is_on or (self._reading is None and job.signature.size not in self._sizes):
-            return False
-        self._held.append(job)
-        return True
-
-    def drop(self, job_id: str) -> None:
-        """Forget a job that is held here; one that is not is fine."""
-        if self._held and self._held[0].id == job_id:
-            self._hashing = None
-        self._held = collections.deque(job for job in self._held if job.id != job_id)
-
-    def __iter__(self) -> Iterator[Job]:
-        """The jobs that are held here."""
-        return iter(tuple(self._held))
+    def is_candidate(self, job: Job) -> bool:
+        """Whether a job must be compared; False where there is nothing to compare it with."""
+        return self._is_on and (self._reading is not None or job.signature.size in self._sizes)
 
     def remember(self, job: Job, result: Result) -> None:
         """A job has been transcribed; who comes later can be compared with it."""
@@ -74,27 +55,35 @@ class Duplicates:
             self._places[bytes.fromhex(result.sha256)] = job.place
             self._sizes.add(job.signature.size)
 
-    def tick(self, share: Slice | None = None) -> list[tuple[Job, Result | None]]:
-        """Go on for a slice of time, or until one job is decided on: that, with a result where there is an earlier one.
-
-        The signature of a job with a result is that of the file as it was read.
-        """
-        share = share or Slice()
-        while self._held or self._reading is not None:
-            if self._reading is not None:
-                self._read_on(self._reading)
-            elif not self._is_on or self._held[0].signature.size not in self._sizes:
-                return [(self._held.popleft(), None)]
-            elif (compared := self._compare_on()) is not None:
-                return [compared]
-            if share.is_used_up():
-                break
-        return []
-
     @property
-    def is_busy(self) -> bool:
-        """Whether `tick` has something to do at once."""
-        return bool(self._held) or self._reading is not None
+    def is_reading(self) -> bool:
+        """Whether earlier jobs are still being read, before which nothing can be compared."""
+        return self._reading is not None
+
+    def read_on(self, share: Slice) -> None:
+        """Read the status files of earlier jobs, as far as the slice goes."""
+        while self._reading is not None:
+            self._read_on(self._reading)
+            if share.is_used_up():
+                return
+
+    def compare(self, job: Job, share: Slice) -> tuple[Job, Result | None] | None:
+        """Read on for the slice: the job, with a result where there is an earlier one; None if it takes longer.
+
+        The signature of a job with a result is that of the file as it was read. Another job than last time begins anew.
+        """
+        self.read_on(share)
+        if self.is_reading:
+            return None
+        if not self.is_candidate(job):
+            return job, None
+        if self._hashing is None or self._hashing[0] != job.id:
+            self._hashing = job.id, _hash(self._layout, job)
+        while (compared := self._compare_on(job, self._hashing[1])) is None:
+            if share.is_used_up():
+                return None
+        self._hashing = None
+        return compared
 
     def _read_on(self, reading: Iterator[CompletedJob | None]) -> None:
         try:
@@ -107,21 +96,15 @@ class Duplicates:
         except ValueError:
             pass  # what stands in the place of a digest is none
 
-    def _compare_on(self) -> tuple[Job, Result | None] | None:
-        """Read a little more of the first one held; what was found once it is through."""
-        job = self._held[0]
-        self._hashing = self._hashing or _hash(self._layout, job)
+    def _compare_on(self, job: Job, hashing: Iterator[tuple[Job, str] | None]) -> tuple[Job, Result | None] | None:
+        """Read a little more of a job's original; what was found once it is through."""
         try:
-            hashed = next(self._hashing)
-            if hashed is None:
+            if (hashed := next(hashing)) is None:
                 return None
             job, sha256 = hashed
-            result = self._earlier(job, sha256)
+            return job, self._earlier(job, sha256)
         except OSError:
-            result = None  # the worker will say what is wrong with it
-        self._hashing = None
-        self._held.popleft()
-        return job, result
+            return job, None  # the worker will say what is wrong with it
 
     def _earlier(self, job: Job, sha256: str) -> Result | None:
         """The result of an earlier job with this content, if all that this one would write still stands there."""

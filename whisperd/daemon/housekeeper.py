@@ -6,12 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
+from whisperd.core.heap import Trimmer
 from whisperd.core.slices import advance
+from whisperd.daemon.loop import Part
 from whisperd.spool.retention import prune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from whisperd.settings.config import Config
     from whisperd.settings.sections import RetentionOptions
     from whisperd.spool.layout import Layout
 
@@ -20,8 +23,8 @@ FIRST_SECONDS = 60.0  # after a start there is more urgent work
 PAUSE_SECONDS = 0.03  # between two slices: this may take its time
 
 
-class Housekeeper:
-    """Does nothing where no limit is set."""
+class Housekeeper(Part):
+    """Removes nothing where no limit is set; the daemon's own free memory goes back to the system too."""
 
     def __init__(self, layout: Layout, settings: RetentionOptions, emitter: events.Emitter) -> None:
         self._layout = layout
@@ -29,27 +32,26 @@ class Housekeeper:
         self._settings = settings
         self._work: Iterator[None] | None = None
         self._next_at: float | None = None
+        self._trimmer = Trimmer()
 
-    def configure(self, settings: RetentionOptions) -> None:
+    def configure(self, config: Config) -> None:
         """Use these limits from the next round on."""
-        self._settings = settings
+        self._settings = config.retention
 
-    def tick(self, now: float) -> None:
-        """Go a little further, or begin a round if it is time."""
+    def tick(self, now: float) -> float:
+        """Go a little further, or begin a round if it is time; returns when to come again."""
+        self._trimmer.tick()
         if self._next_at is None:
             self._next_at = now + FIRST_SECONDS
         if now < self._next_at:
-            return
+            return self._next_at
         if self._work is None:
             self._work = self._round()
         if advance(self._work):
             self._next_at = now + PAUSE_SECONDS
         else:
             self._work, self._next_at = None, now + EVERY_SECONDS
-
-    def next_at(self, now: float) -> float:
-        """Return the time when `tick` has something to do again."""
-        return now if self._next_at is None else self._next_at
+        return self._next_at
 
     def _round(self) -> Iterator[None]:
         settings = self._settings

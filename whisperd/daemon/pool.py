@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
 from whisperd.daemon.child import Child, State, death_of
-from whisperd.daemon.failing import Failing
+from whisperd.daemon.loop import Part
 from whisperd.protocol import (
     BootFailed,
     EngineFailed,
@@ -29,10 +28,13 @@ if TYPE_CHECKING:
 
     from whisperd.core.options import EngineOptions
     from whisperd.protocol import FromWorker, Work
+    from whisperd.settings.config import Config
     from whisperd.settings.sections import PoolOptions
 
 BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
 RESTART_SECONDS_MAX = 60.0
+FAILING_SECONDS_MAX = 300.0  # between tries of a worker that cannot load
+DOUBLINGS_MAX = 20
 ENDING_SECONDS = 30.0  # a worker that was told to end, or has closed the pipe, has so long to free its memory
 
 
@@ -53,7 +55,48 @@ class Interrupted:
     blame: Blame
 
 
-class Pool:
+class Failing:
+    """The slots of the pool without a worker that works, and why; a kind of failure is told once until all work again."""
+
+    def __init__(self, emitter: events.Emitter) -> None:
+        self._emit = emitter.emit
+        self._failures: dict[int, Failure] = {}
+        self._tries: dict[int, int] = {}
+        self._told: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many workers cannot be used."""
+        return len(self._failures)
+
+    @property
+    def latest(self) -> Failure | None:
+        """Why the one that was tried last cannot be used."""
+        return next(reversed(self._failures.values()), None)
+
+    def add(self, number: int, failure: Failure) -> float:
+        """A worker could not be used; returns how long to wait before the next try."""
+        pause = min(FAILING_SECONDS_MAX, 2.0 ** min(DOUBLINGS_MAX, self._tries.get(number, 0)))
+        self._tries[number] = self._tries.get(number, 0) + 1
+        self._failures.pop(number, None)
+        self._failures[number] = failure
+        if failure.message not in self._told:
+            self._told.add(failure.message)
+            self._emit(events.WorkersFail(failure, pause))
+        return pause
+
+    def works(self, number: int) -> None:
+        """A worker is ready."""
+        self._tries.pop(number, None)
+        if self._failures.pop(number, None) is not None and not self._failures:
+            self._told.clear()
+            self._emit(events.WorkersWork())
+
+    def try_now(self) -> None:
+        """Forget the pauses: somebody may have repaired the cause."""
+        self._tries.clear()
+
+
+class Pool(Part):
     """All workers. Whatever happens to one, its job is answered for exactly once: Finished, Failed, Released or Interrupted."""
 
     def __init__(self, options: PoolOptions, engine: EngineOptions, emitter: events.Emitter) -> None:
@@ -71,9 +114,10 @@ class Pool:
         self._wanted: dict[int, EngineOptions] = {}  # per slot, where it is not the usual engine
         self.broken: dict[EngineOptions, Failure] = {}  # other engines that cannot be loaded, and why
 
-    def configure(self, options: PoolOptions, engine: EngineOptions) -> None:
+    def configure(self, config: Config) -> None:
         """Use these from now on; workers that loaded something else are replaced once they are idle."""
-        self._options, self._engine = options, engine
+        self._options, self._engine = config.pool_options(), config.engine_options()
+        engine = self._engine
         self._boot_deaths = 0
         self.broken.clear()
         self.failing.try_now()
@@ -84,6 +128,22 @@ class Pool:
             for number, wanted in self._wanted.items()
             if replace(wanted, model=engine.model) == engine != wanted
         }
+
+    def adopt(self, child: Child, ready: Ready, now: float) -> None:
+        """Take in a worker that is ready; that whose place it takes, an idle one if there is any, ends once it is idle."""
+        busy = {child.number: len(child.works) for child in self._children.values()}
+        number = min(range(1, self._options.workers + 1), key=lambda number: busy.get(number, -1))
+        if (old := self._children.pop(number, None)) is not None:
+            old.number = max(self._options.workers, *self._children, 0) + 1  # which makes it surplus
+            self._children[old.number] = old
+            if old.state is State.BOOTING:
+                old.state = State.ENDING
+                old.kill()
+        self._wanted.pop(number, None)
+        self._unloaded.discard(number)
+        child.number = number
+        self._children[number] = child
+        self._heard(child, ready, now)
 
     def waitables(self) -> list[Any]:
         """What becomes readable when a worker speaks or ends."""
@@ -132,25 +192,36 @@ class Pool:
             else None
         )
 
-    def prepare(self, engine: EngineOptions) -> bool:
-        """See to it that a worker loads this engine, in place of an idle one; False where all are at work."""
+    def replaceable(self, engine: EngineOptions) -> Child | None:
+        """A worker that has no job, and another engine than this one."""
+        idle = (child for child in self._children.values() if child.state is State.READY and not child.works)
+        return next((child for child in idle if child.options != engine and not self._is_surplus(child)), None)
+
+    def is_coming(self, engine: EngineOptions) -> bool:
+        """Whether a worker is about to load this engine."""
         for number in range(1, self._options.workers + 1):
             child = self._children.get(number)
             has_it = child is not None and child.state is State.READY and child.options == engine and not child.worn
             if self._engine_of(number) == engine and not has_it:
-                return True  # it is on its way
-        for child in self._children.values():
-            if child.state is State.READY and not child.works and not self._is_surplus(child):
-                self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
                 return True
         return False
 
+    def prepare(self, engine: EngineOptions) -> None:
+        """See to it that a worker loads this engine, in place of an idle one."""
+        if not self.is_coming(engine) and (child := self.replaceable(engine)) is not None:
+            self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
+
+    def used(self, engine: EngineOptions) -> Child | None:
+        """An idle worker with this engine that has had jobs; None while a fresh one is on its way."""
+        mine = [child for child in self._children.values() if child.options == engine]
+        if not all(child.state is State.READY and not child.worn for child in mine):
+            return None
+        return next((child for child in mine if not child.works), None)
+
     def renew(self, engine: EngineOptions) -> None:
         """See to it that a worker with this engine is fresh: an idle one that has had jobs is replaced."""
-        mine = [child for child in self._children.values() if child.options == engine]
-        if all(child.state is State.READY and not child.worn for child in mine):  # otherwise one is on its way
-            for child in [child for child in mine if not child.works][:1]:
-                child.worn = True
+        if (child := self.used(engine)) is not None:
+            child.worn = True
 
     def _engine_of(self, number: int) -> EngineOptions:
         return self._wanted.get(number, self._engine)
@@ -175,7 +246,7 @@ class Pool:
         """
         said: list[FromWorker | Interrupted] = []
         for child in tuple(self._children.values()):
-            dead = _is_readable(child.pidfd)
+            dead = child.has_ended()
             try:
                 for message in child.receive(now, has_ended=dead):
                     said.extend(self._heard(child, message, now))
@@ -185,8 +256,8 @@ class Pool:
                 said.extend(self._buried(child, now))
         return said
 
-    def tick(self, now: float) -> None:
-        """Start what is missing, end what is surplus, and climb the ladder for what is stuck.
+    def tick(self, now: float) -> float:
+        """Start what is missing, end what is surplus, and climb the ladder for what is stuck; returns when to come again.
 
         Raises:
             BootError: a worker has not loaded its model in time, or cannot be started, and none has ever been ready.
@@ -198,6 +269,7 @@ class Pool:
                 missing = number not in self._children and number not in self._unloaded
                 if missing and now >= self._spawn_at.get(number, 0.0):
                     self._spawn(number, now)
+        return self.next_at(now)
 
     def _spawn(self, number: int, now: float) -> None:
         try:
@@ -233,6 +305,10 @@ class Pool:
         )
 
     def close(self) -> None:
+        """End every worker at once."""
+        self.kill_all()
+
+    def wind_down(self) -> None:
         """Start no more workers; the idle ones end."""
         self._closing = True
         for child in self._children.values():
@@ -315,7 +391,9 @@ class Pool:
         """End a worker whose engine failed; its jobs go back, and only one that it had from its start to its end is guilty."""
         child.state = State.RETIRED
         child.kill()  # what is broken may take minutes to end by itself
-        self._spawn_at[child.number] = now + self._pause()
+        pause = self._pause()
+        if child.number <= self._options.workers:
+            self._spawn_at[child.number] = now + pause
         self._emit(events.WorkerRetired(child.number, child.pid, failure, len(child.works)))
         batch = child.works.keys() & set(job_ids) or child.works.keys()
         suspicion = Blame.GUILTY if child.jobs_given == 1 else Blame.SUSPECT
@@ -339,9 +417,8 @@ class Pool:
         how = child.reap()
         del self._children[child.number]
         expected = child.state is State.ENDING
-        pause: float | None = None
         if child.state is State.RETIRED:
-            how, pause = "has ended", None if self._closing else self._spawn_at.get(child.number, now) - now
+            how = "has ended"
         elif not expected:
             if child.state is State.BOOTING:
                 self._boot_deaths += 1
@@ -352,9 +429,10 @@ class Pool:
                         "if it ran out of memory, use a smaller model; the journal may say more",
                         now,
                     )
-            if child.state is not State.ENDING:
+            if child.state is not State.ENDING and child.number <= self._options.workers:
                 self._spawn_at[child.number] = now + self._pause()
-            pause = None if self._closing else self._spawn_at.get(child.number, now) - now
+        is_replaced = not expected and not self._closing and child.number <= self._options.workers
+        pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
         death = death_of(how, is_distrusted=bool(child.killed_because))
         guilty = child.dooms or child.works
@@ -437,8 +515,3 @@ def _check_sense(child: Child, message: FromWorker) -> None:
         raise ProtocolError(f"{kind}: nobody asked for that job")
     elif isinstance(message, Finished) and message.result.outputs != work.spec.output.formats:
         raise ProtocolError(f"{kind}: the result has other formats than were asked for")
-
-
-def _is_readable(fd: int) -> bool:
-    """Whether a pidfd says that its process has ended (pidfd_open(2))."""
-    return bool(wait([fd], timeout=0))

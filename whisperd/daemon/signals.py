@@ -7,16 +7,24 @@ import os
 import signal
 from typing import TYPE_CHECKING, Self
 
+from whisperd.daemon.loop import NEVER, Part
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
-class Signals:
-    """A self-pipe (signal(7); `signal.set_wakeup_fd`): a context manager for the main thread."""
+class Signals(Part):
+    """A self-pipe (signal(7); `signal.set_wakeup_fd`): a context manager for the main thread, and a part of the loop.
 
-    def __init__(self) -> None:
+    Args:
+        handle: called in the loop with each signal that came, and the time.
+    """
+
+    def __init__(self, handle: Callable[[signal.Signals, float], None]) -> None:
+        self._handle = handle
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before: dict[signal.Signals, object] = {}
 
@@ -34,12 +42,17 @@ class Signals:
         os.close(self._read)
         os.close(self._write)
 
-    def fileno(self) -> int:
-        """Return the descriptor, which is readable when there is something to `drain`."""
-        return self._read
+    def waitables(self) -> list[int]:
+        """Readable when a signal has come."""
+        return [self._read]
 
-    def drain(self) -> list[signal.Signals]:
-        """The signals that came since the last call."""
+    def tick(self, now: float) -> float:
+        """Handle what came since the last call."""
+        for number in self._drain():
+            self._handle(number, now)
+        return NEVER
+
+    def _drain(self) -> list[signal.Signals]:
         got = b""
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._read, 4096):

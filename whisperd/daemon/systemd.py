@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sdnotify
+
+from whisperd.daemon.loop import NEVER, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STATUS_EVERY_SECONDS = 1.0
 
@@ -20,6 +25,7 @@ class Notifier:
     def __init__(self) -> None:
         self._systemd = _connect()
         self._owed: list[str] = []
+        self._is_ready = False
         os.environ.pop("NOTIFY_SOCKET", None)
         interval = int(os.environ.pop("WATCHDOG_USEC", "0") or 0)
         owner = os.environ.pop("WATCHDOG_PID", "")
@@ -30,11 +36,17 @@ class Notifier:
 
     def ready(self) -> None:
         """A worker is ready and the inbox is watched."""
+        self._is_ready = True
         self._owe("READY=1")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
+        """A reload begins; `reloaded` ends it."""
         self._owe(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self) -> None:
+        """A reload is over, whatever came of it; before the first `ready` that one says so."""
+        if self._is_ready:
+            self._owe("READY=1")
 
     def stopping(self) -> None:
         """The daemon is on its way out."""
@@ -87,6 +99,26 @@ class Notifier:
         except OSError:
             return True  # nobody is there to hear it, nor will be
         return True
+
+
+class ServiceStatus(Part):
+    """Keeps the service manager informed: the watchdog, and one line about what the daemon does.
+
+    Args:
+        notifier: the way to the service manager.
+        text: gives the line.
+    """
+
+    def __init__(self, notifier: Notifier, text: Callable[[], str]) -> None:
+        self._notifier = notifier
+        self._text = text
+
+    def tick(self, now: float) -> float:
+        """Ping the watchdog, which only a loop that turns does, and show what has changed."""
+        self._notifier.alive(now)
+        due = self._notifier.status(self._text(), now)
+        watchdog = self._notifier.watchdog_seconds
+        return min(NEVER if due is None else due, NEVER if watchdog is None else now + watchdog / 2)
 
 
 def _connect() -> Any:

@@ -8,13 +8,16 @@ from whisperd.core import events
 from whisperd.core.display import mebibytes, printable, readable_size
 from whisperd.core.job import Failure, Job
 
-STALL_SECONDS = 5.0  # a step of the loop that takes this long is logged
+SILENT = (events.UploadExplained, events.ExplanationRemoved)  # one for each file that waits, every few seconds
+STALL_SECONDS = 5.0  # a step of the loop that takes this long is named
 
 _log = logging.getLogger("whisperd")
 
 
 def log_event(event: events.Event) -> None:
-    """Log an event as one line; the level is error only if a person must act."""
+    """Write an event as one line, at the level that fits: error only where a person must act."""
+    if isinstance(event, SILENT):
+        return
     if isinstance(event, events.LoopTurned) and max(event.step_seconds, default=0.0) < STALL_SECONDS:
         return  # several times a second
     level, action, text = _sentence(event)
@@ -130,6 +133,17 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 f"holds {mebibytes(held)} after a job, more than pool.max_memory, {mebibytes(most)}: it is replaced"
             )
             return logging.WARNING, "worker_worn", f"worker {worker} (pid {pid}) {message}"
+        case events.ReloadTried(model, device):
+            return (
+                logging.INFO,
+                "reload",
+                f"a new configuration was read: it is applied once a worker has loaded {model} (device: {device}), or refused",
+            )
+        case events.ConfigApplied():
+            return logging.INFO, "reload", "the new configuration is in use"
+        case events.ConfigRefused(reason, hint):
+            remedy = f" ({hint})" if hint else ""
+            return logging.ERROR, "refuse", f"the new configuration is refused, the old one stays: {reason}{remedy}"
         case events.WorkerRetired(worker, pid, failure, jobs):
             message = f"is replaced, because its engine failed: {_reason(failure)}; jobs that go back: {jobs}"
             return logging.WARNING, "worker_retired", f"worker {worker} (pid {pid}) {message}"

@@ -7,7 +7,6 @@ of values: no file names, and a limited number of error codes.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from whisperd.core.job import Result
+    from whisperd.core.snapshots import Vitals
 
 CODES_MAX = 50
 WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -31,31 +31,6 @@ STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 3
 SPEEDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of time series
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerVitals:
-    """Device and memory of one worker process."""
-
-    device: str
-    resident_bytes: int
-    device_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """The values of all gauges at one instant; counters come from events."""
-
-    arriving: int
-    queued: int
-    running: int
-    ending: int
-    notices: int
-    free_bytes: int
-    total_bytes: int
-    scanned_at: float | None  # seconds since 1970
-    workers: tuple[WorkerVitals, ...]
-    workers_failing: int = 0
 
 
 class Metrics:
@@ -114,12 +89,15 @@ class Metrics:
         self._scanned = gauge("last_scan_time_seconds", "when the inbox was last scanned completely, since 1970")
         self._workers = gauge("workers", "worker processes by device", "device")
         self._failing = gauge("workers_failing", "workers that cannot be started or cannot load; they are tried again")
+        self._reloads = counter("reloads_total", "configurations read on SIGHUP, by result: applied, refused", "result")
         self._resident = gauge("worker_memory_bytes", "main memory of the workers, by device", "device")
         self._device = gauge("device_memory_bytes", "memory in use on a GPU, by any process", "device")
         for state in ("arriving", "queued", "running", "ending"):
             self._jobs.labels(state)
         for result in ("completed", "skipped"):
             self._ended.labels(result)
+        for result in ("applied", "refused"):
+            self._reloads.labels(result)
 
     def update(self, vitals: Vitals) -> None:
         """Set all gauges to the current values."""
@@ -161,6 +139,10 @@ class Metrics:
                 self._paused.set(0)
             case events.WorkerEnded(expected=False):
                 self._restarts.inc()
+            case events.ConfigApplied():
+                self._reloads.labels("applied").inc()
+            case events.ConfigRefused():
+                self._reloads.labels("refused").inc()
             case events.NotificationDelivered(kind=kind):
                 self._notices.labels(kind, "told").inc()
             case events.NotificationDelayed(kind=kind):

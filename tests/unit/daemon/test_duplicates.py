@@ -8,6 +8,7 @@ import pytest
 from support.spool import FORMATS, Spool
 
 from whisperd.core import slices
+from whisperd.core.slices import Slice
 from whisperd.daemon.duplicates import Duplicates
 from whisperd.spool import completed, records
 from whisperd.spool.durable import Folder
@@ -40,18 +41,18 @@ def comparer(spool, *, skip=True):
     """What a daemon that has just started has, once it has read the outbox."""
     duplicates = Duplicates(spool.layout)
     duplicates.configure(skip=skip)
-    while duplicates.is_busy:
-        duplicates.tick()
+    while duplicates.is_reading:
+        duplicates.read_on(Slice())
     return duplicates
 
 
 def compared(duplicates, job):
     """The earlier result for a job; None if it is to be transcribed."""
-    if not duplicates.hold(job):
+    if not duplicates.is_candidate(job):
         return None
-    while not (decided := duplicates.tick()):
+    while (decided := duplicates.compare(job, Slice())) is None:
         pass
-    ((decided_on, result),) = decided
+    decided_on, result = decided
     assert decided_on.id == job.id
     return result
 
@@ -114,7 +115,7 @@ def test_jobs_that_come_before_the_outbox_is_read_wait_for_it(spool, first):
 
 def test_an_upload_of_a_length_never_seen_is_not_even_read(spool, first):
     """It cannot be the same."""
-    assert not comparer(spool).hold(spool.take("b.wav", SOUND + b"x"))
+    assert not comparer(spool).is_candidate(spool.take("b.wav", SOUND + b"x"))
 
 
 def test_as_long_and_different(spool, first):
@@ -178,23 +179,23 @@ def test_turned_off_it_lets_go_of_what_it_holds(spool, first):
     """A reload must not leave a job behind."""
     duplicates = comparer(spool)
     job = spool.take("b.wav", SOUND)
-    assert duplicates.hold(job)
+    assert duplicates.is_candidate(job)
     duplicates.configure(skip=False)
 
-    assert duplicates.tick() == [(job, None)]
-    assert not duplicates.hold(spool.take("c.wav", SOUND))
+    assert duplicates.compare(job, Slice()) == (job, None)
+    assert not duplicates.is_candidate(spool.take("c.wav", SOUND))
 
 
 def test_a_long_recording_is_read_in_slices(spool, first, monkeypatch):
     """The loop has other things to do; here each slice is one block."""
     monkeypatch.setattr("whisperd.intake.recheck.BLOCK_BYTES", 100)
     duplicates = comparer(spool)
-    duplicates.hold(spool.take("b.wav", SOUND))
+    job = spool.take("b.wav", SOUND)
     times = itertools.count()
     monkeypatch.setattr(slices, "SLICE_SECONDS", 1.0)
     monkeypatch.setattr(slices, "time", SimpleNamespace(monotonic=lambda: next(times)))
     turns = 0
-    while not duplicates.tick():
+    while duplicates.compare(job, Slice()) is None:
         turns += 1
 
     assert turns == len(SOUND) // 100

@@ -7,6 +7,7 @@ from whisperd.core import events
 from whisperd.core.job import Failure
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.pool import Blame
+from whisperd.daemon.registry import JobState
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import LOCK
 from whisperd.spool.records import load_job
@@ -30,21 +31,21 @@ class Desk:
     def start(self):
         """Start all that may run now; their names."""
         started = []
-        while (job := next(iter(self.jobs.candidates()), None)) is not None:
-            self.jobs.start(job, 1, 0.0)
-            started.append(job.name)
+        while (entry := next(self.jobs.registry.candidates(), None)) is not None:
+            self.jobs.start(entry.job, 1, 0.0)
+            started.append(entry.job.name)
         return started
 
     def id_of(self, name):
-        return next(each.job.id for each in self.jobs.running.values() if each.job.name == name)
+        return next(entry.job.id for entry, _ in self.jobs.registry.attempts() if entry.job.name == name)
 
     def interrupt(self, name, blame):
         self.jobs.interrupted(self.id_of(name), BROKEN, blame, 0.0)
 
     def on_disk(self, name):
         """Attempts, and whether it is a suspect, as the next daemon would read them."""
-        jobs = [*self.jobs.queue, *(entry[2] for entry in self.jobs._delayed)]
-        job_id = next(job.id for job in jobs if job.name == name)
+        waiting = [*self.jobs.registry.queue(), *self.jobs.registry.of(JobState.DELAYED)]
+        job_id = next(entry.job.id for entry in waiting if entry.job.name == name)
         with Folder(self.spool.layout.job_directory(job_id)) as own:
             job = load_job(own)
         return job.attempts, job.suspect
@@ -62,7 +63,7 @@ def test_suspects_lose_no_attempt_and_share_no_worker(desk):
     desk.interrupt("b", Blame.SUSPECT)
 
     assert [desk.on_disk(name) for name in "ab"] == [(0, True)] * 2
-    assert {job.name: desk.jobs.must_be_alone(job) for job in desk.jobs.candidates()} == {"a": True, "b": True}
+    assert {entry.job.name: entry.must_be_alone for entry in desk.jobs.registry.candidates()} == {"a": True, "b": True}
     assert [event.counted for event in desk.heard if isinstance(event, events.JobRetried)] == [False] * 2
 
 
@@ -73,10 +74,10 @@ def test_suspects_of_an_earlier_daemon_run_one_by_one(desk):
         desk.interrupt(name, Blame.SUSPECT)
     jobs = Jobs(desk.spool.store, events.Emitter(), max_attempts=1, retry_seconds=1.0)
     jobs.restore(desk.spool.restart(max_attempts=1), 0.0)
-    first = next(iter(jobs.candidates()))
-    jobs.start(first, 1, 0.0)
+    first = next(jobs.registry.candidates())
+    jobs.start(first.job, 1, 0.0)
 
-    assert (first.name, jobs.must_be_alone(first), list(jobs.candidates())) == ("a", False, [])
+    assert (first.job.name, first.must_be_alone, list(jobs.registry.candidates())) == ("a", False, [])
 
 
 def test_who_was_not_in_the_batch_is_no_suspect(desk):
@@ -86,7 +87,7 @@ def test_who_was_not_in_the_batch_is_no_suspect(desk):
         desk.interrupt(name, Blame.NONE)
 
     assert [desk.on_disk(name) for name in "abc"] == [(0, False)] * 3
-    assert not any(desk.jobs.must_be_alone(job) for job in desk.jobs.candidates())
+    assert not any(entry.must_be_alone for entry in desk.jobs.registry.candidates())
     assert desk.start() == ["a", "b", "c"]
 
 
@@ -97,12 +98,12 @@ def test_a_suspect_that_fails_alone_in_a_used_worker_gets_a_fresh_one(desk):
         desk.interrupt(name, Blame.SUSPECT)
     desk.start()
     for name in "ab":
-        assert not desk.jobs.needs_fresh_worker(desk.jobs.running[desk.id_of(name)].job)
+        assert not desk.jobs.registry.get(desk.id_of(name)).needs_fresh_worker
     desk.interrupt("a", Blame.SUSPECT)
 
-    (job,) = desk.jobs.queue
+    (entry,) = desk.jobs.registry.queue()
     assert desk.on_disk("a") == (0, True)
-    assert desk.jobs.needs_fresh_worker(job)
+    assert entry.needs_fresh_worker
 
 
 def test_the_guilty_one_pays_and_stays_alone_until_its_end(tmp_path):
@@ -112,22 +113,22 @@ def test_the_guilty_one_pays_and_stays_alone_until_its_end(tmp_path):
     desk.interrupt("a", Blame.GUILTY)
     assert desk.on_disk("a") == (1, True)
     desk.jobs.tick(1.0)
-    (job,) = desk.jobs.candidates()
-    assert desk.jobs.must_be_alone(job)
-    assert desk.jobs.needs_fresh_worker(job)
+    (entry,) = desk.jobs.registry.candidates()
+    assert entry.must_be_alone
+    assert entry.needs_fresh_worker
 
     desk.start()
     desk.interrupt("a", Blame.GUILTY)
     assert desk.jobs.failed == 1
     assert (desk.spool.layout.root / "failed/a").exists()
-    assert not desk.jobs.must_be_alone(job)
+    assert desk.jobs.registry.get(entry.job.id) is None
 
 
 def test_a_cancelled_job_ends_when_its_worker_does(desk):
     """As cancelled, whoever is to blame."""
     desk.start()
     for name, blame in zip("abc", Blame, strict=True):
-        job = desk.jobs.running[desk.id_of(name)].job
+        job = desk.jobs.registry.get(desk.id_of(name)).job
         assert not desk.jobs.cancel(job, Failure("cancelled", "cancelled by you"), 0.0)
         desk.interrupt(name, blame)
 

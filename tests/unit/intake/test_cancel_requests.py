@@ -33,17 +33,17 @@ class Play:
     def __init__(self, root):
         self.spool = Spool(root)
         emitter = events.Emitter()
+        self.config = Config(root=root, output={"formats": ("txt",)})
         self.inbox = Inbox(self.spool.layout.inbox, OPTIONS, self.spool.store.status_files, emitter)
         self.inbox.start()
         self.jobs = Jobs(self.spool.store, emitter, max_attempts=3, retry_seconds=30.0)
-        self.cancels = Cancels(self.spool.store, self.jobs, None, emitter)
-        self.config = Config(root=root, output={"formats": ("txt",)})
+        self.cancels = Cancels(self.config, self.spool.store, self.jobs, None, self.inbox, emitter=emitter)
         self.now = 1000.0
 
     def pass_time(self, seconds):
         for _ in range(int(seconds / 0.5) + 1):
             self.inbox.tick(self.now)
-            self.cancels.tick(self.inbox, self.config, self.now)
+            self.cancels.tick(self.now)
             self.jobs.tick(self.now)
             self.now += 0.5
 
@@ -79,7 +79,7 @@ def test_one_request_ends_all_that_go_by_the_name(play):
     play.pass_time(1.0)
 
     assert play.names("failed") == ["a-2.mp3", "a-3.mp3", "a.mp3"]
-    assert [job.name for job in play.jobs.queue] == ["b/a.mp3"]
+    assert [entry.job.name for entry in play.jobs.registry.queue()] == ["b/a.mp3"]
     assert play.names() == ["b"]
 
 
@@ -91,7 +91,7 @@ def test_a_numbered_name_ends_that_one_alone(play):
     play.pass_time(1.0)
 
     assert play.names("failed") == ["a-2.mp3"]
-    assert [job.place for job in play.jobs.queue] == ["a.mp3"]
+    assert [entry.job.place for entry in play.jobs.registry.queue()] == ["a.mp3"]
 
 
 def test_a_request_that_cannot_be_written_down_is_obeyed_later(play, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_request_that_cannot_be_written_down_is_obeyed_later(play, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(play.spool.store, "condemn", full)
         play.pass_time(5.0)
-        assert len(play.jobs.queue) == 1
+        assert len(list(play.jobs.registry.queue())) == 1
         assert "No space left" in play.spool.sidecar("a.mp3.cancel")["reason"]
     play.pass_time(1.0)
 

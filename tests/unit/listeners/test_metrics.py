@@ -13,7 +13,8 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.job import Failure
-from whisperd.listeners.metrics import CODES_MAX, Metrics, Vitals, WorkerVitals
+from whisperd.core.snapshots import Vitals, WorkerVitals
+from whisperd.listeners.metrics import CODES_MAX, Metrics
 
 REPOSITORY = Path(__file__).parents[3]
 ALERTS = REPOSITORY / "config/alerts.yaml"

@@ -8,7 +8,8 @@ import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool
 
 from whisperd.core.job import Phase, Progress
-from whisperd.daemon.shown import Shown
+from whisperd.daemon.registry import Registry
+from whisperd.daemon.status_files import StatusWriter
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
 from whisperd.spool import names, publish
@@ -35,7 +36,7 @@ def says(spool, job, text):
 
 def shown(spool, job):
     """What the outbox says after a look of the supervisor; None if nothing stands there."""
-    Shown(spool.store).show(job, TRANSCRIBING)
+    StatusWriter(spool.store, Registry()).show(job, TRANSCRIBING)
     return spool.files("outbox").get("a.partial.txt")
 
 
@@ -66,8 +67,8 @@ ENDS = {
     "failed": lambda spool, job: spool.store.fail(job, FAILURE),
     "given back": lambda spool, job: spool.store.release(job),
     "forgotten": lambda spool, job: spool.store.forget(job),
-    "waiting": lambda spool, job: Shown(spool.store).show(job, Progress()),
-    "another attempt": lambda spool, job: Shown(spool.store).show(job, Progress(Phase.DECODING)),
+    "waiting": lambda spool, job: StatusWriter(spool.store, Registry()).show(job, Progress()),
+    "another attempt": lambda spool, job: StatusWriter(spool.store, Registry()).show(job, Progress(Phase.DECODING)),
 }
 
 
@@ -127,7 +128,7 @@ def test_of_a_job_whose_record_is_damaged_it_is_removed_too(spool):
     """The job goes on under another name."""
     job = take(spool, "b/a.mp3")
     says(spool, job, FIRST)
-    Shown(spool.store).show(job, TRANSCRIBING)
+    StatusWriter(spool.store, Registry()).show(job, TRANSCRIBING)
     assert spool.files("outbox") == {"b/a.partial.txt": FIRST}
     (spool.layout.job_directory(job.id) / "job.json").write_bytes(b"")
     spool.restart()
@@ -179,7 +180,7 @@ def test_what_is_no_file_is_neither_read_nor_touched(spool, make, tmp_path):
     stray = spool.layout.outbox / "a.partial.txt"
     make(stray)
     before = stray.lstat()
-    Shown(spool.store).show(job, TRANSCRIBING)
+    StatusWriter(spool.store, Registry()).show(job, TRANSCRIBING)
     spool.finish(job)
 
     assert stray.lstat() == before
@@ -200,7 +201,7 @@ def test_the_longest_name_has_one_too(spool):
     """Cut as the others are."""
     job = take(spool, "\udcff" * 255)
     says(spool, job, FIRST)
-    Shown(spool.store).show(job, TRANSCRIBING)
+    StatusWriter(spool.store, Registry()).show(job, TRANSCRIBING)
 
     assert spool.files("outbox") == {names.output(job.place, "partial.txt"): FIRST}
 

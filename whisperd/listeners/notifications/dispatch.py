@@ -24,6 +24,7 @@ from whisperd.listeners.notifications.notification import Notification, Undelive
 
 if TYPE_CHECKING:
     from whisperd.core.job import Failure, Job, Result
+    from whisperd.settings.config import Config
     from whisperd.settings.sections import NotificationOptions
     from whisperd.spool.layout import Layout
 
@@ -76,15 +77,19 @@ class Dispatcher:
         self._pending: dict[str, list[Pending]] = {}
         self._running: dict[str, DeliveryAttempt] = {}
         self._restore_at: float | None = None
-        self.configure(settings)
+        self._is_winding_down = False
+        self._use(settings)
         emitter.subscribe(self._heard)
 
     def __len__(self) -> int:
         """How many notifications have not been delivered."""
         return sum(map(len, self._pending.values())) + len(self._running)
 
-    def configure(self, settings: NotificationOptions) -> None:
+    def configure(self, config: Config) -> None:
         """Use these channels from now on; notifications for one that is gone are dropped when their time comes."""
+        self._use(config.notices)
+
+    def _use(self, settings: NotificationOptions) -> None:
         self._settings = settings
         self._channels = channels(settings)
 
@@ -125,22 +130,31 @@ class Dispatcher:
         """Return what becomes readable when a command ends."""
         return [attempt.delivery.pidfd for attempt in self._running.values()]
 
-    def tick(self, now: float, *, start: bool = True) -> None:
-        """Collect the commands that have ended, and start those that are due."""
+    def wind_down(self) -> None:
+        """Start no more commands: the daemon stops."""
+        self._is_winding_down = True
+
+    def tick(self, now: float) -> float:
+        """Collect the commands that have ended, start those that are due, and return when to come again."""
         for name, attempt in tuple(self._running.items()):
             if attempt.delivery.has_ended(now):
                 del self._running[name]
                 self._ended(name, attempt, now)
         if self._restore_at is not None and self._restore_at <= now:
             self._restore_at = None if self._read() else now + RESTORE_SECONDS
-        if start:
+        if not self._is_winding_down:
             for name, pending in self._pending.items():
                 while name not in self._running and pending and pending[0].at <= now:
                     self._start(name, heapq.heappop(pending), now)
+        return self.next_at(now)
 
     def next_at(self, now: float) -> float:
         """Return when `tick` has something to do again, unless a command ends before."""
-        free = [pending[0].at for name, pending in self._pending.items() if pending and name not in self._running]
+        free = [
+            pending[0].at
+            for name, pending in self._pending.items()
+            if pending and name not in self._running and not self._is_winding_down
+        ]
         if self._restore_at is not None:
             free.append(self._restore_at)
         if self._running:

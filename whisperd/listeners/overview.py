@@ -1,7 +1,6 @@
-"""Keeps `outbox/index.html` true: gathers what there is to show and writes it, at most once a second.
+"""Keeps the overview page, `outbox/index.html`: gathers what there is to show and writes it, at most once a second.
 
-The page is no state: it is replaced without fsync, and after a start all is read anew from the status files. What the
-inbox says of waiting files passes through here on its way to the store.
+The page is no state: it is replaced without fsync, and after a start all is read anew from the status files.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ from whisperd.core import events
 from whisperd.core.display import printable, readable_duration
 from whisperd.core.job import Phase, Progress, utc_now
 from whisperd.core.slices import advance
-from whisperd.listeners.index import MARK, SHOWN, Overview, Part, Row, render
+from whisperd.listeners.overview_html import MARK, SHOWN, Overview, Row, RowList, render
 from whisperd.spool import names, status_file
 from whisperd.spool.durable import Folder, write
 from whisperd.spool.names import OVERVIEW_PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from whisperd.core.job import Job
-    from whisperd.daemon.jobs import Jobs
-    from whisperd.spool.store import Store
+    from whisperd.core.snapshots import JobsNow
+    from whisperd.settings.config import Config
+    from whisperd.spool.layout import Layout
 
 EVERY_SECONDS = 1.0
 AFTER_ERROR_SECONDS = 10.0
@@ -59,36 +59,77 @@ class Latest:
         if self._rows.pop(place, None) is not None:
             self.total -= 1
 
-    def part(self) -> Part:
+    def part(self) -> RowList:
         """Newest first."""
         rows = sorted(self._rows.items(), key=_end, reverse=True)[:SHOWN]
-        return Part(tuple(row for _, row in rows), self.total)
+        return RowList(tuple(row for _, row in rows), self.total)
 
 
 def _end(item: tuple[str, Row]) -> str:
     return item[1].at or ""
 
 
-class Board:
-    """The page and what goes into it; stands between the inbox and the store as the inbox's `Notes`."""
+class Warnings:
+    """What keeps files from being taken, for the top of the page."""
 
-    def __init__(self, store: Store, emitter: events.Emitter) -> None:
-        self._store = store
+    def __init__(self) -> None:
+        self._pause = ""
+        self._unread: dict[str, str] = {}  # what cannot be read in the inbox, mostly folders, and why
+        self._refusal = ""
+
+    def hear(self, event: events.Event) -> None:
+        """Remember what a person has to act on, until it is over."""
+        match event:
+            case events.UploadRefused(name, reason, is_unread=True):
+                self._unread[name] = reason
+            case events.ReadableAgain(name):
+                self._unread.pop(name, None)
+            case events.ClaimsPaused(reason, hint):
+                self._pause = f"Nothing is taken for now: {reason}; {hint}."
+            case events.ClaimsResumed():
+                self._pause = ""
+            case events.ConfigRefused():
+                self._refusal = (
+                    "A changed configuration was refused, the old one is in use; the journal gives the reason."
+                )
+            case events.ConfigApplied():
+                self._refusal = ""
+
+    def text(self) -> str:
+        """All of it, as sentences."""
+        named = [f"inbox/{printable(name)}: {reason}." for name, reason in itertools.islice(self._unread.items(), 3)]
+        more = len(self._unread) - len(named)
+        rest = [f"{more} more cannot be read."] if more else []
+        return " ".join(filter(None, (self._pause, *named, *rest, self._refusal)))
+
+
+class OverviewPage:
+    """The page and what goes into it.
+
+    Args:
+        layout: the spool.
+        emitter: heard for what happens.
+        jobs_now: gives the jobs that have not ended.
+    """
+
+    def __init__(self, layout: Layout, emitter: events.Emitter, jobs_now: Callable[[], JobsNow]) -> None:
+        self._layout = layout
+        self._jobs_now = jobs_now
         self._is_on = False
         self._done, self._failed = Latest(), Latest()
         self._reading: Iterator[None] | None = None
-        self._arrivals: dict[str, Row] = {}  # by the place of the note
+        self._arrivals: dict[str, Row] = {}  # by the place of the status file
         self._setbacks: dict[str, Row] = {}  # by job: an attempt failed, an end cannot be written
-        self._warning = ""
-        self._unread: dict[str, str] = {}  # what cannot be read in the inbox, mostly folders, and why
+        self._warnings = Warnings()
         self._state = "whisperd is loading its model"
         self._is_due = True
         self._write_at = 0.0
         self._told = ""
         emitter.subscribe(self.hear)
 
-    def configure(self, *, on: bool) -> None:
+    def configure(self, config: Config) -> None:
         """Keep the page from now on, or no longer."""
+        on = config.pages.index
         if on and not self._is_on:
             self._done, self._failed = Latest(), Latest()
             self._reading = self._read(utc_now())
@@ -96,33 +137,11 @@ class Board:
             self._reading = None
         self._is_on, self._is_due = on, True
 
-    # what the inbox says
-
-    def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
-        """See `StatusFiles.explain`."""
-        place = self._store.status_files.explain(name, size_bytes, reason)
-        if place is not None and (place in self._arrivals or len(self._arrivals) < ARRIVALS_KEPT):
-            self._arrivals[place] = Row(printable(name), note=reason)
-        self._is_due = True
-        return place
-
-    def unexplain(self, place: str) -> None:
-        """See `StatusFiles.unexplain`."""
-        self._store.status_files.unexplain(place)
-        self._is_due |= self._arrivals.pop(place, None) is not None
-
-    def explanation_of(self, name: str) -> str | None:
-        """See `StatusFiles.explanation_of`."""
-        return self._store.status_files.explanation_of(name)
-
-    def stale_explanations(self) -> Iterator[str | None]:
-        """See `StatusFiles.stale_explanations`."""
-        return self._store.status_files.stale_explanations()
-
     # what happens
 
     def hear(self, event: events.Event) -> None:
         """Remember what the page will show."""
+        self._warnings.hear(event)
         self._is_due |= not isinstance(event, events.LoopTurned)
         match event:
             case events.JobFinished(job, result):
@@ -139,14 +158,11 @@ class Board:
             case events.TransitionDelayed(job, message, _):
                 note = f"its end cannot be written, {message}; it is tried again"
                 self._setbacks[job.id] = Row(printable(job.name), note=note)
-            case events.UploadRefused(name, reason, is_unread=True):
-                self._unread[name] = reason
-            case events.ReadableAgain(name):
-                self._unread.pop(name, None)
-            case events.ClaimsPaused(reason, hint):
-                self._warning = f"Nothing is taken for now: {reason}; {hint}."
-            case events.ClaimsResumed():
-                self._warning = ""
+            case events.UploadExplained(name, reason, place):
+                if place in self._arrivals or len(self._arrivals) < ARRIVALS_KEPT:
+                    self._arrivals[place] = Row(printable(name), note=reason)
+            case events.ExplanationRemoved(place):
+                self._arrivals.pop(place, None)
             case events.WorkerReady(model=model):
                 self._state = f"whisperd is at work with the model {os.path.basename(model)}"
 
@@ -163,57 +179,49 @@ class Board:
 
     # the page
 
-    def tick(self, now: float, jobs: Jobs, arriving: int) -> None:
-        """Read on in the status files after a start, then write what has changed."""
-        if not self._is_on:
-            return
-        if self._reading is not None:
-            self._read_on(self._reading)
-        elif now >= self._write_at and (self._is_due or jobs.running):
-            self._write(now, self._overview(jobs, arriving))
-
-    def next_at(self, now: float) -> float:
-        """When `tick` has something to do that nothing else would bring about."""
+    def tick(self, now: float) -> float:
+        """Read on in the status files after a start, then write what has changed; returns when to come again."""
         if not self._is_on:
             return NEVER
         if self._reading is not None:
+            self._read_on(self._reading)
             return now
+        if now >= self._write_at:
+            jobs = self._jobs_now()
+            if self._is_due or jobs.running_total:
+                self._write(now, self._overview(jobs))
         return self._write_at if self._is_due else NEVER
 
-    def close(self, jobs: Jobs, arriving: int) -> None:
+    def waitables(self) -> list[Any]:
+        """Nothing."""
+        return []
+
+    def close(self) -> None:
         """Say that nothing will change any more."""
         self._state = "whisperd is not running"
         if self._is_on and self._reading is None:
-            self._write(time.monotonic(), self._overview(jobs, arriving))
+            self._write(time.monotonic(), self._overview(self._jobs_now()))
 
-    def _overview(self, jobs: Jobs, arriving: int) -> Overview:
-        running = [_running_row(each.job, each.progress) for each in itertools.islice(jobs.running.values(), SHOWN)]
+    def _overview(self, jobs: JobsNow) -> Overview:
+        running = [_running_row(job, progress) for job, progress in jobs.running[:SHOWN]]
         queued = [
             self._setbacks.get(job.id) or Row(printable(job.name), note=f"{position}. in the queue")
-            for position, job in enumerate(itertools.islice(jobs.queue, SHOWN), start=1)
+            for position, job in enumerate(jobs.queued[:SHOWN], start=1)
         ]
         shown = {row.name for row in (*running, *queued)}
         setbacks = [row for row in self._setbacks.values() if row.name not in shown]
         waiting = (*queued, *setbacks, *itertools.islice(self._arrivals.values(), SHOWN))
-        total = len(jobs) - len(jobs.running) + max(arriving, len(self._arrivals))
         return Overview(
             self._state,
-            self._warnings(),
-            Part(tuple(running), len(jobs.running)),
-            Part(waiting, max(total, len(waiting))),
+            self._warnings.text(),
+            RowList(tuple(running), jobs.running_total),
+            RowList(waiting, max(jobs.waiting_total, len(waiting))),
             self._failed.part(),
             self._done.part(),
         )
 
-    def _warnings(self) -> str:
-        """Sentences about what keeps files from being taken."""
-        named = [f"inbox/{printable(name)}: {reason}." for name, reason in itertools.islice(self._unread.items(), 3)]
-        more = len(self._unread) - len(named)
-        rest = [f"{more} more cannot be read."] if more else []
-        return " ".join(filter(None, (self._warning, *named, *rest)))
-
     def _write(self, now: float, overview: Overview) -> None:
-        layout = self._store.layout
+        layout = self._layout
         try:
             with Folder(layout.outbox) as outbox, Folder(layout.staging) as staging:
                 stands = outbox.exists(_FILE)
@@ -232,13 +240,13 @@ class Board:
 
     def _read(self, before: str) -> Iterator[None]:
         """Every job that ended before a time, one step at a time."""
-        for found in status_file.find_all(self._store.layout):
+        for found in status_file.find_all(self._layout):
             yield
             if found is None:
                 continue
             folders, file = found
             try:
-                with Folder(self._store.layout.outbox, folders) as outbox:
+                with Folder(self._layout.outbox, folders) as outbox:
                     document = status_file.decode(outbox.read(file))
                 if document and document["status"] in {"completed", "failed"} and document["finished_at"] < before:
                     self._add(names.join(folders, file.removesuffix(names.STATUS_SUFFIX)), document)

@@ -45,8 +45,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One list of the page: the rows that are shown, and how many there are in all."""
+class RowList:
+    """One list: the rows that are shown, and how many there are in all."""
 
     rows: tuple[Row, ...] = ()
     total: int = 0
@@ -58,10 +58,10 @@ class Overview:
 
     state: str
     warning: str = ""
-    running: Part = Part()
-    waiting: Part = Part()
-    failed: Part = Part()
-    done: Part = Part()
+    running: RowList = RowList()
+    waiting: RowList = RowList()
+    failed: RowList = RowList()
+    done: RowList = RowList()
 
     @property
     def is_busy(self) -> bool:
@@ -118,7 +118,7 @@ def render(overview: Overview, *, at: str) -> bytes:
     return page.encode("utf-8", "replace")
 
 
-def _part(key: str, title: str, part: Part) -> str:
+def _part(key: str, title: str, part: RowList) -> str:
     rows = "".join(_row(row) for row in part.rows[:SHOWN])
     hidden = part.total - min(len(part.rows), SHOWN)
     more = f'<p class="more">and {hidden:,} more</p>\n' if hidden > 0 else ""
@@ -147,7 +147,7 @@ def _row(row: Row) -> str:
     return f"<li>{shown}</li>\n"
 
 
-def _bad(key: str, part: Part) -> str:
+def _bad(key: str, part: RowList) -> str:
     return ' class="bad"' if key == "failed" and part.total else ""
 
 
@@ -178,4 +178,4 @@ def _policy() -> str:
 
 @functools.cache
 def _style() -> str:
-    return (resources.files("whisperd.listeners") / "index.css").read_text("utf-8")
+    return (resources.files("whisperd.listeners") / "overview.css").read_text("utf-8")

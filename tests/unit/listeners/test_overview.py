@@ -9,10 +9,12 @@ from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
 from whisperd.core.job import Failure, Phase
-from whisperd.daemon.board import EVERY_SECONDS, Board
+from whisperd.daemon.admission import EmittingExplainer
 from whisperd.daemon.jobs import Jobs
-from whisperd.listeners.index import SHOWN, Overview, Part, Row, render
+from whisperd.listeners.overview import EVERY_SECONDS, OverviewPage
+from whisperd.listeners.overview_html import SHOWN, Overview, Row, RowList, render
 from whisperd.protocol import Heartbeat
+from whisperd.settings import config
 
 TEXTS = st.text(max_size=60) | st.sampled_from(HOSTILE)
 AT = "2026-01-02T03:04:05.678Z"
@@ -27,7 +29,7 @@ def text_of(element):
 
 
 class Lab:
-    """A board over a spool, with the jobs of a supervisor, and a clock in hand."""
+    """An overview page over a spool, with the jobs of a supervisor, and a clock in hand."""
 
     def __init__(self, root):
         self.spool = Spool(root)
@@ -37,15 +39,25 @@ class Lab:
 
     def restart(self):
         self.emitter = events.Emitter()
-        self.board = Board(self.spool.store, self.emitter)
-        self.board.configure(on=True)
+        self.arriving = 0
+        self.overview = OverviewPage(
+            self.spool.layout, self.emitter, lambda: self.jobs.registry.snapshot(arriving=self.arriving)
+        )
+        self.explanations = EmittingExplainer(self.spool.store, self.emitter)
+        self.configure(on=True)
         self.jobs = Jobs(self.spool.store, self.emitter, max_attempts=3, retry_seconds=30.0)
 
+    def configure(self, *, on):
+        settings = config.validate({"root": str(self.spool.layout.root), "pages": {"index": on}}, source="test")
+        self.overview.configure(settings)
+
     def tick(self, seconds=EVERY_SECONDS, arriving=0):
+        """Let time pass; returns when the page wants to be looked after again."""
         self.now += seconds
-        while self.board._reading is not None:
-            self.board.tick(self.now, self.jobs, arriving)
-        self.board.tick(self.now, self.jobs, arriving)
+        self.arriving = arriving
+        while self.overview._reading is not None:
+            self.overview.tick(self.now)
+        return self.overview.tick(self.now)
 
     def claim(self, name):
         job = self.spool.take(name)
@@ -55,13 +67,12 @@ class Lab:
 
     def start(self, name):
         self.claim(name)
-        return self.jobs.start(next(self.jobs.candidates()), 1, self.now)
+        return self.jobs.start(next(self.jobs.registry.candidates()).job, 1, self.now)
 
     def finish(self, name):
         job = self.start(name)
         self.spool.render(job)
-        self.jobs.running.pop(job.id)
-        self.jobs._end(job, result(), self.now)
+        self.jobs.finished(job.id, result(), self.now)
 
     def fail(self, name, failure=FAILURE):
         self.jobs.reject(self.spool.take(name), failure, self.now)
@@ -89,7 +100,7 @@ def test_no_name_and_no_reason_becomes_markup(name, note, hint, warning):
         row = Row(
             f"x{texts[0]}", note=f"x{texts[1]}", hint=f"x{texts[2]}", percent=1.0, links=(("txt", "a"), ("srt", "b"))
         )
-        part = Part((row,), 1)
+        part = RowList((row,), 1)
         page = render(Overview(f"x{texts[3]}", f"x{texts[3]}", part, part, part, part), at=AT)
         return [(str(element.tag), sorted(element.attrib)) for element in parsed(page).iter()]
 
@@ -134,10 +145,10 @@ def test_links_lead_to_the_transcripts(lab):
 
 def test_files_in_the_inbox_stand_there_with_their_reason(lab):
     """And no longer once they are claimed or gone."""
-    place = lab.board.explain("big.wav", 10, "still open for writing")
+    place = lab.explanations.explain("big.wav", 10, "still open for writing")
     lab.tick(arriving=1)
     assert lab.section("waiting") == ["big.wavstill open for writing"]
-    lab.board.unexplain(place)
+    lab.explanations.unexplain(place)
     lab.tick()
 
     assert lab.section("waiting") == []
@@ -165,7 +176,7 @@ def test_an_attempt_that_failed_is_explained_until_the_next(lab):
     lab.tick(0.5)
     assert lab.section("waiting") == ["a.wavattempt failed, it broke; it is tried againmend it"]
     lab.jobs.tick(lab.now + 60)
-    lab.jobs.start(next(lab.jobs.candidates()), 1, lab.now)
+    lab.jobs.start(next(lab.jobs.registry.candidates()).job, 1, lab.now)
     lab.tick()
 
     assert (lab.section("waiting"), len(lab.section("running"))) == ([], 1)
@@ -190,7 +201,7 @@ def test_the_page_is_bounded_and_counts_the_rest(lab):
     """The newest are shown."""
     for number in range(2 * SHOWN + 10):
         document = {"status": "completed", "name": f"{number}.wav", "finished_at": f"2026-01-01T00:00:{number:06}Z"}
-        lab.board._add(f"{number}.wav", document | {"duration_seconds": 1.0, "language": "en", "outputs": {}})
+        lab.overview._add(f"{number}.wav", document | {"duration_seconds": 1.0, "language": "en", "outputs": {}})
     lab.tick()
 
     assert len(lab.section("done")) == SHOWN
@@ -203,10 +214,9 @@ def test_a_storm_of_events_is_one_write_a_second(lab):
     lab.tick()
     written = set()
     for number in range(100):
-        lab.board.explain(f"{number}.wav", 1, "changed 0 s ago")
-        lab.tick(0.01, arriving=number + 1)
+        lab.explanations.explain(f"{number}.wav", 1, "changed 0 s ago")
+        due = lab.tick(0.01, arriving=number + 1)
         written.add(lab.page.stat().st_ino)
-    due = lab.board.next_at(lab.now)
     lab.tick(due - lab.now, arriving=100)
 
     assert len(written) <= 2
@@ -218,10 +228,9 @@ def test_an_idle_daemon_writes_nothing(lab):
     """Nothing has changed."""
     lab.tick()
     inode = lab.page.stat().st_ino
-    lab.tick(3600.0)
 
+    assert lab.tick(3600.0) == float("inf")
     assert lab.page.stat().st_ino == inode
-    assert lab.board.next_at(lab.now) == float("inf")
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink", "dangling"])
@@ -239,7 +248,7 @@ def test_what_is_not_ours_is_left_alone(lab, caplog, kind):
             lab.page.symlink_to("nowhere")
     before = lab.page.lstat()
     for _ in range(3):
-        lab.board.hear(events.ClaimsResumed())
+        lab.overview.hear(events.ClaimsResumed())
         lab.tick(60.0)
 
     assert lab.page.lstat() == before
@@ -249,10 +258,10 @@ def test_what_is_not_ours_is_left_alone(lab, caplog, kind):
 
 def test_off_means_off(lab):
     """With pages.index: false nothing is written, and nothing read."""
-    lab.board.configure(on=False)
+    lab.configure(on=False)
     lab.finish("a.wav")
     lab.tick()
-    lab.board.close(lab.jobs, 0)
+    lab.overview.close()
 
     assert not lab.page.exists()
 
@@ -263,7 +272,7 @@ def test_a_pause_is_announced_and_the_end_too(lab):
     lab.tick()
     assert "the disk is nearly full; make room" in text_of(parsed(lab.page.read_bytes()))
     lab.emitter.emit(events.ClaimsResumed())
-    lab.board.close(lab.jobs, 0)
+    lab.overview.close()
 
     assert "nearly full" not in lab.page.read_text()
     assert "whisperd is not running" in lab.page.read_text()

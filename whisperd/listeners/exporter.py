@@ -1,15 +1,12 @@
-"""Gathers what the metrics show, and gives it out: as a file, over HTTP on the loopback interface, or both."""
+"""Writes the metrics to a file, serves them over HTTP on the loopback interface, or both."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whisperd.core.errors import BootError
-from whisperd.daemon.child import State
 from whisperd.spool.durable import Folder, make_directory, write
 
 if TYPE_CHECKING:
@@ -19,20 +16,19 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from whisperd.core import events
-    from whisperd.daemon.jobs import Jobs
-    from whisperd.daemon.pool import Pool
-    from whisperd.intake.inbox import Inbox
-    from whisperd.listeners.metrics import Metrics, Vitals
+    from whisperd.core.snapshots import Vitals
+    from whisperd.listeners.metrics import Metrics
+    from whisperd.settings.config import Config
     from whisperd.settings.sections import MetricsOptions
     from whisperd.spool.layout import Layout
 
 ADDRESS = "127.0.0.1"
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+NEVER = float("inf")
 
 _log = logging.getLogger(__name__)
 
 
-class Reporter:
+class Exporter:
     """Brings the metrics up to date every few seconds; what was set at the start of the daemon stays.
 
     Args:
@@ -55,7 +51,7 @@ class Reporter:
         self._server: tuple[WSGIServer, Thread] | None = None
         self._metrics: Metrics | None = None
         if settings.textfile is None and settings.port is None:
-            self._next_at = float("inf")
+            self._next_at = NEVER
             return
         try:
             from whisperd.listeners.metrics import Metrics  # noqa: PLC0415  # an extra, and memory for who wants it
@@ -68,10 +64,10 @@ class Reporter:
         if settings.port is not None:
             self._serve(settings.port)
 
-    def tick(self, now: float) -> None:
-        """Bring it up to date if it is time."""
+    def tick(self, now: float) -> float:
+        """Bring the figures up to date if it is time; returns when it will be."""
         if self._metrics is None or now < self._next_at:
-            return
+            return self._next_at
         self._next_at = now + self._settings.every_seconds
         try:
             self._metrics.update(self._vitals())
@@ -82,10 +78,14 @@ class Reporter:
             if not self._is_failing:  # said once, or a full disk would fill the journal too
                 _log.warning("the metrics cannot be written: %s", error)
             self._is_failing = True
-
-    def next_at(self) -> float:
-        """Return the time when `tick` has something to do again."""
         return self._next_at
+
+    def waitables(self) -> list[Any]:
+        """Nothing."""
+        return []
+
+    def configure(self, config: Config) -> None:
+        """Nothing changes before the next start."""
 
     def close(self) -> None:
         """Serve no more; the file stays, with the last figures."""
@@ -107,44 +107,6 @@ class Reporter:
                 f"metrics cannot be served on {ADDRESS}:{port}: {error.strerror}",
                 hint="choose another metrics.port, or metrics.textfile, which needs no network",
             ) from error
-
-
-def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:
-    """What there is now; cheap enough for every few seconds."""
-    from whisperd.listeners.metrics import Vitals, WorkerVitals  # noqa: PLC0415  # see Reporter
-
-    disk = shutil.disk_usage(layout.root)
-    age = None if inbox.scanned_at is None else time.monotonic() - inbox.scanned_at
-    return Vitals(
-        arriving=len(inbox),
-        queued=jobs.waiting,
-        running=len(jobs.running),
-        ending=len(jobs) - jobs.waiting - len(jobs.running),
-        notices=notices,
-        free_bytes=disk.free,
-        total_bytes=disk.total,
-        scanned_at=None if age is None else time.time() - age,
-        workers=tuple(
-            WorkerVitals(child.device, _resident_bytes(child.pid), child.device_bytes)
-            for child in pool.children()
-            if child.state is not State.BOOTING
-        ),
-        workers_failing=len(pool.failing),
-    )
-
-
-def _resident_bytes(pid: int) -> int:
-    """Main memory of a process (proc_pid_statm(5)); 0 when it has just ended."""
-    try:
-        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        return int(os.read(fd, 200).split()[1]) * PAGE_BYTES
-    except (OSError, IndexError):
-        return 0
-    finally:
-        os.close(fd)
 
 
 def _replace(path: Path, data: bytes) -> None:

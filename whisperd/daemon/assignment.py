@@ -1,0 +1,228 @@
+"""Which waiting job goes to which worker, where they want different models, and what workers answer."""
+
+from __future__ import annotations
+
+import collections
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from whisperd.core.display import printable
+from whisperd.core.errors import SpoolFull
+from whisperd.core.job import original_url
+from whisperd.core.slices import LONG_SLICE_SECONDS, Slice
+from whisperd.daemon.admission import ask
+from whisperd.daemon.loop import AT_ONCE, NEVER, Part
+from whisperd.daemon.pool import Interrupted
+from whisperd.daemon.registry import JobState
+from whisperd.intake.ticket import Tickets
+from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
+from whisperd.settings.profiles import models
+from whisperd.spool.durable import remedy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whisperd.core.job import Failure, Job
+    from whisperd.core.options import EngineOptions, JobSpec
+    from whisperd.daemon.admission import Room
+    from whisperd.daemon.child import Child
+    from whisperd.daemon.jobs import Jobs
+    from whisperd.daemon.pool import Pool
+    from whisperd.daemon.registry import Entry, Registry
+    from whisperd.protocol import FromWorker
+    from whisperd.settings.config import Config
+    from whisperd.spool.layout import Layout
+
+OVERTAKEN_SECONDS = 60.0  # for how long others go before a job for whose model a worker would have to be replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give a job to a worker that has room for it."""
+
+    child: Child
+    job: Job
+    spec: JobSpec
+    is_alone: bool = False  # the worker gets no other one beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Fail a job whose model does not load."""
+
+    job: Job
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Overtake:
+    """Others go before a job from now on: no worker has its model."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Let a worker load an engine, in place of an idle one."""
+
+    engine: EngineOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Replace a worker that has had jobs by a fresh one: a job must not meet what others left."""
+
+    engine: EngineOptions
+
+
+Step = Start | Reject | Overtake | Prepare | Renew
+
+
+def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Step | None:
+    """What is to be done next so that waiting jobs get workers; None: nothing for now.
+
+    Jobs for a model that is loaded go before one for which a worker would have to be replaced, but not for long: then that
+    one gets the first worker that is idle.
+    """
+    tried = set()
+    lacking = []
+    for entry in registry.candidates():
+        spec = spec_of(config, entry.job)
+        if spec.model in tried:
+            continue
+        engine = config.engine_options(spec.model)
+        if failure := pool.broken.get(engine):
+            return Reject(entry.job, failure)
+        tried.add(spec.model)
+        if child := pool.free(engine, alone=entry.must_be_alone, fresh=entry.needs_fresh_worker):
+            return Start(child, entry.job, spec, entry.must_be_alone)
+        if entry.needs_fresh_worker and pool.used(engine) is not None:
+            return Renew(engine)
+        if entry.overtaken_since is None:
+            return Overtake(entry)
+        lacking.append(engine)
+        is_overdue = now - entry.overtaken_since >= OVERTAKEN_SECONDS
+        if is_overdue and not pool.is_coming(engine):
+            break  # the first worker that becomes idle is replaced, and until then nobody starts
+        if len(tried) >= len(models(config)):
+            break  # nobody further back asks for anything else
+    preparable = (engine for engine in lacking if not pool.is_coming(engine) and pool.replaceable(engine))
+    return next(map(Prepare, preparable), None)
+
+
+def spec_of(config: Config, job: Job) -> JobSpec:
+    """The spec of a job, within today's limits; a job whose record has none gets what it would get today."""
+    spec = job.spec or ask(config, job.name, Tickets(config.root / "inbox")).spec
+    return replace(spec, output=spec.output.evolve(formats=job.formats)).within(config.media)
+
+
+class Assignment(Part):
+    """Takes one step after the other, as far as a slice goes."""
+
+    def __init__(self, config: Config, layout: Layout, jobs: Jobs, pool: Pool, room: Room) -> None:
+        self._config = config
+        self._layout = layout
+        self._jobs = jobs
+        self._pool = pool
+        self._room = room
+
+    def configure(self, config: Config) -> None:
+        """Use this configuration for jobs that start from now on."""
+        self._config = config
+
+    def tick(self, now: float) -> float:
+        """Give waiting jobs to workers; returns when to come again."""
+        share = Slice(LONG_SLICE_SECONDS)
+        if self._jobs.registry.count(JobState.QUEUED):
+            self._pool.need()
+        while (step := next_step(self._jobs.registry, self._pool, self._config, now)) is not None:
+            match step:
+                case Start():
+                    if not self._start(step, now):
+                        return NEVER  # claiming looks when there is room again
+                case Reject(job, failure):
+                    self._jobs.reject(job, failure, now)
+                case Overtake(entry):
+                    entry.overtaken_since = now
+                case Prepare(engine):
+                    self._pool.prepare(engine)
+                case Renew(engine):
+                    self._pool.renew(engine)
+            if share.is_used_up():
+                return AT_ONCE
+        return NEVER
+
+    def _start(self, step: Start, now: float) -> bool:
+        """Give a job to a worker; False if nothing can be started for now."""
+        job = step.job
+        try:
+            job = self._jobs.start(job, step.child.number, now)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self._jobs.forget_gone(job):
+                return True
+            self._room.pause(SpoolFull(f"cannot record the start of a job: {error.strerror}", hint=remedy(error)), now)
+            return False
+        directory = self._layout.job_directory(job.id)
+        title, link = printable(job.name), original_url(job.place)
+        work = Work(job.id, directory, directory / job.original, step.spec, title, link)
+        self._pool.assign(step.child, work, now, alone=step.is_alone)
+        return True
+
+
+class Answers(Part):
+    """Acts on what the workers say, in the order in which they said it.
+
+    Args:
+        pool: the workers.
+        jobs: told what has become of each job.
+        is_killing: whether workers are being ended with the jobs that they have, so that it is no job's fault.
+        on_ready: called when a worker is ready.
+    """
+
+    def __init__(self, pool: Pool, jobs: Jobs, is_killing: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+        self._pool = pool
+        self._jobs = jobs
+        self._is_killing = is_killing
+        self._on_ready = on_ready
+        self._said: collections.deque[FromWorker | Interrupted] = collections.deque()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was said has not been acted on yet."""
+        return bool(self._said)
+
+    def tick(self, now: float) -> float:
+        """Act on what was said, as far as a slice goes: the end of a job takes many writes."""
+        self._said.extend(self._pool.collect(now))
+        share = Slice(LONG_SLICE_SECONDS)
+        while self._said:
+            self._handle(self._said.popleft(), now)
+            if share.is_used_up():
+                break
+        return AT_ONCE if self._said else NEVER
+
+    def close(self) -> None:
+        """Act on the rest, end the workers and release the jobs that they have."""
+        now = time.monotonic()
+        while self._said:
+            self._handle(self._said.popleft(), now)
+        for job_id in self._pool.kill_all():
+            self._jobs.released(job_id, now)
+
+    def _handle(self, message: FromWorker | Interrupted, now: float) -> None:
+        match message:
+            case Ready():
+                self._on_ready()
+            case Heartbeat():
+                self._jobs.heard(message, now)
+            case Finished(job_id, result):
+                self._jobs.finished(job_id, result, now)
+            case Failed(job_id) | Interrupted(job_id) if self._is_killing():
+                self._jobs.released(job_id, now)  # it died because it was told to
+            case Failed(job_id, failure):
+                self._jobs.attempt_failed(job_id, failure, now)
+            case Interrupted(job_id, failure, blame):
+                self._jobs.interrupted(job_id, failure, blame, now)
+            case Released(job_id):
+                self._jobs.released(job_id, now)

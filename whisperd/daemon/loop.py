@@ -1,0 +1,130 @@
+"""The loop of the daemon, and the face that each part has which it drives.
+
+Nothing here blocks for long; a part that takes long holds up all others, and the service manager's watchdog.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from whisperd.core.events import LoopTurned
+from whisperd.core.slices import StepTimes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from whisperd.core import events
+    from whisperd.settings.config import Config
+
+AT_ONCE, NEVER = float("-inf"), float("inf")  # when a part wants its next tick
+BREATH_SECONDS = 0.01  # between two turns, unless a part wants its tick at once
+LONGEST_SECONDS = 3600.0
+BROKEN_SECONDS = 60.0  # how soon a listener that raised is tried again
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Part(Protocol):
+    """Something that the loop drives; a subclass overrides what it has a use for."""
+
+    def tick(self, now: float) -> float:
+        """Do what is due, as far as a slice of time goes; returns when to come again, if nothing becomes readable before."""
+
+    def waitables(self) -> list[Any]:
+        """What becomes readable when there is something to do."""
+        return []
+
+    def configure(self, config: Config) -> None:  # noqa: ARG002  # of no use to this part
+        """Use this configuration from now on."""
+        return
+
+    def close(self) -> None:
+        """End what runs, and give back what is held."""
+        return
+
+
+class Guarded(Part):
+    """A listener: whatever goes wrong in it is logged, and ends nothing else."""
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._logged: set[str] = set()
+
+    def tick(self, now: float) -> float:
+        """See `Part`; after an error it is left alone for a while."""
+        return self._try(lambda: self._part.tick(now), now + BROKEN_SECONDS)
+
+    def waitables(self) -> list[Any]:
+        """See `Part`."""
+        return self._try(self._part.waitables, [])
+
+    def configure(self, config: Config) -> None:
+        """See `Part`."""
+        self._try(lambda: self._part.configure(config), None)
+
+    def close(self) -> None:
+        """See `Part`."""
+        self._try(self._part.close, None)
+
+    def _try(self, act: Callable[[], T], otherwise: T) -> T:
+        try:
+            return act()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the jobs must not pay for it
+            text = f"{type(self._part).__name__} failed: {type(error).__name__}"
+            if text not in self._logged:  # with its traceback once, or it would fill the journal
+                self._logged.add(text)
+                _log.error("%s; the daemon continues without it, please report this", text, exc_info=error)
+            return otherwise
+
+
+class Loop:
+    """Gives each part its tick, in their order, then waits until one of them has something to do.
+
+    Args:
+        parts: what it drives.
+        emitter: told after each turn how long the steps took.
+    """
+
+    def __init__(self, parts: Iterable[Part], emitter: events.Emitter) -> None:
+        self._all = tuple(parts)
+        self._active = list(self._all)
+        self._emit = emitter.emit
+
+    def run(self, is_over: Callable[[], bool]) -> None:
+        """Turn until it is over, which is asked after each turn."""
+        while True:
+            now = time.monotonic()
+            due = self._turn(now)
+            if is_over():
+                return
+            things = [thing for part in self._active for thing in part.waitables()]
+            wait(things, timeout=0.0 if due == AT_ONCE else min(max(BREATH_SECONDS, due - now), LONGEST_SECONDS))
+
+    def retire(self, parts: Iterable[Part]) -> None:
+        """Give some parts no more ticks: the daemon stops."""
+        retired = {id(part) for part in parts}
+        self._active = [part for part in self._active if id(part) not in retired]
+
+    def configure(self, config: Config) -> None:
+        """Hand a new configuration to all parts."""
+        for part in self._all:
+            part.configure(config)
+
+    def close(self) -> None:
+        """Close all parts, in their order."""
+        for part in self._all:
+            part.close()
+
+    def _turn(self, now: float) -> float:
+        times, due = StepTimes(), NEVER
+        for part in self._all:
+            if any(part is active for active in self._active):  # one may be retired by another in this very turn
+                due = min(due, part.tick(now))
+                times.mark()
+        self._emit(LoopTurned(tuple(times.seconds)))
+        return due
