@@ -1,4 +1,4 @@
-"""Gathers what there is at this instant, for those who show it."""
+"""Collects the current figures of the daemon, for the overview page and the metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:
-    """The figures of the whole daemon; cheap enough for every few seconds."""
+    """Collect the figures of the whole daemon, which is cheap enough for every few seconds."""
     disk = shutil.disk_usage(layout.root)
     age = None if inbox.scanned_at is None else time.monotonic() - inbox.scanned_at
     return Vitals(

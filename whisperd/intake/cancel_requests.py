@@ -24,7 +24,7 @@ SUFFIX = ".cancel"
 BYTES_MAX = 4096  # a request is removed once it is obeyed: a recording that was renamed must not be taken for one
 LOOK_SECONDS = 0.5
 REQUESTS_MAX = 10_000  # those beyond wait for a later scan
-KEPT_SECONDS = 60.0  # a request for nothing known is explained for so long, then removed
+KEPT_SECONDS = 60.0  # a request for an unknown name is explained for this long, then removed
 TOO_LARGE = f"its name asks to cancel something, but it has more than {BYTES_MAX} bytes; give it another name"
 
 

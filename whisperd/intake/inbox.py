@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from whisperd.settings.sections import IntakeOptions
 
 DUE_PER_TURN = 2000
-STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
+STALLED_SECONDS = 600.0  # an upload that does not change for this long is logged
 
 
 class Inbox:
