@@ -26,7 +26,7 @@ RUNGS = ("asked to give the job back", "SIGABRT, so that it says where it hangs"
 RUNG_SECONDS = (10.0, 5.0, 5.0)
 
 
-class State(Enum):
+class WorkerState(Enum):
     """The state of a worker."""
 
     BOOTING = auto()
@@ -47,7 +47,7 @@ class Child:
     def __init__(self, number: int, options: EngineOptions, now: float) -> None:
         self.number = number
         self.options = options
-        self.state = State.BOOTING
+        self.state = WorkerState.BOOTING
         self.works: dict[str, Work] = {}
         self.jobs_given = 0  # since it was started
         self.is_reserved = False  # for the one job that it has
@@ -146,7 +146,7 @@ class Child:
 
     def quit(self) -> None:
         """Ask an idle worker to end."""
-        self.state = State.ENDING
+        self.state = WorkerState.ENDING
         self.send(Quit())
 
     def release(self) -> None:

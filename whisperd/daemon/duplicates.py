@@ -102,11 +102,11 @@ class Duplicates:
             if (hashed := next(hashing)) is None:
                 return None
             job, sha256 = hashed
-            return job, self._earlier(job, sha256)
+            return job, self._completed_before(job, sha256)
         except OSError:
             return job, None  # the worker will say what is wrong with it
 
-    def _earlier(self, job: Job, sha256: str) -> Result | None:
+    def _completed_before(self, job: Job, sha256: str) -> Result | None:
         """Find the result of an earlier job with this content, if its transcripts exist in all formats of this job."""
         place = self._places.get(bytes.fromhex(sha256))
         earlier = completed.find(self._layout, place) if place is not None else None

@@ -12,7 +12,7 @@ from whisperd.core.display import printable
 from whisperd.core.job import Phase, Progress, Result
 from whisperd.core.slices import Slice
 from whisperd.daemon.registry import Ending, JobState
-from whisperd.intake.recheck import State, recheck
+from whisperd.intake.recheck import OriginalState, recheck
 
 if TYPE_CHECKING:
     from whisperd.core.job import Failure, Job
@@ -108,12 +108,14 @@ class Endings:
         if state is None:
             ending.next_at = now
             return True
-        if state is State.CHANGED:
+        if state is OriginalState.CHANGED:
             name = self._store.release(job)
             self._registry.remove(entry)
             self._emit(events.UploadGivenBack(job, name))
             return True
-        if state is State.WRITER and (ending.writer_since is None or now - ending.writer_since < WRITER_SECONDS):
+        if state is OriginalState.WRITER and (
+            ending.writer_since is None or now - ending.writer_since < WRITER_SECONDS
+        ):
             if ending.writer_since is None:
                 ending.writer_since = now
                 self._show(job, ending.outcome, "somebody still has the recording open for writing")
@@ -122,7 +124,7 @@ class Endings:
         ending.is_unchecked = False
         return False
 
-    def _compare_on(self, entry: Entry, ending: Ending, share: Slice) -> State | None:
+    def _compare_on(self, entry: Entry, ending: Ending, share: Slice) -> OriginalState | None:
         """Read at least one more block of an original; None if it was not the last one."""
         assert isinstance(ending.outcome, Result)
         if ending.check is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from whisperd.core import events
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
-from whisperd.daemon.child import Child, State, death_of
+from whisperd.daemon.child import Child, WorkerState, death_of
 from whisperd.daemon.loop import Part
 from whisperd.protocol import (
     BootFailed,
@@ -136,8 +136,8 @@ class Pool(Part):
         if (old := self._children.pop(number, None)) is not None:
             old.number = max(self._options.workers, *self._children, 0) + 1  # which makes it surplus
             self._children[old.number] = old
-            if old.state is State.BOOTING:
-                old.state = State.ENDING
+            if old.state is WorkerState.BOOTING:
+                old.state = WorkerState.ENDING
                 old.kill()
         self._wanted.pop(number, None)
         self._unloaded.discard(number)
@@ -161,7 +161,7 @@ class Pool(Part):
     @property
     def trouble(self) -> Failure | None:
         """The reason why no job can run now; None if a worker is ready or starting."""
-        works = any(child.state is State.READY for child in self._children.values())
+        works = any(child.state is WorkerState.READY for child in self._children.values())
         return None if works else self.failing.latest
 
     @property
@@ -178,7 +178,7 @@ class Pool(Part):
         able = [
             child
             for child in self._children.values()
-            if child.state is State.READY and child.options == engine and not self._is_surplus(child)
+            if child.state is WorkerState.READY and child.options == engine and not self._is_surplus(child)
             if not child.connection.is_closed
             if not (child.is_reserved or (alone and child.works) or (fresh and child.jobs_given))
         ]
@@ -194,14 +194,16 @@ class Pool(Part):
 
     def replaceable(self, engine: EngineOptions) -> Child | None:
         """Find an idle worker with another engine."""
-        idle = (child for child in self._children.values() if child.state is State.READY and not child.works)
+        idle = (child for child in self._children.values() if child.state is WorkerState.READY and not child.works)
         return next((child for child in idle if child.options != engine and not self._is_surplus(child)), None)
 
     def is_coming(self, engine: EngineOptions) -> bool:
         """Whether a worker is loading this engine."""
         for number in range(1, self._options.workers + 1):
             child = self._children.get(number)
-            has_it = child is not None and child.state is State.READY and child.options == engine and not child.worn
+            has_it = (
+                child is not None and child.state is WorkerState.READY and child.options == engine and not child.worn
+            )
             if self._engine_of(number) == engine and not has_it:
                 return True
         return False
@@ -214,7 +216,7 @@ class Pool(Part):
     def used(self, engine: EngineOptions) -> Child | None:
         """Find an idle worker with this engine that has had jobs; None while a fresh one is starting."""
         mine = [child for child in self._children.values() if child.options == engine]
-        if not all(child.state is State.READY and not child.worn for child in mine):
+        if not all(child.state is WorkerState.READY and not child.worn for child in mine):
             return None
         return next((child for child in mine if not child.works), None)
 
@@ -312,7 +314,7 @@ class Pool(Part):
         """Start no more workers, and end the idle ones."""
         self._closing = True
         for child in self._children.values():
-            if child.state is not State.ENDING and not child.works:
+            if child.state is not WorkerState.ENDING and not child.works:
                 child.quit()
 
     def cancel(self, job_id: str, reason: Failure, now: float) -> None:
@@ -343,7 +345,7 @@ class Pool(Part):
         return not self._children
 
     def _heard(self, child: Child, message: FromWorker, now: float) -> Sequence[FromWorker | Interrupted]:
-        if child.state is State.RETIRED:
+        if child.state is WorkerState.RETIRED:
             return []
         child.heard_at = now
         _check_sense(child, message)
@@ -356,8 +358,8 @@ class Pool(Part):
                 self._was_ready = True
                 self.failing.works(child.number)
                 child.device = message.device
-                if child.state is State.BOOTING:
-                    child.state, child.free_since = State.READY, now
+                if child.state is WorkerState.BOOTING:
+                    child.state, child.free_since = WorkerState.READY, now
                 self._emit(
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
@@ -389,7 +391,7 @@ class Pool(Part):
         self, child: Child, failure: Failure, job_ids: tuple[str, ...], now: float
     ) -> list[Failed | Interrupted]:
         """End a worker whose engine failed; its jobs are tried again, and a job is guilty only if the worker never had another one."""
-        child.state = State.RETIRED
+        child.state = WorkerState.RETIRED
         child.kill()  # what is broken may take minutes to end by itself
         pause = self._pause()
         if child.number <= self._options.workers:
@@ -416,11 +418,11 @@ class Pool(Part):
     def _buried(self, child: Child, now: float) -> list[Failed | Interrupted]:
         how = child.reap()
         del self._children[child.number]
-        expected = child.state is State.ENDING
-        if child.state is State.RETIRED:
+        expected = child.state is WorkerState.ENDING
+        if child.state is WorkerState.RETIRED:
             how = "has ended"
         elif not expected:
-            if child.state is State.BOOTING:
+            if child.state is WorkerState.BOOTING:
                 self._boot_deaths += 1
                 if child.options not in self.broken and self._boot_deaths >= BOOT_DEATHS_MAX:
                     self._give_up(
@@ -429,7 +431,7 @@ class Pool(Part):
                         "if it ran out of memory, use a smaller model; the journal may say more",
                         now,
                     )
-            if child.state is not State.ENDING and child.number <= self._options.workers:
+            if child.state is not WorkerState.ENDING and child.number <= self._options.workers:
                 self._spawn_at[child.number] = now + self._pause()
         is_replaced = not expected and not self._closing and child.number <= self._options.workers
         pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
@@ -445,11 +447,11 @@ class Pool(Part):
 
     def _check(self, child: Child, now: float) -> None:
         if child.must_end_at is None:
-            if child.connection.is_closed or child.state is State.ENDING:
+            if child.connection.is_closed or child.state is WorkerState.ENDING:
                 child.must_end_at = now + ENDING_SECONDS
         elif now >= child.must_end_at and not child.killed_because:
             child.distrust("did not end when it should have")
-        if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:
+        if child.state is WorkerState.BOOTING and now - child.started_at > self._options.boot_seconds:
             self._give_up(
                 child,
                 f"a worker did not load the model {child.options.model!r} within {self._options.boot_seconds:.0f} s",
@@ -457,7 +459,7 @@ class Pool(Part):
                 now,
             )
             child.kill()
-        if child.state is not State.READY:
+        if child.state is not WorkerState.READY:
             return
         if not child.works:
             idle = self._options.idle_unload_seconds
@@ -484,13 +486,13 @@ class Pool(Part):
                 raise BootError(message, hint=hint)
             failure = Failure("boot", message, hint, retryable=True)
             self._spawn_at[child.number] = now + self.failing.add(child.number, failure)
-            child.state = State.ENDING
+            child.state = WorkerState.ENDING
             return
         hint = f"{hint}; then `systemctl reload whisperd`, and retry"
         self.broken[child.options] = Failure("model", message, hint, stage="transcribing")
         self._wanted.pop(child.number, None)
         self._boot_deaths = 0
-        child.state = State.ENDING
+        child.state = WorkerState.ENDING
 
     def _is_surplus(self, child: Child) -> bool:
         return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whisperd.core.job import Failure, Job, Progress, Result
-    from whisperd.intake.recheck import State
+    from whisperd.intake.recheck import OriginalState
 
 LOOK_AHEAD = 1000  # waiting jobs among which one is looked for whose model is loaded
 LISTED = 50  # jobs of a kind that a snapshot names; the rest is counted
@@ -60,7 +60,7 @@ class Ending:
     next_at: float
     pause: float = 0.0
     is_unchecked: bool = False  # the original is still to be compared with what the worker read
-    check: Iterator[State | None] | None = None  # that comparison, once it has begun
+    check: Iterator[OriginalState | None] | None = None  # that comparison, once it has begun
     writer_since: float | None = None  # when it first showed somebody who has the original open for writing
 
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from whisperd.core.snapshots import Vitals, WorkerVitals
-from whisperd.daemon.child import State
+from whisperd.daemon.child import WorkerState
 from whisperd.daemon.registry import JobState
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int
         workers=tuple(
             WorkerVitals(child.device, child.resident_bytes(), child.device_bytes)
             for child in pool.children()
-            if child.state is not State.BOOTING
+            if child.state is not WorkerState.BOOTING
         ),
         workers_failing=len(pool.failing),
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 16  # a slow disk (10 MB/s) reads one in 7 ms
 
 
-class State(Enum):
+class OriginalState(Enum):
     """The result of the second comparison of an original."""
 
     SAME = auto()
@@ -31,7 +31,7 @@ class State(Enum):
     CHANGED = auto()
 
 
-def recheck(directory: Path, job: Job, sha256: str) -> Iterator[State | None]:
+def recheck(directory: Path, job: Job, sha256: str) -> Iterator[OriginalState | None]:
     """Compare the original in a job's directory with its state when the attempt started.
 
     Blocks do not count, the filesystem allocates late. A new ctime alone (chmod, a backup, or data written with mtime set
@@ -56,11 +56,11 @@ def recheck(directory: Path, job: Job, sha256: str) -> Iterator[State | None]:
                         yield None
             after = Signature.of(os.fstat(fd))
             if content != sha256 or not _is_of_same_length(after, before):
-                yield State.CHANGED
+                yield OriginalState.CHANGED
             elif _stamps(after) != _stamps(before) or Leases().has_writer(folder, fd):
-                yield State.WRITER  # what was written behind the reader is found by the next look
+                yield OriginalState.WRITER  # what was written behind the reader is found by the next look
             else:
-                yield State.SAME
+                yield OriginalState.SAME
         finally:
             os.close(fd)
 

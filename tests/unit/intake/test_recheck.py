@@ -7,7 +7,7 @@ import pytest
 from support.daemon import tone
 
 from whisperd.core.job import Job, Signature
-from whisperd.intake.recheck import State, recheck
+from whisperd.intake.recheck import OriginalState, recheck
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def flipped(path):
 @pytest.mark.parametrize(
     ("act", "state"),
     [
-        pytest.param(lambda path: None, State.SAME, id="nothing"),
-        pytest.param(lambda path: path.chmod(0o600), State.SAME, id="chmod"),
-        pytest.param(lambda path: os.utime(path, (1, 1)), State.SAME, id="an old mtime set"),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()), State.SAME, id="the same written again"),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes() + b"x"), State.CHANGED, id="longer"),
-        pytest.param(lambda path: path.write_bytes(flipped(path)), State.CHANGED, id="as long, other content"),
+        pytest.param(lambda path: None, OriginalState.SAME, id="nothing"),
+        pytest.param(lambda path: path.chmod(0o600), OriginalState.SAME, id="chmod"),
+        pytest.param(lambda path: os.utime(path, (1, 1)), OriginalState.SAME, id="an old mtime set"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()), OriginalState.SAME, id="the same written again"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes() + b"x"), OriginalState.CHANGED, id="longer"),
+        pytest.param(lambda path: path.write_bytes(flipped(path)), OriginalState.CHANGED, id="as long, other content"),
     ],
 )
 def test_only_content_counts(original, look, act, state):
@@ -55,14 +55,14 @@ def test_a_changed_file_with_its_times_set_back_is_changed(original, look):
     original.write_bytes(flipped(original))
     os.utime(original, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    assert look() is State.CHANGED
+    assert look() is OriginalState.CHANGED
 
 
 def test_a_writer_that_has_not_written_yet_is_seen(original, look):
     """The result waits for it."""
     with original.open("r+b"):
-        assert look() is State.WRITER
-    assert look() is State.SAME
+        assert look() is OriginalState.WRITER
+    assert look() is OriginalState.SAME
 
 
 def test_a_writer_that_goes_on_appending_does_not_keep_the_reader(original, monkeypatch):
@@ -81,7 +81,7 @@ def test_a_writer_that_goes_on_appending_does_not_keep_the_reader(original, monk
 
     monkeypatch.setattr(os, "pread", appended)
 
-    assert last(recheck(original.parent, job, sha256)) is State.CHANGED
+    assert last(recheck(original.parent, job, sha256)) is OriginalState.CHANGED
     assert len(reads) == 1
 
 
@@ -96,5 +96,5 @@ def test_what_is_written_behind_the_reader_is_not_missed(original, monkeypatch):
     data = original.read_bytes()
     original.write_bytes(b"XIFF" + data[4:])
 
-    assert last(steps) is State.WRITER
-    assert last(recheck(original.parent, job, sha256)) is State.CHANGED
+    assert last(steps) is OriginalState.WRITER
+    assert last(recheck(original.parent, job, sha256)) is OriginalState.CHANGED
