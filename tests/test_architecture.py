@@ -181,14 +181,14 @@ def retired_words(modules):
             yield from (f"{module.name}: {name} has {word!r}" for word in sorted(words & RETIRED))
 
 
-MODULES_MAX = 170  # at the end of the rebuilding: 130
+MODULES_MAX = 155  # a new room or engine may raise it; splitting a concept may not
 ATTRIBUTES_MAX = 14
 
 LARGE_CLASSES = {
     "core.options.TranscribeOptions": "a list of options, each a key of whisperd.yaml",
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
-    # to be split in the rebuilding
+    # still to be split
     "daemon.child.Child": "",
     "daemon.supervisor.Supervisor": "",
 }
@@ -197,7 +197,6 @@ RETIRED = {
     "board", "chores", "earlier", "halves", "journal", "lane", "lanes", "note", "notes", "orders", "pair", "pairs",
     "places", "shown", "sidecar", "sidecars", "sight", "stretch", "telling", "tellings", "turns",
 }  # fmt: skip
-NOT_YET_RENAMED = {"daemon.duplicates", "listeners.overview_html"}  # fmt: skip
 
 # What no module may do, and the few that may.
 
@@ -323,7 +322,7 @@ def test_no_class_is_several():
 
 def test_retired_words_do_not_come_back():
     """Each concept has the one name that CONTRIBUTING lists."""
-    assert list(retired_words([module for module in MODULES if module.name not in NOT_YET_RENAMED])) == []
+    assert list(retired_words(MODULES)) == []
 
 
 def test_the_package_has_few_modules():

@@ -94,14 +94,14 @@ Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """To the worker, once, first: what to load."""
+    """The first message to a worker: what to load."""
 
     options: EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """To an idle worker: one job. `directory` is the only place that it may write to.
+    """Gives a worker one job; `directory` is the only place that it may write to.
 
     `title` is what people call the recording, `link` the relative URL that leads to it from where its page will stand.
     """
@@ -116,19 +116,19 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """To a busy worker: give the job back at the next occasion."""
+    """Asks a worker to give a job back as soon as possible."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """To an idle worker: end."""
+    """Asks an idle worker to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """From the worker, once: the model is loaded and has been tried."""
+    """Reports that a worker has loaded its model and tried it."""
 
     engine: str
     model: str
@@ -139,14 +139,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class BootFailed:
-    """From the worker, last: it cannot work, and restarting it would not help."""
+    """The last message of a worker that cannot load what it needs."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """From the pipeline itself, so that it proves the job advances and not just that a thread lives."""
+    """Reports the progress of a job; sent by the pipeline itself, so that it proves that the job advances."""
 
     job_id: str
     phase: Annotated[Phase, AfterValidator(_at_work)]
@@ -157,7 +157,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """From the worker: everything is rendered, durably, in the job's directory."""
+    """Reports that the transcripts of a job are in its directory, durably."""
 
     job_id: str
     result: Annotated[Result, BeforeValidator(_few_outputs), AfterValidator(_own_result)]
@@ -165,7 +165,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From the worker, or said in its place: this attempt failed, and the job is the reason."""
+    """Reports that an attempt failed because of the job itself."""
 
     job_id: str
     failure: Failure
@@ -173,7 +173,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class EngineFailed:
-    """From the worker, last: its engine failed unexpectedly and is not used again; `job_ids` were in the batch."""
+    """The last message of a worker whose engine failed unexpectedly; `job_ids` were in the batch."""
 
     failure: Failure
     job_ids: Annotated[tuple[str, ...], FailFast()]
@@ -181,7 +181,7 @@ class EngineFailed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """From the worker: the job was given back as asked."""
+    """Reports that a job was given back as asked."""
 
     job_id: str
 

@@ -1,4 +1,4 @@
-"""What there is at one instant, as opposed to what has happened (`events`): for the overview page and the metrics."""
+"""Snapshots: the current state of the daemon, for the overview page and the metrics; `events` has what happened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JobsNow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerVitals:
-    """One worker process: what it runs on, and the memory that it holds."""
+    """Device and memory of one worker process."""
 
     device: str
     resident_bytes: int
@@ -37,7 +37,7 @@ class WorkerVitals:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """The figures of the whole daemon."""
+    """The figures of the whole daemon, such as counts, memory and disk space."""
 
     arriving: int
     queued: int

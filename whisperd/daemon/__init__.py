@@ -1,1 +1,1 @@
-"""PROCESSES, the parent's side: one loop on one thread that never imports torch or numpy."""
+"""PROCESSES: the supervisor, whose loop runs the parts of the daemon on one thread, without torch or numpy."""

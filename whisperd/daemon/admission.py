@@ -1,4 +1,4 @@
-"""From the inbox into `.work`: complete uploads become jobs, with all that is asked for them, as long as there is room."""
+"""Claims complete uploads from the inbox as jobs, with their options, while there is room for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAUSE_SECONDS = 5.0  # between looks at a full disk
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A spec, the ticket that goes along with the upload, and why it cannot be done, if it cannot."""
+    """The job spec of an upload, its ticket, and the failure if the options are wrong."""
 
     spec: JobSpec
     own: Ticket | None = None
@@ -39,7 +39,7 @@ class Asked:
 
 
 def ask(config: Config, name: str, known: Tickets) -> Asked:
-    """Read the tickets of an upload and put them together with the configuration; bad ones fail this upload alone."""
+    """Make the job spec of an upload from the configuration and its tickets; bad tickets fail only this upload."""
     tickets = known.read(name) if config.tickets.enabled else ()
     own = next((each for each in tickets if each.suffix), None)
     try:
@@ -50,7 +50,7 @@ def ask(config: Config, name: str, known: Tickets) -> Asked:
 
 
 def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failure | None = None) -> Job:
-    """Take an upload out of the inbox with what is asked for it; raises what `Store.claim` raises."""
+    """Claim an upload with its options; raises what `Store.claim` raises."""
     assert upload.signature is not None  # nothing else is ever complete
     return store.claim(
         upload.name,
@@ -64,7 +64,7 @@ def claim(store: Store, upload: Upload, asked: Asked, now: float, failure: Failu
 
 
 class Room:
-    """Whether there is room for another job; says once that claims are paused, and once that they continue."""
+    """Checks whether the disk has room for another job; reports once that claiming stops and once that it continues."""
 
     def __init__(self, layout: Layout, emitter: events.Emitter) -> None:
         self._layout = layout
@@ -74,42 +74,46 @@ class Room:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing has been written since the last trouble."""
+        """Whether claiming is paused: nothing could be written since the last error."""
         return self._paused_until is not None
 
     def is_there(self, min_free: int, now: float) -> bool:
-        """Whether a claim may be tried: `min_free` bytes are left, and the last pause is over."""
+        """Whether a claim may be tried: `min_free` bytes are free and the last pause is over."""
         if self._paused_until is not None and now < self._paused_until:
             return False
         try:
             free = self._layout.free_bytes()
         except OSError as error:
             message = f"the spool in {self._layout.root} cannot be used: {error.strerror}"
-            self.pause(SpoolFull(message, hint="look into the cause; it goes on by itself"), now)
+            self.pause(
+                SpoolFull(message, hint="see the journal of the kernel for the cause; claiming then continues"), now
+            )
             return False
         if free < min_free:
             message = f"the disk is nearly full: {mebibytes(free)} free, {mebibytes(min_free)} wanted"
-            self.pause(SpoolFull(message, hint="make room, or lower intake.min_free; it goes on by itself"), now)
+            self.pause(
+                SpoolFull(message, hint="free disk space, or lower intake.min_free; claiming then continues"), now
+            )
             self.why = "the disk is nearly full"
             return False
         return True
 
     def pause(self, error: SpoolFull, now: float) -> None:
-        """Claim nothing for a while."""
+        """Pause claiming for a while after an error."""
         if self._paused_until is None:
             self._emit(events.ClaimsPaused(error.message, error.hint))
         self._paused_until = now + PAUSE_SECONDS
         self.why = error.message
 
     def resume(self) -> None:
-        """Say so only once something has been written: room for nothing is no room."""
+        """End the pause after something was written successfully."""
         if self._paused_until is not None:
             self._paused_until = None
             self._emit(events.ClaimsResumed())
 
 
 class Claiming(Part):
-    """Claims in slices, and says of what stays in the inbox why it does."""
+    """The part of the loop that claims uploads, in slices of time, and explains why others stay in the inbox."""
 
     def __init__(
         self, config: Config, store: Store, jobs: Jobs, inbox: Inbox, room: Room, *, emitter: events.Emitter
@@ -122,15 +126,15 @@ class Claiming(Part):
         self._emit = emitter.emit
 
     def configure(self, config: Config) -> None:
-        """Use this configuration for what is claimed from now on."""
+        """Use this configuration for uploads that are claimed from now on."""
         self._config = config
 
     def tick(self, now: float) -> float:
-        """Take settled uploads while there is room; returns when to come again."""
+        """Claim complete uploads while there is room; returns the time of the next call."""
         return AT_ONCE if self._take(self._config, now) else now + PAUSE_SECONDS
 
     def _take(self, config: Config, now: float) -> bool:
-        """Take some uploads; True if there may be more to take at once."""
+        """Claim some uploads; True if there may be more at once."""
         if not self._room.is_there(config.intake.min_free, now):
             self._inbox.hold(self._room.why)
             return False
@@ -151,7 +155,7 @@ class Claiming(Part):
                 return True
 
     def _claim(self, upload: Upload, config: Config, now: float) -> bool:
-        """Make a job of an upload, if it is still what had settled; False if nothing can be claimed for now."""
+        """Claim an upload if it has not changed since it settled; False if nothing can be claimed for now."""
         try:
             asked = ask(config, upload.name, self._inbox.tickets)
             failure = upload.failure or asked.failure
@@ -178,7 +182,7 @@ class Claiming(Part):
             self._jobs.receive(job)
 
     def _settle(self, now: float) -> bool:
-        """Take over what came of claims that were cut off by an I/O error; False while that cannot be told."""
+        """Repair claims that an I/O error interrupted; False if the outcome is not known yet."""
         try:
             jobs = self._store.repair_claims()
         except SpoolFull as error:
@@ -191,13 +195,13 @@ class Claiming(Part):
 
 
 class Arrivals(Part):
-    """The inbox, as a part of the loop."""
+    """The part of the loop that watches and scans the inbox."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
 
     def waitables(self) -> list[Any]:
-        """What becomes readable when something changes in the inbox."""
+        """Return the descriptors that become readable when something changes in the inbox."""
         return self._inbox.waitables()
 
     def configure(self, config: Config) -> None:
@@ -205,38 +209,38 @@ class Arrivals(Part):
         self._inbox.configure(config.intake, tickets=config.tickets.enabled)
 
     def tick(self, now: float) -> float:
-        """Look at what has changed."""
+        """Process what has changed in the inbox."""
         self._inbox.tick(now)
         return self._inbox.next_at(now)
 
     def close(self) -> None:
-        """Watch the inbox no more."""
+        """Stop watching the inbox."""
         self._inbox.stop()
 
 
 class EmittingExplainer:
-    """Keeps the status files of uploads that wait in the inbox, and says what they say; the inbox's `Explainer`."""
+    """Writes the status files of waiting uploads for the inbox, and emits an event for each."""
 
     def __init__(self, store: Store, emitter: events.Emitter) -> None:
         self._store = store
         self._emit = emitter.emit
 
     def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
-        """Write one, as `StatusFiles.explain` does."""
+        """Write the status file of a waiting upload, as `StatusFiles.explain` does."""
         place = self._store.status_files.explain(name, size_bytes, reason)
         if place is not None:
             self._emit(events.UploadExplained(name, reason, place))
         return place
 
     def unexplain(self, place: str) -> None:
-        """Remove one, as `StatusFiles.unexplain` does."""
+        """Remove the status file of a waiting upload, as `StatusFiles.unexplain` does."""
         self._store.status_files.unexplain(place)
         self._emit(events.ExplanationRemoved(place))
 
     def explanation_of(self, name: str) -> str | None:
-        """Where the one of an upload is, as `StatusFiles.explanation_of` says."""
+        """Find the status file of a waiting upload, as `StatusFiles.explanation_of` does."""
         return self._store.status_files.explanation_of(name)
 
     def stale_explanations(self) -> Iterator[str | None]:
-        """Those of uploads that are gone, as `StatusFiles.stale_explanations` finds them."""
+        """Find status files of uploads that are gone, as `StatusFiles.stale_explanations` does."""
         return self._store.status_files.stale_explanations()

@@ -1,4 +1,4 @@
-"""Which waiting job goes to which worker, where they want different models, and what workers answer."""
+"""Assigns waiting jobs to workers, which may have different models, and processes the answers of workers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OVERTAKEN_SECONDS = 60.0  # for how long others go before a job for whose model 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Give a job to a worker that has room for it."""
+    """The next step: give a job to a worker that has room for it."""
 
     child: Child
     job: Job
@@ -49,7 +49,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Fail a job whose model does not load."""
+    """The next step: fail a job whose model cannot be loaded."""
 
     job: Job
     failure: Failure
@@ -57,21 +57,21 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Overtake:
-    """Others go before a job from now on: no worker has its model."""
+    """The next step: let other jobs overtake one, because no worker has its model."""
 
     entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Let a worker load an engine, in place of an idle one."""
+    """The next step: start a worker with another engine in place of an idle one."""
 
     engine: EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Replace a worker that has had jobs by a fresh one: a job must not meet what others left."""
+    """The next step: replace a worker by a fresh one for a job that needs it."""
 
     engine: EngineOptions
 
@@ -80,7 +80,7 @@ Step = Start | Reject | Overtake | Prepare | Renew
 
 
 def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Step | None:
-    """What is to be done next so that waiting jobs get workers; None: nothing for now.
+    """Decide the next step by which a waiting job gets a worker; None if there is nothing to do.
 
     Jobs for a model that is loaded go before one for which a worker would have to be replaced, but not for long: then that
     one gets the first worker that is idle.
@@ -112,13 +112,13 @@ def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Ste
 
 
 def spec_of(config: Config, job: Job) -> JobSpec:
-    """The spec of a job, within today's limits; a job whose record has none gets what it would get today."""
+    """Return the spec of a job with the current limits; a job whose record has none gets the current options."""
     spec = job.spec or ask(config, job.name, Tickets(config.root / "inbox")).spec
     return replace(spec, output=spec.output.evolve(formats=job.formats)).within(config.media)
 
 
 class Assignment(Part):
-    """Takes one step after the other, as far as a slice goes."""
+    """The part of the loop that assigns waiting jobs to workers."""
 
     def __init__(self, config: Config, layout: Layout, jobs: Jobs, pool: Pool, room: Room) -> None:
         self._config = config
@@ -132,7 +132,7 @@ class Assignment(Part):
         self._config = config
 
     def tick(self, now: float) -> float:
-        """Give waiting jobs to workers; returns when to come again."""
+        """Give waiting jobs to workers; returns the time of the next call."""
         share = Slice(LONG_SLICE_SECONDS)
         if self._jobs.registry.count(JobState.QUEUED):
             self._pool.need()
@@ -154,7 +154,7 @@ class Assignment(Part):
         return NEVER
 
     def _start(self, step: Start, now: float) -> bool:
-        """Give a job to a worker; False if nothing can be started for now."""
+        """Start a job on a worker; False if nothing can be started for now."""
         job = step.job
         try:
             job = self._jobs.start(job, step.child.number, now)
@@ -171,7 +171,7 @@ class Assignment(Part):
 
 
 class Answers(Part):
-    """Acts on what the workers say, in the order in which they said it.
+    """The part of the loop that processes the messages of workers, in order.
 
     Args:
         pool: the workers.
@@ -189,11 +189,11 @@ class Answers(Part):
 
     @property
     def is_behind(self) -> bool:
-        """Whether something that was said has not been acted on yet."""
+        """Whether messages of workers are not processed yet."""
         return bool(self._said)
 
     def tick(self, now: float) -> float:
-        """Act on what was said, as far as a slice goes: the end of a job takes many writes."""
+        """Process messages of workers for a slice of time, since the end of a job takes many writes."""
         self._said.extend(self._pool.collect(now))
         share = Slice(LONG_SLICE_SECONDS)
         while self._said:
@@ -203,7 +203,7 @@ class Answers(Part):
         return AT_ONCE if self._said else NEVER
 
     def close(self) -> None:
-        """Act on the rest, end the workers and release the jobs that they have."""
+        """Process the remaining messages, end the workers and release their jobs."""
         now = time.monotonic()
         while self._said:
             self._handle(self._said.popleft(), now)

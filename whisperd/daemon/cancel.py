@@ -1,4 +1,4 @@
-"""Obeys the files that ask to cancel: `X.cancel` ends the jobs called X, and the upload X if it still lies in the inbox.
+"""Obeys requests to cancel: a file `X.cancel` ends the jobs called X, and removes the upload X from the inbox.
 
 The order makes it hold across a crash: what is claimed or under way is condemned on disk, then the request is removed, then
 the jobs end. Before the first step nothing has happened; after any other the next daemon goes on.
@@ -35,7 +35,7 @@ CODE = "cancelled"
 
 
 class Cancels(Part):
-    """One pass over the requests at each turn of the loop."""
+    """The part of the loop that obeys requests to cancel."""
 
     def __init__(
         self, config: Config, store: Store, jobs: Jobs, pool: Pool, inbox: Inbox, *, emitter: events.Emitter
@@ -49,17 +49,17 @@ class Cancels(Part):
         self._ended: set[str] = set()  # before a crash: their requests may still lie there
 
     def restore(self, recovery: Recovery) -> None:
-        """Take up what an earlier daemon left."""
+        """Take over what an earlier daemon left."""
         for job, failure in recovery.to_fail:
             if failure.code == CODE:
                 self._ended |= {job.name, job.place}
 
     def configure(self, config: Config) -> None:
-        """Use this configuration for uploads that are claimed to be cancelled."""
+        """Use this configuration for uploads that are cancelled from now on."""
         self._config = config
 
     def tick(self, now: float) -> float:
-        """Obey what can be obeyed, and explain the rest; returns when to come again."""
+        """Obey the requests that can be obeyed, and explain the others; returns the time of the next call."""
         inbox, config = self._inbox, self._config
         share = Slice(LONG_SLICE_SECONDS)
         for request in inbox.cancel_requests.due(now):
@@ -116,7 +116,7 @@ class Cancels(Part):
         failpoint("cancel.after_record")
 
     def _failure(self, request: CancelRequest) -> Failure | None:
-        """What the sidecar will say; None if the request is gone."""
+        """Make the failure for the status file; None if the request was removed."""
         folders, file = names.split(request.name)
         try:
             with Folder(self._store.layout.inbox, folders) as folder:

@@ -1,4 +1,4 @@
-"""One worker process as its parent sees it: start, talk, and the ladder that ends it."""
+"""One worker process as the supervisor sees it: starts it, sends and receives messages, and stops it if it hangs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RUNGS = ("asked to give the job back", "SIGABRT, so that it says where it hangs"
 RUNG_SECONDS = (10.0, 5.0, 5.0)
 
 
-class State(Enum):
-    """What a worker is doing."""
+class WorkerState(Enum):
+    """The state of a worker."""
 
     BOOTING = auto()
     READY = auto()  # with jobs or without
@@ -36,7 +36,7 @@ class State(Enum):
 
 
 class Child:
-    """A fresh interpreter with one end of a socket pair; nothing of this process is inherited but that.
+    """One worker process: a new interpreter that inherits only one end of a socket pair.
 
     It leads a process group of its own, so that its ffmpeg ends with it and a Ctrl-C on the terminal reaches neither.
 
@@ -47,7 +47,7 @@ class Child:
     def __init__(self, number: int, options: EngineOptions, now: float) -> None:
         self.number = number
         self.options = options
-        self.state = State.BOOTING
+        self.state = WorkerState.BOOTING
         self.works: dict[str, Work] = {}
         self.jobs_given = 0  # since it was started
         self.is_reserved = False  # for the one job that it has
@@ -86,15 +86,15 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, and that of its group."""
+        """The process id of the worker, and of its process group."""
         return self.process.pid
 
     def has_ended(self) -> bool:
-        """Whether its process has ended, so that `reap` does not wait (pidfd_open(2))."""
+        """Whether the process has ended, so that `reap` does not block (pidfd_open(2))."""
         return bool(wait([self.pidfd], timeout=0))
 
     def resident_bytes(self) -> int:
-        """The memory that it holds (proc(5), /proc/pid/statm); 0 when it is gone."""
+        """The resident memory of the worker (proc(5), /proc/pid/statm); 0 if it has ended."""
         try:
             with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -116,13 +116,13 @@ class Child:
         return self.connection.receive(now, has_ended=has_ended)
 
     def distrust(self, reason: str) -> None:
-        """Kill it, and read nothing more from it."""
+        """Kill the worker and ignore further messages."""
         self.killed_because = reason
         self.connection.close()
         self.kill()
 
     def assign(self, work: Work, now: float, allowed_seconds: float) -> None:
-        """Give it a job."""
+        """Give the worker a job."""
         if not self.works:
             self.heard_at = now
         self.works[work.job_id] = work
@@ -132,11 +132,11 @@ class Child:
         self.send(work)
 
     def allow(self, job_id: str, seconds: float) -> None:
-        """How long a job may take, from when it was given."""
+        """Set how long a job may take, from the moment it was given to the worker."""
         self.deadlines[job_id] = self.given_at[job_id] + seconds
 
     def drop(self, job_id: str, now: float) -> None:
-        """A job has ended."""
+        """Forget a job that has ended."""
         books: tuple[dict[str, Any], ...] = (self.works, self.deadlines, self.given_at, self.dooms)
         for each in books:
             each.pop(job_id, None)
@@ -145,23 +145,23 @@ class Child:
             self.free_since, self.is_reserved = now, False
 
     def quit(self) -> None:
-        """Let an idle worker end."""
-        self.state = State.ENDING
+        """Ask an idle worker to end."""
+        self.state = WorkerState.ENDING
         self.send(Quit())
 
     def release(self) -> None:
-        """Ask for all its jobs."""
+        """Ask the worker to give all its jobs back."""
         for job_id in self.works:
             self.send(Release(job_id))
 
     def doom(self, job_ids: Iterable[str], reason: Failure, now: float) -> None:
-        """Begin to take jobs away from it: `climb` does so."""
+        """Begin to stop the worker because of a job; `climb` takes stronger and stronger means."""
         if not self.dooms:
             self._rung, self._next_rung_at = 0, now
         self.dooms.update(dict.fromkeys(job_ids, reason))
 
     def doom_the_late(self, heartbeat_seconds: float, now: float) -> None:
-        """Begin to take away every job that is past its deadline, or all where nothing was heard for too long."""
+        """Begin to stop the worker for jobs past their deadline, or for all of them if it was silent for too long."""
         silent = now - self.heard_at
         if silent > heartbeat_seconds:
             hint = "raise pool.heartbeat_seconds if the machine is just slow"
@@ -174,7 +174,7 @@ class Child:
                 self.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
 
     def climb(self, now: float) -> str | None:
-        """Take the next rung of the ladder if it is time for it; says which one that was."""
+        """Use the next means to stop the worker if it is time: release, SIGABRT, SIGKILL; returns which one."""
         if not self.dooms or now < self._next_rung_at or self._rung >= len(RUNGS):
             return None
         rung, self._rung = self._rung, self._rung + 1
@@ -189,12 +189,12 @@ class Child:
         return RUNGS[rung]
 
     def kill(self) -> None:
-        """End it and its ffmpeg at once."""
+        """Kill the worker and its ffmpeg."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> str:
-        """Collect an ended process and what is left of its group; says how it ended."""
+        """Collect an ended process and kill the rest of its group; returns how it ended."""
         self.kill()  # before the wait: until then its group's number cannot be another's
         status = self.process.wait()
         self.connection.close()
@@ -203,7 +203,7 @@ class Child:
 
 
 def describe_exit(status: int) -> str:
-    """An exit status in words; negative is a signal, as in `subprocess`."""
+    """Describe an exit status in words; a negative one is a signal, as in `subprocess`."""
     if status >= 0:
         return f"exited with status {status}"
     name = signal.Signals(-status).name
@@ -211,7 +211,7 @@ def describe_exit(status: int) -> str:
 
 
 def death_of(how: str, *, is_distrusted: bool = False) -> Failure:
-    """What a job suffers whose worker ended."""
+    """Make the failure of a job whose worker ended."""
     hint = "if it ran out of memory (the machine's, or MemoryMax= of the unit), use a smaller model or fewer workers; the journal may say more"
     if is_distrusted:
         hint = "a recording may be meant to harm: keep whisperd and ffmpeg up to date, and report it if this one does so again"
@@ -219,7 +219,7 @@ def death_of(how: str, *, is_distrusted: bool = False) -> Failure:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """What a worker inherits; thread pools must be bounded before torch, OpenMP and BLAS are loaded."""
+    """Return the environment of a worker; it limits thread pools before torch, OpenMP and BLAS are loaded."""
     count = str(threads)
     return {
         **os.environ,

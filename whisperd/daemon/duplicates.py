@@ -1,4 +1,4 @@
-"""The same content again: claimed jobs wait here until it is known whether their recording has been transcribed before.
+"""Compares new jobs with completed ones, so that the same content is not transcribed again.
 
 Only an upload exactly as long as an earlier one is read at all. What is remembered of earlier jobs is in memory alone and
 read anew from the sidecars at each start, so that no crash can make it lie. Reading is done in slices of the loop's time.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Duplicates:
-    """Remembers what was transcribed, and compares new jobs with it; off until `configure` turns it on."""
+    """Remembers the content of completed jobs, and compares new jobs with it; off until `configure` turns it on."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -36,7 +36,7 @@ class Duplicates:
         self._hashing: tuple[str, Iterator[tuple[Job, str] | None]] | None = None  # of the job that is being compared
 
     def configure(self, *, skip: bool) -> None:
-        """Compare from now on, or no longer; then `compare` lets go of all that wait for it."""
+        """Turn comparing on or off; if it is off, `compare` releases the jobs that wait."""
         if skip and not self._is_on:
             self._reading = completed.find_all(self._layout)
         elif not skip:
@@ -46,29 +46,29 @@ class Duplicates:
         self._is_on = skip
 
     def is_candidate(self, job: Job) -> bool:
-        """Whether a job must be compared; False where there is nothing to compare it with."""
+        """Whether a job must be compared; False if there is nothing to compare it with."""
         return self._is_on and (self._reading is not None or job.signature.size in self._sizes)
 
     def remember(self, job: Job, result: Result) -> None:
-        """A job has been transcribed; who comes later can be compared with it."""
+        """Remember a completed job, so that later ones can be compared with it."""
         if self._is_on and result.duplicate_of is None:
             self._places[bytes.fromhex(result.sha256)] = job.place
             self._sizes.add(job.signature.size)
 
     @property
     def is_reading(self) -> bool:
-        """Whether earlier jobs are still being read, before which nothing can be compared."""
+        """Whether the status files of earlier jobs are not read completely, which comparing needs."""
         return self._reading is not None
 
     def read_on(self, share: Slice) -> None:
-        """Read the status files of earlier jobs, as far as the slice goes."""
+        """Read status files of earlier jobs for a slice of time."""
         while self._reading is not None:
             self._read_on(self._reading)
             if share.is_used_up():
                 return
 
     def compare(self, job: Job, share: Slice) -> tuple[Job, Result | None] | None:
-        """Read on for the slice: the job, with a result where there is an earlier one; None if it takes longer.
+        """Compare for a slice of time; returns the job, with a result if the content is known; None if it takes longer.
 
         The signature of a job with a result is that of the file as it was read. Another job than last time begins anew.
         """
@@ -97,17 +97,17 @@ class Duplicates:
             pass  # what stands in the place of a digest is none
 
     def _compare_on(self, job: Job, hashing: Iterator[tuple[Job, str] | None]) -> tuple[Job, Result | None] | None:
-        """Read a little more of a job's original; what was found once it is through."""
+        """Read more of a job's original; returns the result of the comparison when it is complete."""
         try:
             if (hashed := next(hashing)) is None:
                 return None
             job, sha256 = hashed
-            return job, self._earlier(job, sha256)
+            return job, self._completed_before(job, sha256)
         except OSError:
             return job, None  # the worker will say what is wrong with it
 
-    def _earlier(self, job: Job, sha256: str) -> Result | None:
-        """The result of an earlier job with this content, if all that this one would write still stands there."""
+    def _completed_before(self, job: Job, sha256: str) -> Result | None:
+        """Find the result of an earlier job with this content, if its transcripts exist in all formats of this job."""
         place = self._places.get(bytes.fromhex(sha256))
         earlier = completed.find(self._layout, place) if place is not None else None
         if earlier is None or earlier.result.sha256 != sha256 or not {*job.formats} <= {*earlier.result.outputs}:
@@ -119,7 +119,7 @@ class Duplicates:
 
 
 def _hash(layout: Layout, job: Job) -> Iterator[tuple[Job, str] | None]:
-    """Read a job's original, None for each step; then the job, with the signature of what was read, and its SHA-256.
+    """Hash the original of a job: yields None for each step, then the job with the signature that was read and the SHA-256.
 
     Raises:
         OSError: it cannot be read.

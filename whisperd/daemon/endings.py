@@ -1,4 +1,4 @@
-"""The jobs whose outcome is known: written down in the spool, again and again until that succeeds.
+"""Finishes or fails jobs whose outcome is known, and repeats that until it is written to disk.
 
 An original that was touched during the run is read again before its result counts, in slices of the loop's time.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from whisperd.spool.store import Store
 
 SLICE_SECONDS = 0.02  # of one turn
-WRITER_SECONDS = 60.0  # a result waits so long for somebody who still has the original open for writing ...
+WRITER_SECONDS = 60.0  # a result waits this long if somebody still has the original open for writing ...
 WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
 PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
 
 
 class Endings:
-    """Every job between its outcome and its place in done/ or failed/."""
+    """All jobs whose outcome is known and whose original is not in done/ or failed/ yet."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Endings:
         self.failed = 0
 
     def tick(self, now: float) -> float:
-        """Write down what could not be, and compare originals a little further; returns when to come again."""
+        """Write outcomes that could not be written before, and continue to compare originals; returns the time of the next call."""
         share = Slice(SLICE_SECONDS)
         due = [(entry, ending) for entry, ending in self._registry.endings() if ending.next_at <= now]
         for entry, ending in sorted(due, key=lambda each: (each[1].check is not None, each[1].next_at)):
@@ -57,13 +57,13 @@ class Endings:
         return min((ending.next_at for _, ending in self._registry.endings()), default=float("inf"))
 
     def begin(self, job: Job, outcome: Result | Failure, now: float, *, is_unchecked: bool = False) -> None:
-        """Write an end down, at once if it can be; with `is_unchecked` only if the original is what was read."""
+        """Write an outcome, at once if possible; with `is_unchecked` only after comparing the original with what was read."""
         entry = self._registry.put(job, JobState.ENDING)
         entry.ending = Ending(outcome, now, is_unchecked=is_unchecked)
         self._write(entry, entry.ending, now, Slice(0.0))
 
     def forget_gone(self, job: Job) -> bool:
-        """Let go of a job, if somebody has removed its files; whether that is so."""
+        """Forget a job if its files were removed; returns whether they were."""
         try:
             if not self._store.is_gone(job):
                 return False
@@ -102,7 +102,7 @@ class Endings:
             self._emit(events.JobFailed(job, ending.outcome))
 
     def _must_wait(self, entry: Entry, ending: Ending, now: float, share: Slice) -> bool:
-        """Whether the result must wait, or is void, because somebody wrote to the original meanwhile."""
+        """Whether a result must wait, or is void, because the original was changed during the attempt."""
         job = entry.job
         state = self._compare_on(entry, ending, share)
         if state is None:
@@ -125,7 +125,7 @@ class Endings:
         return False
 
     def _compare_on(self, entry: Entry, ending: Ending, share: Slice) -> OriginalState | None:
-        """Read at least one block more of an original; None if it was not the last one."""
+        """Read at least one more block of an original; None if it was not the last one."""
         assert isinstance(ending.outcome, Result)
         if ending.check is None:
             ending.check = recheck(self._store.layout.job_directory(entry.job.id), entry.job, ending.outcome.sha256)

@@ -1,4 +1,4 @@
-"""Sees once an hour to what the configuration lets be kept, a few files at a time."""
+"""Removes old files once an hour according to `retention`, a few at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAUSE_SECONDS = 0.03  # between two slices: this may take its time
 
 
 class Housekeeper(Part):
-    """Removes nothing where no limit is set; the daemon's own free memory goes back to the system too."""
+    """The part of the loop that keeps folders below their size limits, and returns free memory to the system."""
 
     def __init__(self, layout: Layout, settings: RetentionOptions, emitter: events.Emitter) -> None:
         self._layout = layout
@@ -39,7 +39,7 @@ class Housekeeper(Part):
         self._settings = config.retention
 
     def tick(self, now: float) -> float:
-        """Go a little further, or begin a round if it is time; returns when to come again."""
+        """Continue the current round, or begin one if it is time; returns the time of the next call."""
         self._trimmer.tick()
         if self._next_at is None:
             self._next_at = now + FIRST_SECONDS

@@ -1,4 +1,4 @@
-"""What becomes of claimed jobs: each transition, from the registry to the disk; how one ends is in `endings`."""
+"""The transitions of claimed jobs, in the registry and on disk; `endings` has the last one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Jobs(Part):
-    """All jobs in `.work`; every transition goes through here to the store.
+    """All claimed jobs; every transition of a job is a method here.
 
     Args:
         trouble: says why no worker can be used; None while one can.
@@ -60,7 +60,7 @@ class Jobs(Part):
         self._endings = Endings(store, emitter, self.registry, self._duplicates, self._status_files)
 
     def __len__(self) -> int:
-        """How many jobs there are that have not ended."""
+        """Return how many jobs have not ended."""
         return len(self.registry)
 
     @property
@@ -70,12 +70,12 @@ class Jobs(Part):
 
     @property
     def completed(self) -> int:
-        """How many have been completed since the start."""
+        """How many jobs were completed since the start."""
         return self._endings.completed
 
     @property
     def failed(self) -> int:
-        """How many have failed since the start."""
+        """How many jobs have failed since the start."""
         return self._endings.failed
 
     def configure(self, config: Config) -> None:
@@ -84,7 +84,7 @@ class Jobs(Part):
         self._duplicates.configure(skip=config.intake.duplicates == "skip")
 
     def restore(self, recovery: Recovery, now: float) -> None:
-        """Take up what an earlier daemon left."""
+        """Take over what an earlier daemon left."""
         self._status_files.start(now)
         for job, name in recovery.returned:
             self._emit(events.UploadGivenBack(job, name))
@@ -100,7 +100,7 @@ class Jobs(Part):
                 self.receive(job)
 
     def receive(self, job: Job) -> None:
-        """Take a job that no worker has had yet: into the queue, unless its content may have been transcribed before."""
+        """Add a new job: to the queue, or first to be compared with earlier ones."""
         if not self._duplicates.is_candidate(job):
             self.admit(job)
         else:
@@ -112,11 +112,11 @@ class Jobs(Part):
         self._status_files.show_queued(self.registry.put(job, JobState.QUEUED))
 
     def reject(self, job: Job, failure: Failure, now: float) -> None:
-        """Fail a job that no worker can do: it was claimed in that knowledge, or waits for a model that does not load."""
+        """Fail a job that no worker can do, because of its options or because its model cannot be loaded."""
         self._endings.begin(job, failure, now)
 
     def cancel(self, job: Job, failure: Failure, now: float) -> bool:
-        """Bring a job to an end; False while a worker has it, which must be asked for it."""
+        """Cancel a job; False if a worker has it and must give it back first."""
         entry = self.registry.get(job.id)
         if entry is None or entry.attempt is None:
             self._endings.begin(job, failure, now)
@@ -126,7 +126,7 @@ class Jobs(Part):
         return False
 
     def start(self, job: Job, worker: int, now: float) -> Job:
-        """Count the attempt on disk; only then may a worker get the job.
+        """Count the attempt on disk, before a worker gets the job.
 
         Raises:
             OSError: it cannot be counted, so it must not start.
@@ -141,11 +141,11 @@ class Jobs(Part):
         return started
 
     def forget_gone(self, job: Job) -> bool:
-        """Let go of a job that waits, if somebody has removed its files; whether that is so."""
+        """Forget a waiting job if its files were removed; returns whether they were."""
         return self._endings.forget_gone(job)
 
     def heard(self, message: Heartbeat, now: float) -> None:
-        """A worker says how far it is."""
+        """Record the progress that a worker reports."""
         entry = self.registry.get(message.job_id)
         if entry is None or (attempt := entry.attempt) is None:
             return  # it was released meanwhile
@@ -161,12 +161,12 @@ class Jobs(Part):
         attempt.progress = Progress(message.phase, done, duration, speed, eta)
 
     def finished(self, job_id: str, result: Result, now: float) -> None:
-        """A worker has rendered everything; it counts if the original is still what the worker read."""
+        """Process a result; it counts only if the original has not changed since the worker read it."""
         if (entry := self._attempt_over(job_id, now)) is not None:
             self._endings.begin(entry.job, result, now, is_unchecked=True)
 
     def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float) -> None:
-        """A worker ended with this job: an attempt failed if the job is guilty, otherwise it is tried again at once.
+        """Process the end of a worker with this job: the attempt fails if the job is guilty, otherwise it is tried again at once.
 
         A suspect is alone in its worker next time. If that ends too, the job gets a fresh worker, until it ends: an attempt is
         lost there, or none.
@@ -183,7 +183,7 @@ class Jobs(Part):
             self.admit(job)
 
     def attempt_failed(self, job_id: str, failure: Failure, now: float) -> None:
-        """An attempt failed: again, or the end."""
+        """Process a failed attempt: the job is tried again or fails."""
         if (entry := self._attempt_over(job_id, now)) is None:
             return
         job = entry.job
@@ -207,7 +207,7 @@ class Jobs(Part):
         self._status_files.show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
 
     def released(self, job_id: str, now: float) -> None:
-        """A worker gave the job back, or was ended so that it did: the next daemon starts it again."""
+        """Process a job that a worker gave back; the next daemon starts it again."""
         if (entry := self._attempt_over(job_id, now)) is not None:
             job = self._recorded(entry.job.given_back())
             self.registry.remove(entry)
@@ -216,17 +216,17 @@ class Jobs(Part):
 
     @property
     def is_comparing(self) -> bool:
-        """Whether an original is being read to see if a result counts."""
+        """Whether an original is being compared to decide if a result counts."""
         return any(ending.check is not None for _, ending in self.registry.endings())
 
     def close(self) -> None:
-        """Give back the jobs whose result does not count yet: the next daemon starts them again, at no attempt's cost."""
+        """Release the jobs whose result does not count yet; the next daemon starts them again without counting an attempt."""
         for entry, ending in self.registry.endings():
             if ending.is_unchecked:
                 self._recorded(entry.job.given_back())
 
     def tick(self, now: float) -> float:
-        """Queue what has waited long enough, write down ends and status files; returns when to come again."""
+        """Queue jobs whose pause is over, and write outcomes and status files; returns the time of the next call."""
         self._admit_due(now)
         self._status_files.explain(self._trouble())
         times = [self._endings.tick(now), self._status_files.tick(now)]
@@ -236,11 +236,11 @@ class Jobs(Part):
         return min(times)
 
     def summary(self) -> str:
-        """One line: `2 running (interview.mp3 43%), 14 queued, 130 done, 1 failed`."""
+        """Summarise all jobs in one line: `2 running (interview.mp3 43%), 14 queued, 130 done, 1 failed`."""
         return f"{self.registry.summary()}, {self.completed} done, {self.failed} failed"
 
     def _admit_due(self, now: float) -> None:
-        """Queue what has been compared or has waited long enough, as far as a slice goes."""
+        """Queue jobs that were compared or whose pause is over, for a slice of time."""
         share = Slice()
         self._duplicates.read_on(share)
         for entry in self.registry.of(JobState.COMPARING):
@@ -258,7 +258,7 @@ class Jobs(Part):
                 return
 
     def _attempt_over(self, job_id: str, now: float) -> Entry | None:
-        """Take a job out of its worker's hands; None if it was cancelled, and thereby ends."""
+        """End the attempt of a job; None if the job was cancelled and ends with it."""
         entry, attempt = self.registry.attempt(job_id)
         entry.attempt = None
         if attempt.cancelled is None:
@@ -267,7 +267,7 @@ class Jobs(Part):
         return None
 
     def _recorded(self, job: Job) -> Job:
-        """Write down what has become of the attempt; where that fails it is true as long as this daemon lives."""
+        """Record the outcome of an attempt on disk; if that fails, it is only kept in memory."""
         try:
             return self._store.record(job)
         except OSError as error:

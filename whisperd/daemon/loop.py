@@ -1,4 +1,4 @@
-"""The loop of the daemon, and the face that each part has which it drives.
+"""The loop of the daemon, and the interface of the parts that it runs.
 
 Nothing here blocks for long; a part that takes long holds up all others, and the service manager's watchdog.
 """
@@ -30,13 +30,13 @@ _log = logging.getLogger(__name__)
 
 
 class Part(Protocol):
-    """Something that the loop drives; a subclass overrides what it has a use for."""
+    """Base of the parts that the loop runs; a subclass overrides what it needs."""
 
     def tick(self, now: float) -> float:
-        """Do what is due, as far as a slice of time goes; returns when to come again, if nothing becomes readable before."""
+        """Do what is due for a slice of time; returns the time of the next call, unless something becomes readable before."""
 
     def waitables(self) -> list[Any]:
-        """What becomes readable when there is something to do."""
+        """Return the descriptors that become readable when there is something to do."""
         return []
 
     def configure(self, config: Config) -> None:  # noqa: ARG002  # of no use to this part
@@ -44,19 +44,19 @@ class Part(Protocol):
         return
 
     def close(self) -> None:
-        """End what runs, and give back what is held."""
+        """End what runs and release what is held."""
         return
 
 
 class Guarded(Part):
-    """A listener: whatever goes wrong in it is logged, and ends nothing else."""
+    """A part for a listener, whose errors are logged and do not affect other parts."""
 
     def __init__(self, part: Part) -> None:
         self._part = part
         self._logged: set[str] = set()
 
     def tick(self, now: float) -> float:
-        """See `Part`; after an error it is left alone for a while."""
+        """Call the tick of the listener; after an error pause it for a while."""
         return self._try(lambda: self._part.tick(now), now + BROKEN_SECONDS)
 
     def waitables(self) -> list[Any]:
@@ -83,7 +83,7 @@ class Guarded(Part):
 
 
 class Loop:
-    """Gives each part its tick, in their order, then waits until one of them has something to do.
+    """Calls the tick of each part in order, then waits until one of them has something to do.
 
     Args:
         parts: what it drives.
@@ -96,7 +96,7 @@ class Loop:
         self._emit = emitter.emit
 
     def run(self, is_over: Callable[[], bool]) -> None:
-        """Turn until it is over, which is asked after each turn."""
+        """Run until `is_over` says so after a turn."""
         while True:
             now = time.monotonic()
             due = self._turn(now)
@@ -106,12 +106,12 @@ class Loop:
             wait(things, timeout=0.0 if due == AT_ONCE else min(max(BREATH_SECONDS, due - now), LONGEST_SECONDS))
 
     def retire(self, parts: Iterable[Part]) -> None:
-        """Give some parts no more ticks: the daemon stops."""
+        """Stop calling some parts, because the daemon stops."""
         retired = {id(part) for part in parts}
         self._active = [part for part in self._active if id(part) not in retired]
 
     def configure(self, config: Config) -> None:
-        """Hand a new configuration to all parts."""
+        """Pass a new configuration to all parts."""
         for part in self._all:
             part.configure(config)
 

@@ -1,4 +1,4 @@
-"""The bounded set of workers: keeps them alive, notices when one is stuck, and replaces the dead with a pause."""
+"""The pool of workers: starts them, stops those that hang, and replaces those that died after a pause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from whisperd.core import events
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
-from whisperd.daemon.child import Child, State, death_of
+from whisperd.daemon.child import Child, WorkerState, death_of
 from whisperd.daemon.loop import Part
 from whisperd.protocol import (
     BootFailed,
@@ -35,11 +35,11 @@ BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not
 RESTART_SECONDS_MAX = 60.0
 FAILING_SECONDS_MAX = 300.0  # between tries of a worker that cannot load
 DOUBLINGS_MAX = 20
-ENDING_SECONDS = 30.0  # a worker that was told to end, or has closed the pipe, has so long to free its memory
+ENDING_SECONDS = 30.0  # time for a worker that was told to end, or has closed the pipe, to free its memory
 
 
 class Blame(Enum):
-    """How far a job is to blame for the end of its worker."""
+    """How likely a job is the reason for the end of its worker."""
 
     NONE = auto()  # the engine had nothing of it
     SUSPECT = auto()  # one of several, or the last of many that the worker had
@@ -48,7 +48,7 @@ class Blame(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Said in place of a worker that ended with jobs: only a guilty one loses an attempt."""
+    """The message for each job of a worker that ended; only a guilty one loses an attempt."""
 
     job_id: str
     failure: Failure
@@ -56,7 +56,7 @@ class Interrupted:
 
 
 class Failing:
-    """The slots of the pool without a worker that works, and why; a kind of failure is told once until all work again."""
+    """The slots of the pool without a usable worker, and why; each kind of failure is reported once until all work again."""
 
     def __init__(self, emitter: events.Emitter) -> None:
         self._emit = emitter.emit
@@ -65,16 +65,16 @@ class Failing:
         self._told: set[str] = set()
 
     def __len__(self) -> int:
-        """How many workers cannot be used."""
+        """Return how many workers cannot be used."""
         return len(self._failures)
 
     @property
     def latest(self) -> Failure | None:
-        """Why the one that was tried last cannot be used."""
+        """The failure of the worker that was tried last."""
         return next(reversed(self._failures.values()), None)
 
     def add(self, number: int, failure: Failure) -> float:
-        """A worker could not be used; returns how long to wait before the next try."""
+        """Record that a worker could not be used; returns how long to wait before the next attempt."""
         pause = min(FAILING_SECONDS_MAX, 2.0 ** min(DOUBLINGS_MAX, self._tries.get(number, 0)))
         self._tries[number] = self._tries.get(number, 0) + 1
         self._failures.pop(number, None)
@@ -85,19 +85,19 @@ class Failing:
         return pause
 
     def works(self, number: int) -> None:
-        """A worker is ready."""
+        """Record that a worker is ready."""
         self._tries.pop(number, None)
         if self._failures.pop(number, None) is not None and not self._failures:
             self._told.clear()
             self._emit(events.WorkersWork())
 
     def try_now(self) -> None:
-        """Forget the pauses: somebody may have repaired the cause."""
+        """End all pauses, because the cause may have been repaired."""
         self._tries.clear()
 
 
 class Pool(Part):
-    """All workers. Whatever happens to one, its job is answered for exactly once: Finished, Failed, Released or Interrupted."""
+    """The pool of all workers; for each job it returns exactly one of Finished, Failed, Released and Interrupted."""
 
     def __init__(self, options: PoolOptions, engine: EngineOptions, emitter: events.Emitter) -> None:
         self._options = options
@@ -115,14 +115,14 @@ class Pool(Part):
         self.broken: dict[EngineOptions, Failure] = {}  # other engines that cannot be loaded, and why
 
     def configure(self, config: Config) -> None:
-        """Use these from now on; workers that loaded something else are replaced once they are idle."""
+        """Use these options from now on; workers that loaded something else are replaced when they are idle."""
         self._options, self._engine = config.pool_options(), config.engine_options()
         engine = self._engine
         self._boot_deaths = 0
         self.broken.clear()
         self.failing.try_now()
         self._spawn_at.clear()  # whoever asks for a reload may have repaired the cause
-        # who has another model of the same kind is let be, until somebody needs the place
+        # a worker with another model of the same kind stays until its slot is needed
         self._wanted = {
             number: wanted
             for number, wanted in self._wanted.items()
@@ -130,14 +130,14 @@ class Pool(Part):
         }
 
     def adopt(self, child: Child, ready: Ready, now: float) -> None:
-        """Take in a worker that is ready; that whose place it takes, an idle one if there is any, ends once it is idle."""
+        """Add a worker that is ready; the one that it replaces, if possible an idle one, ends when it is idle."""
         busy = {child.number: len(child.works) for child in self._children.values()}
         number = min(range(1, self._options.workers + 1), key=lambda number: busy.get(number, -1))
         if (old := self._children.pop(number, None)) is not None:
             old.number = max(self._options.workers, *self._children, 0) + 1  # which makes it surplus
             self._children[old.number] = old
-            if old.state is State.BOOTING:
-                old.state = State.ENDING
+            if old.state is WorkerState.BOOTING:
+                old.state = WorkerState.ENDING
                 old.kill()
         self._wanted.pop(number, None)
         self._unloaded.discard(number)
@@ -146,12 +146,12 @@ class Pool(Part):
         self._heard(child, ready, now)
 
     def waitables(self) -> list[Any]:
-        """What becomes readable when a worker speaks or ends."""
+        """Return the descriptors that become readable when a worker sends a message or ends."""
         ends = [child.connection for child in self._children.values() if not child.connection.is_closed]
         return [*ends, *(child.pidfd for child in self._children.values())]
 
     def children(self) -> list[Child]:
-        """All of them."""
+        """All workers."""
         return list(self._children.values())
 
     def busy(self) -> list[Child]:
@@ -160,25 +160,25 @@ class Pool(Part):
 
     @property
     def trouble(self) -> Failure | None:
-        """Why no job can be done now; None while a worker works, or may do so in a moment."""
-        works = any(child.state is State.READY for child in self._children.values())
+        """The reason why no job can run now; None if a worker is ready or starting."""
+        works = any(child.state is WorkerState.READY for child in self._children.values())
         return None if works else self.failing.latest
 
     @property
     def retry_at(self) -> float | None:
-        """When a worker that could not be used is tried again; None where one is being tried, or none has failed."""
+        """The time when a failed worker is tried again; None if one is being tried, or none has failed."""
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children]
         return min(waiting, default=None) if len(self.failing) else None
 
     def free(self, engine: EngineOptions, *, alone: bool = False, fresh: bool = False) -> Child | None:
-        """Of the workers with this engine that which has the fewest jobs, if it can take another one.
+        """Find the worker with this engine that has the fewest jobs; None if it cannot take another one.
 
         `alone`: one that has no job now; `fresh`: one that has never had any.
         """
         able = [
             child
             for child in self._children.values()
-            if child.state is State.READY and child.options == engine and not self._is_surplus(child)
+            if child.state is WorkerState.READY and child.options == engine and not self._is_surplus(child)
             if not child.connection.is_closed
             if not (child.is_reserved or (alone and child.works) or (fresh and child.jobs_given))
         ]
@@ -193,33 +193,35 @@ class Pool(Part):
         )
 
     def replaceable(self, engine: EngineOptions) -> Child | None:
-        """A worker that has no job, and another engine than this one."""
-        idle = (child for child in self._children.values() if child.state is State.READY and not child.works)
+        """Find an idle worker with another engine."""
+        idle = (child for child in self._children.values() if child.state is WorkerState.READY and not child.works)
         return next((child for child in idle if child.options != engine and not self._is_surplus(child)), None)
 
     def is_coming(self, engine: EngineOptions) -> bool:
-        """Whether a worker is about to load this engine."""
+        """Whether a worker is loading this engine."""
         for number in range(1, self._options.workers + 1):
             child = self._children.get(number)
-            has_it = child is not None and child.state is State.READY and child.options == engine and not child.worn
+            has_it = (
+                child is not None and child.state is WorkerState.READY and child.options == engine and not child.worn
+            )
             if self._engine_of(number) == engine and not has_it:
                 return True
         return False
 
     def prepare(self, engine: EngineOptions) -> None:
-        """See to it that a worker loads this engine, in place of an idle one."""
+        """Start a worker with this engine in place of an idle one."""
         if not self.is_coming(engine) and (child := self.replaceable(engine)) is not None:
             self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
 
     def used(self, engine: EngineOptions) -> Child | None:
-        """An idle worker with this engine that has had jobs; None while a fresh one is on its way."""
+        """Find an idle worker with this engine that has had jobs; None while a fresh one is starting."""
         mine = [child for child in self._children.values() if child.options == engine]
-        if not all(child.state is State.READY and not child.worn for child in mine):
+        if not all(child.state is WorkerState.READY and not child.worn for child in mine):
             return None
         return next((child for child in mine if not child.works), None)
 
     def renew(self, engine: EngineOptions) -> None:
-        """See to it that a worker with this engine is fresh: an idle one that has had jobs is replaced."""
+        """Replace an idle worker with this engine that has had jobs by a fresh one."""
         if (child := self.used(engine)) is not None:
             child.worn = True
 
@@ -227,11 +229,11 @@ class Pool(Part):
         return self._wanted.get(number, self._engine)
 
     def need(self) -> None:
-        """A job waits: workers that were unloaded for idleness come back."""
+        """Start workers again that ended because they were idle, since a job waits."""
         self._unloaded.clear()
 
     def assign(self, child: Child, work: Work, now: float, *, alone: bool = False) -> None:
-        """Give a job to a worker, which gets no other one beside it if it must be alone.
+        """Give a job to a worker; if it must be alone, the worker gets no other one.
 
         Its deadline grows once the length of the audio is known.
         """
@@ -239,7 +241,7 @@ class Pool(Part):
         child.assign(work, now, self._options.deadline_seconds)
 
     def collect(self, now: float) -> list[FromWorker | Interrupted]:
-        """All that the workers said, with what became of the jobs of each that died or whose engine failed.
+        """Return the messages of all workers, and a message for each job of a worker that died or whose engine failed.
 
         Raises:
             BootError: a worker cannot load its model, and none has ever been ready.
@@ -257,7 +259,7 @@ class Pool(Part):
         return said
 
     def tick(self, now: float) -> float:
-        """Start what is missing, end what is surplus, and climb the ladder for what is stuck; returns when to come again.
+        """Start missing workers, end surplus ones, and stop those that hang; returns the time of the next call.
 
         Raises:
             BootError: a worker has not loaded its model in time, or cannot be started, and none has ever been ready.
@@ -287,13 +289,13 @@ class Pool(Part):
             self._emit(events.WorkerEnded(number, 0, f"could not be started: {error.strerror}", False, pause))
 
     def _pause(self) -> float:
-        """How long to wait after one more death."""
+        """Return how long to wait after another death of a worker."""
         pause = min(RESTART_SECONDS_MAX, float(2**self._deaths - 1))
         self._deaths = min(self._deaths + 1, 10)
         return pause
 
     def next_at(self, now: float) -> float:
-        """When `tick` may have something to do, if nobody speaks before."""
+        """Return the time when `tick` may have something to do, unless a message comes before."""
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children and not self._closing]
         return min(
             [
@@ -305,18 +307,18 @@ class Pool(Part):
         )
 
     def close(self) -> None:
-        """End every worker at once."""
+        """Kill every worker."""
         self.kill_all()
 
     def wind_down(self) -> None:
-        """Start no more workers; the idle ones end."""
+        """Start no more workers, and end the idle ones."""
         self._closing = True
         for child in self._children.values():
-            if child.state is not State.ENDING and not child.works:
+            if child.state is not WorkerState.ENDING and not child.works:
                 child.quit()
 
     def cancel(self, job_id: str, reason: Failure, now: float) -> None:
-        """Take one job from its worker without harm to others: where it has any, it is asked, and not forced."""
+        """Take one job from its worker: a worker with other jobs is asked to give it back, one without them is stopped if it does not."""
         for child in self.busy():
             if job_id in child.works and len(child.works) == 1:
                 child.doom([job_id], reason, now)
@@ -324,12 +326,12 @@ class Pool(Part):
                 child.send(Release(job_id))
 
     def release_all(self) -> None:
-        """Ask the busy ones to give their jobs back."""
+        """Ask all busy workers to give their jobs back."""
         for child in self.busy():
             child.release()
 
     def kill_all(self) -> list[str]:
-        """End every worker at once; returns the ids of the jobs they had."""
+        """Kill every worker; returns the ids of their jobs."""
         self._closing = True
         held = [job_id for child in self.busy() for job_id in child.works]
         for child in self._children.values():
@@ -343,7 +345,7 @@ class Pool(Part):
         return not self._children
 
     def _heard(self, child: Child, message: FromWorker, now: float) -> Sequence[FromWorker | Interrupted]:
-        if child.state is State.RETIRED:
+        if child.state is WorkerState.RETIRED:
             return []
         child.heard_at = now
         _check_sense(child, message)
@@ -356,8 +358,8 @@ class Pool(Part):
                 self._was_ready = True
                 self.failing.works(child.number)
                 child.device = message.device
-                if child.state is State.BOOTING:
-                    child.state, child.free_since = State.READY, now
+                if child.state is WorkerState.BOOTING:
+                    child.state, child.free_since = WorkerState.READY, now
                 self._emit(
                     events.WorkerReady(child.number, child.pid, message.model, message.device, message.load_seconds)
                 )
@@ -388,8 +390,8 @@ class Pool(Part):
     def _retire(
         self, child: Child, failure: Failure, job_ids: tuple[str, ...], now: float
     ) -> list[Failed | Interrupted]:
-        """End a worker whose engine failed; its jobs go back, and only one that it had from its start to its end is guilty."""
-        child.state = State.RETIRED
+        """End a worker whose engine failed; its jobs are tried again, and a job is guilty only if the worker never had another one."""
+        child.state = WorkerState.RETIRED
         child.kill()  # what is broken may take minutes to end by itself
         pause = self._pause()
         if child.number <= self._options.workers:
@@ -407,7 +409,7 @@ class Pool(Part):
         return said
 
     def _weigh(self, child: Child) -> None:
-        """A worker that leaks is replaced as soon as it has no job, before the kernel ends it in the middle of one."""
+        """Replace a worker that holds too much memory when it has no job, before the kernel kills it during one."""
         most = self._options.max_memory
         if most is not None and not child.worn and (held := child.resident_bytes()) > most:
             child.worn = True
@@ -416,11 +418,11 @@ class Pool(Part):
     def _buried(self, child: Child, now: float) -> list[Failed | Interrupted]:
         how = child.reap()
         del self._children[child.number]
-        expected = child.state is State.ENDING
-        if child.state is State.RETIRED:
+        expected = child.state is WorkerState.ENDING
+        if child.state is WorkerState.RETIRED:
             how = "has ended"
         elif not expected:
-            if child.state is State.BOOTING:
+            if child.state is WorkerState.BOOTING:
                 self._boot_deaths += 1
                 if child.options not in self.broken and self._boot_deaths >= BOOT_DEATHS_MAX:
                     self._give_up(
@@ -429,7 +431,7 @@ class Pool(Part):
                         "if it ran out of memory, use a smaller model; the journal may say more",
                         now,
                     )
-            if child.state is not State.ENDING and child.number <= self._options.workers:
+            if child.state is not WorkerState.ENDING and child.number <= self._options.workers:
                 self._spawn_at[child.number] = now + self._pause()
         is_replaced = not expected and not self._closing and child.number <= self._options.workers
         pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
@@ -445,11 +447,11 @@ class Pool(Part):
 
     def _check(self, child: Child, now: float) -> None:
         if child.must_end_at is None:
-            if child.connection.is_closed or child.state is State.ENDING:
+            if child.connection.is_closed or child.state is WorkerState.ENDING:
                 child.must_end_at = now + ENDING_SECONDS
         elif now >= child.must_end_at and not child.killed_because:
             child.distrust("did not end when it should have")
-        if child.state is State.BOOTING and now - child.started_at > self._options.boot_seconds:
+        if child.state is WorkerState.BOOTING and now - child.started_at > self._options.boot_seconds:
             self._give_up(
                 child,
                 f"a worker did not load the model {child.options.model!r} within {self._options.boot_seconds:.0f} s",
@@ -457,7 +459,7 @@ class Pool(Part):
                 now,
             )
             child.kill()
-        if child.state is not State.READY:
+        if child.state is not WorkerState.READY:
             return
         if not child.works:
             idle = self._options.idle_unload_seconds
@@ -474,7 +476,7 @@ class Pool(Part):
             self._emit(events.WorkerStopped(child.number, child.pid, rung, reason.message))
 
     def _give_up(self, child: Child, message: str, hint: str, now: float) -> None:
-        """An engine cannot be loaded: the usual one is tried again, the jobs of any other fail.
+        """Handle an engine that cannot be loaded: that of the configuration is tried again, jobs of other ones fail.
 
         Raises:
             BootError: it is the usual one, and none has ever been ready.
@@ -484,13 +486,13 @@ class Pool(Part):
                 raise BootError(message, hint=hint)
             failure = Failure("boot", message, hint, retryable=True)
             self._spawn_at[child.number] = now + self.failing.add(child.number, failure)
-            child.state = State.ENDING
+            child.state = WorkerState.ENDING
             return
         hint = f"{hint}; then `systemctl reload whisperd`, and retry"
         self.broken[child.options] = Failure("model", message, hint, stage="transcribing")
         self._wanted.pop(child.number, None)
         self._boot_deaths = 0
-        child.state = State.ENDING
+        child.state = WorkerState.ENDING
 
     def _is_surplus(self, child: Child) -> bool:
         return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)

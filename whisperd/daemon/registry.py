@@ -1,4 +1,4 @@
-"""The claimed jobs: one entry for each from its claim to its end, all in one dictionary.
+"""The registry of claimed jobs: one entry for each, from its claim to its end.
 
 What runs, what is next and what waits is derived from the entries; a question changes nothing.
 """
@@ -25,7 +25,7 @@ LISTED = 50  # jobs of a kind that a snapshot names; the rest is counted
 
 
 class JobState(Enum):
-    """Where a claimed job is on its way."""
+    """The state of a claimed job."""
 
     COMPARING = auto()  # with earlier recordings
     QUEUED = auto()  # until a worker can take it
@@ -39,7 +39,7 @@ WAITING = (JobState.COMPARING, JobState.QUEUED, JobState.DELAYED)
 
 @dataclass(slots=True)
 class JobAttempt:
-    """What is known of a job that a worker has."""
+    """The current attempt of a job that a worker has."""
 
     progress: Progress
     is_alone: bool  # nothing else may run beside it
@@ -48,13 +48,13 @@ class JobAttempt:
 
     @property
     def reason(self) -> str | None:
-        """Why it is about to end."""
+        """The reason why the job is about to end."""
         return self.cancelled.message if self.cancelled is not None else None
 
 
 @dataclass(slots=True)
 class Ending:
-    """What is known of a job whose outcome is; writing it down may take several tries."""
+    """The outcome of a job, which may not be written to disk yet."""
 
     outcome: Result | Failure
     next_at: float
@@ -66,7 +66,7 @@ class Ending:
 
 @dataclass(slots=True)
 class LastStatus:
-    """What the status file of a job said last, and when."""
+    """The last content of a job's status file, and its time."""
 
     position: int | None = None
     progress: Progress | None = None
@@ -75,7 +75,7 @@ class LastStatus:
 
 @dataclass(slots=True)
 class Entry:
-    """One claimed job, its state, and all that is remembered of it."""
+    """One claimed job with its state and everything known about it."""
 
     job: Job
     state: JobState
@@ -90,12 +90,12 @@ class Entry:
 
     @property
     def is_suspect_of_crash(self) -> bool:
-        """Whether it was running when an earlier daemon died: what ended that may have been any job in any worker."""
+        """Whether the job was running when an earlier daemon died, for which any running job may be the reason."""
         return self.job.suspect and not self.must_be_alone
 
 
 class Registry:
-    """All entries. `put` and `remove` change it, everything else only asks."""
+    """All entries; only `put` and `remove` change it."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -103,7 +103,7 @@ class Registry:
         self._line: FairQueue[str] = FairQueue()  # the order of those that are queued: folders take turns
 
     def put(self, job: Job, state: JobState) -> Entry:
-        """Set a job and its state; the rest of its entry stays, if it has one."""
+        """Set a job and its state, and keep the rest of its entry."""
         entry = self._entries.get(job.id)
         if entry is None:
             entry = self._entries[job.id] = Entry(job, state, LastStatus())
@@ -133,37 +133,37 @@ class Registry:
         return len(self._entries)
 
     def get(self, job_id: str) -> Entry | None:
-        """The entry of a job; None if it is not known, or no longer."""
+        """Return the entry of a job; None if it is not known."""
         return self._entries.get(job_id)
 
     def of(self, state: JobState) -> Iterator[Entry]:
-        """The entries in a state, the oldest in it first."""
+        """Return the entries in a state, the oldest first."""
         return (self._entries[job_id] for job_id in tuple(self._ids[state]) if job_id in self._ids[state])
 
     def count(self, *states: JobState) -> int:
-        """How many are in these states."""
+        """Count the jobs in these states."""
         return sum(len(self._ids[state]) for state in states)
 
     def queue(self) -> Iterator[Entry]:
-        """The queued ones in the order of their turns."""
+        """Return the queued jobs in the order in which they run."""
         return (self._entries[job_id] for job_id in self._line if job_id in self._ids[JobState.QUEUED])
 
     def attempt(self, job_id: str) -> tuple[Entry, JobAttempt]:
-        """The entry of a job that a worker has."""
+        """Return the entry of a job that a worker has, and its attempt."""
         entry = self._entries[job_id]
         assert entry.attempt is not None
         return entry, entry.attempt
 
     def attempts(self) -> Iterator[tuple[Entry, JobAttempt]]:
-        """Those that workers have."""
+        """Return the jobs that workers have."""
         return ((entry, entry.attempt) for entry in self.of(JobState.RUNNING) if entry.attempt is not None)
 
     def endings(self) -> Iterator[tuple[Entry, Ending]]:
-        """Those whose outcome is known."""
+        """Return the jobs whose outcome is known."""
         return ((entry, entry.ending) for entry in self.of(JobState.ENDING) if entry.ending is not None)
 
     def candidates(self) -> Iterator[Entry]:
-        """Those that may run now, in the order of their turns; one whose model is loaded may overtake others.
+        """Return the jobs that may run now, in order; one whose model is loaded may overtake others.
 
         One that was running when the daemon died runs alone, so that only the guilty one is blamed; for one whose worker
         ended it is enough to be alone in a worker (`Entry.must_be_alone`).
@@ -181,13 +181,13 @@ class Registry:
             yield entry
 
     def called(self, name: str) -> list[Job]:
-        """The jobs that can be cancelled and are of this name, or write under it."""
+        """Return the jobs that can be cancelled and have this name, or whose files have it."""
         waiting = [entry.job for state in WAITING for entry in self.of(state)]
         running = [entry.job for entry, attempt in self.attempts() if attempt.cancelled is None]
         return [job for job in (*waiting, *running) if name in {job.name, job.place}]
 
     def summary(self) -> str:
-        """What runs and how much waits: `2 running (interview.mp3 43%), 14 queued`."""
+        """Summarise running and waiting jobs: `2 running (interview.mp3 43%), 14 queued`."""
         named = ", ".join(
             f"{printable(entry.job.name)} {attempt.progress.percent:.0f}%" for entry, attempt in self.attempts()
         )
@@ -195,7 +195,7 @@ class Registry:
         return f"{running}, {self.count(*WAITING)} queued"
 
     def snapshot(self, *, arriving: int) -> JobsNow:
-        """The jobs that have not ended, and how many uploads wait in the inbox; cheap enough for every turn of the loop."""
+        """Return the jobs that have not ended, and the number of waiting uploads; cheap enough for every turn of the loop."""
         running = self.count(JobState.RUNNING)
         return JobsNow(
             tuple((entry.job, attempt.progress) for entry, attempt in itertools.islice(self.attempts(), LISTED)),

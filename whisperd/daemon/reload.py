@@ -1,4 +1,4 @@
-"""A reload (SIGHUP): a new configuration is applied whole, or refused whole.
+"""Reloads the configuration on SIGHUP: it is applied or refused as a whole.
 
 One with another engine is first tried on a worker of its own, beside those at work; it is applied when that one is ready.
 """
@@ -27,14 +27,14 @@ AGAIN = "then reload again"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A configuration that is not in use yet, and the worker that loads its engine."""
+    """A configuration that is being tried, and the worker that loads its engine."""
 
     config: Config
     child: Child
 
 
 class Reload(Part):
-    """Reads the configuration again when asked to, and applies or refuses it.
+    """The part of the loop that reads the configuration again on SIGHUP, and applies or refuses it.
 
     Args:
         config: the one in use.
@@ -62,7 +62,7 @@ class Reload(Part):
         self.status = ""  # for the status line: what is being tried, or why the last reload was refused
 
     def begin(self, now: float) -> None:
-        """Read the configuration, and apply it at once unless its engine must be tried; a trial under way is given up."""
+        """Read the configuration; apply it at once, or first try its engine on a new worker. A running trial is given up."""
         self._notifier.reloading()
         self.give_up()
         try:
@@ -78,7 +78,7 @@ class Reload(Part):
             self._begin_trial(config, now)
 
     def waitables(self) -> list[Any]:
-        """What becomes readable when the trial says something or ends."""
+        """Return the descriptors that become readable when the trial sends a message or ends."""
         pidfds = [child.pidfd for child in self._ended]
         if self._trial is None:
             return pidfds
@@ -86,7 +86,7 @@ class Reload(Part):
         return [*pidfds, self._trial.child.pidfd, *([] if connection.is_closed else [connection])]
 
     def tick(self, now: float) -> float:
-        """See what has come of the trial; returns when it will have taken too long."""
+        """Process the result of the trial; returns the time of its timeout."""
         for child in [child for child in self._ended if child.has_ended()]:
             child.reap()
             self._ended.remove(child)
@@ -96,7 +96,7 @@ class Reload(Part):
         return NEVER if self._trial is None else self._deadline(self._trial)
 
     def give_up(self) -> None:
-        """End the trial, if there is one, without a verdict; a worker that is stuck in the kernel is waited for later."""
+        """Give up the trial, if there is one; a worker that hangs in the kernel is collected later."""
         if self._trial is not None:
             self._trial.child.kill()
             self._ended.append(self._trial.child)
@@ -104,7 +104,7 @@ class Reload(Part):
             self.status = ""
 
     def close(self) -> None:
-        """End the trial, and wait for its process."""
+        """End the trial and wait for its process."""
         self.give_up()
         while self._ended:
             self._ended.pop().reap()

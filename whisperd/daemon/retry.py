@@ -1,4 +1,4 @@
-"""The one place that decides whether a job that failed is tried again."""
+"""Decides whether a job is tried again after a failed attempt; no other module does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRANSIENT_CODES = frozenset({"spool_full", "no_resources"})  # nobody's fault bu
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Again after a pause; `counted` unless the attempt is given back."""
+    """The decision to try a job again after a pause; `counted` says whether the attempt counts."""
 
     delay_seconds: float
     counted: bool
@@ -22,7 +22,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The job fails with this reason."""
+    """The decision that a job fails, with the reason."""
 
     failure: Failure
 
@@ -30,7 +30,7 @@ class GiveUp:
 def decide(
     job: Job, failure: Failure, *, max_attempts: int, retry_seconds: float, interruptions: int = 0
 ) -> Retry | GiveUp:
-    """What becomes of a job after a failed attempt; `job.attempts` counts it already.
+    """Decide what happens to a job after a failed attempt, which `job.attempts` already counts.
 
     `interruptions` are its earlier ends that were nobody's fault: the pause doubles for those too, or a weekend with a
     full disk would be spent decoding the same recordings.

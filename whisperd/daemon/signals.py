@@ -1,4 +1,4 @@
-"""Signals, made readable: all work happens in the loop, none in a handler."""
+"""Turns signals into something that the loop can wait for, so that handlers do no work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 class Signals(Part):
-    """A self-pipe (signal(7); `signal.set_wakeup_fd`): a context manager for the main thread, and a part of the loop.
+    """The part of the loop that handles signals, by a self-pipe (`signal.set_wakeup_fd`); a context manager of the main thread.
 
     Args:
         handle: called in the loop with each signal that came, and the time.
@@ -43,11 +43,11 @@ class Signals(Part):
         os.close(self._write)
 
     def waitables(self) -> list[int]:
-        """Readable when a signal has come."""
+        """Return the descriptor that becomes readable when a signal comes."""
         return [self._read]
 
     def tick(self, now: float) -> float:
-        """Handle what came since the last call."""
+        """Handle the signals since the last call."""
         for number in self._drain():
             self._handle(number, now)
         return NEVER
@@ -61,4 +61,4 @@ class Signals(Part):
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
-    """Python needs a handler for the number to be written to the pipe."""
+    """Do nothing; Python needs a handler to write the signal's number to the pipe."""

@@ -1,4 +1,4 @@
-"""Keeps the status files of claimed jobs up to date, and their text so far: never worth stopping for."""
+"""Updates the status files of claimed jobs and their texts so far; an error here never affects a job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class StatusWriter:
-    """Brings them up to date where that can be done."""
+    """The part of the loop that updates status files."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store = store
@@ -37,11 +37,11 @@ class StatusWriter:
         self._pass: Iterator[None] | None = None  # over the positions, once it has begun
 
     def start(self, now: float) -> None:
-        """The spool has been read; those that wait are written again a day from now."""
+        """Begin after the spool was read; status files of waiting jobs are written again once a day."""
         self._refresh_at = now + REFRESH_SECONDS
 
     def show(self, job: Job, progress: Progress, *, sync: bool = False, reason: str | None = None) -> None:
-        """Bring one up to date; one that cannot be written now is written at the next change.
+        """Update the status file of a job; if it cannot be written, the next change tries again.
 
         A job that is transcribed has its text shown as well, and no other.
         """
@@ -56,12 +56,12 @@ class StatusWriter:
             _log.debug("%s: its status file cannot be written: %s", printable(job.name), error.strerror)
 
     def show_queued(self, entry: Entry) -> None:
-        """Show one that has just come into the queue."""
+        """Update the status file of a job that was just queued."""
         entry.last_status.position = self._registry.count(JobState.QUEUED)
         self.show(entry.job, Progress(queue_position=entry.last_status.position), sync=True, reason=self._obstacle)
 
     def explain(self, trouble: Failure | None) -> None:
-        """Say in those of the queue why no worker can be used, or that one can again."""
+        """Write into the status files of queued jobs why no worker can be used, or that one can be used again."""
         obstacle = None if trouble is None else f"no worker can be used, {trouble.message}; it is tried again"
         if obstacle != self._obstacle:
             self._obstacle = obstacle
@@ -70,7 +70,7 @@ class StatusWriter:
             self._positions_at = float("-inf")
 
     def tick(self, now: float) -> float:
-        """Write what has changed, as far as a slice goes; returns when to come again."""
+        """Write what has changed, for a slice of time; returns the time of the next call."""
         share = Slice()
         for entry, attempt in sorted(self._registry.attempts(), key=lambda each: each[0].last_status.at):
             if now - entry.last_status.at >= RUNNING_SECONDS and attempt.progress != entry.last_status.progress:
@@ -95,7 +95,7 @@ class StatusWriter:
             entry.last_status.position = None
 
     def _show_positions(self) -> Iterator[None]:
-        """Bring those of the queue up to date, one by one; some may leave it meanwhile."""
+        """Update the status files of queued jobs one by one; some may leave the queue meanwhile."""
         for position, entry in enumerate(self._registry.queue(), start=1):
             if entry.last_status.position != position:
                 entry.last_status.position = position

@@ -1,4 +1,4 @@
-"""The daemon itself: puts its parts together, starts and stops them."""
+"""The daemon: assembles its parts, starts and stops them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class WindDown(Part):
-    """The stop of the daemon: busy workers may finish, then their jobs are released, then the workers are killed."""
+    """Stops the daemon in steps: busy workers may finish, then their jobs are released, then the workers are killed."""
 
     def __init__(self, pool: Pool, jobs: Jobs, dispatcher: Dispatcher) -> None:
         self._pool = pool
@@ -62,22 +62,22 @@ class WindDown(Part):
         return self._release_at is not None
 
     def is_killing(self) -> bool:
-        """Whether jobs are being released: a worker that dies now dies because it was told to."""
+        """Whether workers are being stopped, so that the death of a worker is expected."""
         return self._kill_at is not None
 
     def is_over(self) -> bool:
-        """Whether nothing runs any more that may have its time."""
+        """Whether everything has ended that may end by itself."""
         is_comparing = self._jobs.is_comparing and not self.is_killing()
         return self._pool.is_empty() and not is_comparing and not self._dispatcher.is_running()
 
     def begin(self, now: float, grace_seconds: float) -> None:
-        """Stop; a second time with less grace is sooner."""
+        """Begin to stop; a second call with less grace time stops sooner."""
         self._release_at = min(self._release_at or now + grace_seconds, now + grace_seconds)
         self._dispatcher.wind_down()
         self._pool.wind_down()
 
     def tick(self, now: float) -> float:
-        """Let idle workers end, and busy ones once they may no longer finish."""
+        """End idle workers, and busy ones when the grace time is over."""
         if self._release_at is None:
             return NEVER
         self._pool.wind_down()
@@ -92,7 +92,7 @@ class WindDown(Part):
 
 
 class Supervisor:
-    """One daemon over one spool.
+    """The daemon of one spool.
 
     Args:
         config: what to do.
@@ -114,7 +114,7 @@ class Supervisor:
         self._pool = Pool(config.pool_options(), config.engine_options(), emitter)
 
     def run(self) -> int:
-        """Work until told to stop; returns the exit status.
+        """Run until told to stop; returns the exit status.
 
         Raises:
             BootError: spool, model or device cannot be used.
@@ -141,7 +141,7 @@ class Supervisor:
         return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
 
     def _put_together(self, store: Store, signals: Signals) -> None:
-        """Make the parts and their order: who hears first, what is given out, who is told last.
+        """Create the parts and their order in the loop.
 
         Raises:
             BootError: the metrics cannot be shown as configured.
@@ -236,7 +236,7 @@ class Supervisor:
         self._wind_down.begin(now, grace_seconds)
 
     def _configure(self, config: Config, now: float, trial: tuple[Child, Ready] | None) -> None:
-        """Use a configuration from now on, and the worker that has loaded its engine."""
+        """Use a configuration from now on, with the worker that has loaded its engine."""
         self._config = config
         logging.getLogger("whisperd").setLevel(config.log_level.upper())
         self._loop.configure(config)
@@ -245,7 +245,7 @@ class Supervisor:
             self._on_ready()
 
     def _on_ready(self) -> None:
-        """A worker is ready; the first one makes the daemon ready."""
+        """Handle a worker that is ready; the first one makes the daemon ready."""
         if not self._is_ready:
             self._is_ready = True
             self._notifier.ready()

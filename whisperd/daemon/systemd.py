@@ -1,4 +1,4 @@
-"""What the service manager hears of us: sd_notify(3) through the sdnotify package."""
+"""Sends messages to the service manager: sd_notify(3) through the package sdnotify."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUS_EVERY_SECONDS = 1.0
 
 
 class Notifier:
-    """Speaks to NOTIFY_SOCKET where there is one, and is silent elsewhere.
+    """Sends messages to NOTIFY_SOCKET if there is one.
 
     The socket's address is taken out of the environment: workers and ffmpeg must not be able to speak for the service.
     """
@@ -35,36 +35,36 @@ class Notifier:
         self._status_at = float("-inf")
 
     def ready(self) -> None:
-        """A worker is ready and the inbox is watched."""
+        """Send READY: a worker is ready and the inbox is watched."""
         self._is_ready = True
         self._owe("READY=1")
 
     def reloading(self) -> None:
-        """A reload begins; `reloaded` ends it."""
+        """Send RELOADING: a reload begins; `reloaded` ends it."""
         self._owe(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
-        """A reload is over, whatever came of it; before the first `ready` that one says so."""
+        """Send READY after a reload, whatever its result; before the first `ready` nothing is sent."""
         if self._is_ready:
             self._owe("READY=1")
 
     def stopping(self) -> None:
-        """The daemon is on its way out."""
+        """Send STOPPING: the daemon stops."""
         self._owe("STOPPING=1")
 
     def extend(self, seconds: float) -> None:
-        """Start or stop takes longer: give it this much from now."""
+        """Ask for more time to start or stop, from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def alive(self, now: float) -> None:
-        """Ping the watchdog at half its interval; called by the loop, so that a stuck loop is noticed."""
+        """Ping the watchdog at half its interval; called by the loop, so that a loop that hangs is noticed."""
         self._pay()
         if self.watchdog_seconds is not None and now - self._pinged_at >= self.watchdog_seconds:
             self._pinged_at = now
             self._send("WATCHDOG=1")
 
     def status(self, text: str, now: float) -> float | None:
-        """One line for `systemctl status`; ASCII, since sdnotify drops what Latin-1 cannot hold.
+        """Send one line for `systemctl status`, in ASCII, since sdnotify drops what is not Latin-1.
 
         Returns when to call again, if it was too soon after the last line.
         """
@@ -80,7 +80,7 @@ class Notifier:
         return None
 
     def _owe(self, state: str) -> None:
-        """Say something that must arrive, now or later."""
+        """Send a message that must arrive, now or later."""
         self._owed.append(state)
         self._pay()
 
@@ -89,7 +89,7 @@ class Notifier:
             del self._owed[0]
 
     def _send(self, state: str) -> bool:
-        """Whether it is said; not so if the manager's queue is full."""
+        """Send a message; False if the queue of the service manager is full."""
         if self._systemd is None:
             return True
         try:
@@ -102,7 +102,7 @@ class Notifier:
 
 
 class ServiceStatus(Part):
-    """Keeps the service manager informed: the watchdog, and one line about what the daemon does.
+    """The part of the loop that pings the watchdog of systemd and updates the status line.
 
     Args:
         notifier: the way to the service manager.
@@ -114,7 +114,7 @@ class ServiceStatus(Part):
         self._text = text
 
     def tick(self, now: float) -> float:
-        """Ping the watchdog, which only a loop that turns does, and show what has changed."""
+        """Ping the watchdog, and send the status line if it has changed."""
         self._notifier.alive(now)
         due = self._notifier.status(self._text(), now)
         watchdog = self._notifier.watchdog_seconds
@@ -122,7 +122,7 @@ class ServiceStatus(Part):
 
 
 def _connect() -> Any:
-    """The line to the service manager; None where there is nobody to speak to, since sdnotify leaves a socket open."""
+    """Connect to the service manager; None if there is none, since sdnotify would leave a socket open."""
     if not os.environ.get("NOTIFY_SOCKET"):
         return None
     line = sdnotify.SystemdNotifier()

@@ -1,1 +1,1 @@
-"""ARRIVALS: events are hints, the scan is the truth, and settling is a state machine of its own."""
+"""ARRIVALS: finds uploads by events and scans, waits until they are complete, and reads tickets and requests to cancel."""

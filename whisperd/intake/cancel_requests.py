@@ -1,4 +1,4 @@
-"""Control by files: `X.cancel` in the inbox, beside the upload X or where it was, asks that X be cancelled."""
+"""Reads requests to cancel: a file `X.cancel` in the inbox asks to cancel the upload or job X."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SUFFIX = ".cancel"
 BYTES_MAX = 4096  # a request is removed once it is obeyed: a recording that was renamed must not be taken for one
 LOOK_SECONDS = 0.5
 REQUESTS_MAX = 10_000  # those beyond wait for a later scan
-KEPT_SECONDS = 60.0  # a request for nothing known is explained for so long, then removed
+KEPT_SECONDS = 60.0  # a request for an unknown name is explained for this long, then removed
 TOO_LARGE = f"its name asks to cancel something, but it has more than {BYTES_MAX} bytes; give it another name"
 
 
 @dataclass(slots=True)
 class CancelRequest:
-    """One file that asks for something."""
+    """One request: a file in the inbox that asks to cancel something."""
 
     name: str
     target: str  # the name of the upload
@@ -39,20 +39,20 @@ class CancelRequest:
 
 
 def target(name: str) -> str | None:
-    """What a file of this name asks to cancel; None where it asks for nothing."""
+    """Return the name that a file asks to cancel; None if it is not a request."""
     wanted = name.removesuffix(SUFFIX)
     return wanted if wanted != name and names.split(wanted)[1] else None
 
 
 class CancelRequests:
-    """The requests that are in the inbox."""
+    """All requests that are in the inbox."""
 
     def __init__(self, inbox: Path) -> None:
         self._inbox = inbox
         self._known: dict[str, CancelRequest] = {}
 
     def sift(self, found: Found, now: float) -> Found | None:
-        """Take note of a request; anything else in the inbox is given back."""
+        """Record what is found if it is a request; return anything else."""
         wanted = target(found.name)
         if wanted is None or found.signature is None:
             return found
@@ -63,11 +63,11 @@ class CancelRequests:
         return None
 
     def forget(self, name: str) -> None:
-        """It is gone."""
+        """Forget a request whose file was removed."""
         self._known.pop(name, None)
 
     def close(self, request: CancelRequest) -> None:
-        """It has been obeyed, or never will be: it goes.
+        """Remove the file of a request that was obeyed, or never can be.
 
         Raises:
             OSError: it cannot be removed.
@@ -77,20 +77,20 @@ class CancelRequests:
         self.forget(request.name)
 
     def due(self, now: float) -> Iterator[CancelRequest]:
-        """Those that may be obeyed by now; each is due again a little later, until it is forgotten."""
+        """Yield the requests that are due; each becomes due again a little later until it is forgotten."""
         due = [request for request in self._known.values() if request.look_at <= now]
         for request in sorted(due, key=lambda request: request.look_at):
             request.look_at = now + LOOK_SECONDS
             yield request
 
     def next_at(self) -> float:
-        """When one is due."""
+        """Return the time when the next request is due."""
         return min((request.look_at for request in self._known.values()), default=float("inf"))
 
     def reach(self, name: str, leases: Leases, *, is_quiet: bool) -> Signature | str | None:
-        """What an upload is now, if it may be taken away as it is; or why not yet; None where there is none.
+        """Return the signature of an upload that can be cancelled, or the reason why it cannot be yet; None if there is none.
 
-        It need not be complete, but nobody may be writing to it: what he goes on to write would change a failed original.
+        It need not be complete, but nobody may be writing to it, since later writes would change an original in failed/.
         """
         folders, file = names.split(name)
         try:

@@ -28,7 +28,7 @@ LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not complete yet.
+    """The verdict that an upload is not complete yet.
 
     Attributes:
         reason: why, for the status file.
@@ -43,21 +43,21 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Complete, or, with a `failure`, certain never to be."""
+    """The verdict that an upload is complete or, with a `failure`, can never be."""
 
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Somebody has to act before it can be taken."""
+    """The verdict that an upload cannot be claimed until a person acts."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Another file than the one that was seen, or none."""
+    """The verdict that the file changed or disappeared since it was seen."""
 
 
 Verdict = Wait | Take | Refuse | Changed
@@ -73,7 +73,7 @@ def judge(
     leases: Leases,
     sessions: Sessions,
 ) -> Verdict:
-    """Judge one file by its neighbours, its writers and its content.
+    """Judge whether one file is complete, by its neighbours, its writers and its content.
 
     Args:
         folder: the folder that holds it.
@@ -114,7 +114,7 @@ def judge(
 
 
 def _awaited(folder: Folder, file: str, marker: str) -> str | None:
-    """The name of the file that holds this one back: a temporary one that must go first, or the done marker, still missing."""
+    """Find the file that this one waits for: a temporary file that must disappear, or a done marker that is missing."""
     for suffix in UNFINISHED:
         if folder.exists(file + suffix):
             return file + suffix
@@ -164,7 +164,7 @@ def _quiet(quiet_seconds: float, needed_seconds: float, also: str = "") -> Verdi
 
 
 def _first_hole(fd: int, size: int) -> int:
-    """Where the first part begins that was never written, and reads as zeros; `size` if there is none."""
+    """Find the offset of the first hole, a part that was never written; `size` if there is none."""
     try:
         return os.lseek(fd, 0, os.SEEK_HOLE)
     except OSError:
@@ -172,7 +172,7 @@ def _first_hole(fd: int, size: int) -> int:
 
 
 def _ends_in_hole(fd: int, size: int) -> bool:
-    """Whether the last byte was never written: a client that writes from front to back has not come to it yet."""
+    """Whether the file ends in a hole, because a client that writes from front to back is not done yet."""
     try:
         os.lseek(fd, size - 1, os.SEEK_DATA)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Explains waiting: each file that is not taken has a status file that says why.
+"""Keeps a status file for each upload that waits, with the reason.
 
 It is written from two seconds after the file appears, without fsync, and a bounded number at a time: in a storm they follow
 within a minute or so. One that is wrong for a moment does no harm, the claim never looks at it.
@@ -28,23 +28,23 @@ _log = logging.getLogger(__name__)
 
 
 class Explainer(Protocol):
-    """Where status files of waiting uploads are kept: the store, or who stands before it."""
+    """The protocol of the object that writes status files of waiting uploads."""
 
     def explain(self, name: str, size_bytes: int | None, reason: str) -> str | None:
-        """Write the status file of a file; returns its place, for `unexplain`."""
+        """Write the status file of a waiting upload; returns its place, for `unexplain`."""
 
     def unexplain(self, place: str) -> None:
-        """Remove it, if it still is that of a waiting file."""
+        """Remove the status file at a place, if it is still that of a waiting upload."""
 
     def explanation_of(self, name: str) -> str | None:
-        """The place of the status file of a waiting file, if there is one."""
+        """Return the place of the status file of a waiting upload, if there is one."""
 
     def stale_explanations(self) -> Iterator[str | None]:
-        """The places of those whose files are not in the inbox any more, step by step; None for a step without one."""
+        """Yield the places of status files whose uploads are no longer in the inbox; None for a step without one."""
 
 
 class Explanations:
-    """Keeps the status files of the uploads that wait.
+    """Writes, updates and removes the status files of all uploads that wait.
 
     Args:
         explainer: the store.
@@ -63,18 +63,18 @@ class Explanations:
         self._next_at = 0.0
 
     def sweep(self) -> None:
-        """Begin to remove what an earlier daemon left about files that are gone; `tick` goes on with it."""
+        """Begin to remove status files about uploads that disappeared while no daemon ran; `tick` continues."""
         self._sweep = self._explainer.stale_explanations()
 
     def watch(self, upload: Upload, now: float) -> None:
-        """An upload waits; one that is watched already is fine."""
+        """Keep a status file for this upload from now on, if none is kept yet."""
         if upload.explanation is None:
             upload.explanation = Explanation(now + FIRST_AFTER_SECONDS)
             self._count += 1
             self._schedule(upload, upload.explanation)
 
     def over(self, upload: Upload) -> None:
-        """It is claimed or gone: its status file goes, unless that of the job has taken the place."""
+        """Remove the status file of an upload that was claimed or removed, unless that of the job has replaced it."""
         explanation, upload.explanation = upload.explanation, None
         if explanation is None:
             return
@@ -84,11 +84,11 @@ class Explanations:
             self._explainer.unexplain(place)
 
     def tick(self, now: float) -> None:
-        """Write what is due, as far as a slice goes."""
+        """Write the status files that are due, for a slice of time."""
         self._next_at = self._work(now)
 
     def next_at(self) -> float:
-        """When `tick` has something to do again."""
+        """Return the time when `tick` has something to do again."""
         return self._next_at
 
     def _work(self, now: float) -> float:

@@ -35,7 +35,7 @@ class _Statfs(ctypes.Structure):
 
 
 def kind(fd: int) -> int:
-    """The magic number of the filesystem, which `os.statvfs` does not give; 0 if the kernel does not tell."""
+    """Read the magic number of the filesystem, which `os.statvfs` does not return; 0 if it is not known."""
     result = _Statfs()
     if _libc.fstatfs(fd, ctypes.byref(result)) != 0:
         return 0
@@ -48,7 +48,7 @@ def is_remote(fd: int) -> bool:
 
 
 def remote_name(path: str | os.PathLike[str]) -> str:
-    """The name of a directory's filesystem if it is remote; empty if it is local."""
+    """Return the name of the filesystem of a directory if it is remote; empty if it is local."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return REMOTE.get(kind(fd), "")

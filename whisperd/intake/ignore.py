@@ -1,4 +1,4 @@
-"""Names in the inbox that are never uploads: temporary and side files of the programs that people upload with."""
+"""Knows the names in the inbox that are never uploads: temporary and side files of the programs that people use."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Ignore:
         self._pattern = re.compile("|".join(map(fnmatch.translate, rest)))
 
     def __call__(self, name: str) -> bool:
-        """Whether a file or folder of this name is never an upload, nor contains one."""
+        """Whether a file or folder of this name is never an upload and contains none."""
         if name.startswith("."):
             return True
         name = name.lower()

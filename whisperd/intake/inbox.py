@@ -1,4 +1,4 @@
-"""The inbox as the supervisor sees it: which uploads are complete, in which order they are taken, and why the rest is not.
+"""The inbox as the supervisor sees it: which uploads are complete, in which order they are claimed, and why others wait.
 
 Nothing here takes long: whatever grows with the number of files is done in slices of the loop's time.
 """
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from whisperd.settings.sections import IntakeOptions
 
 DUE_PER_TURN = 2000
-STALLED_SECONDS = 600.0  # an upload that stands still for so long is named in the log
+STALLED_SECONDS = 600.0  # an upload that does not change for this long is logged
 
 
 class Inbox:
-    """Keeps the record of each upload true, by events and scans, judges what is quiet, and explains what waits.
+    """Updates the record of each upload by events and scans, judges quiet ones, and explains why the others wait.
 
     Args:
         path: the directory.
@@ -84,7 +84,7 @@ class Inbox:
         self._walker.restart(Ignore(options.ignored))
 
     def start(self) -> None:
-        """Watch first, then scan: a file that arrives between the two is seen by one of them.
+        """Start to watch the inbox, then to scan it, so that a file that arrives in between is not missed.
 
         Raises:
             OSError: the inbox cannot be read.
@@ -98,24 +98,24 @@ class Inbox:
         self._watch.close()
 
     def waitables(self) -> list[Any]:
-        """What becomes readable when something happens in the inbox."""
+        """Return the descriptors that become readable when something happens in the inbox."""
         return self._watch.waitables()
 
     @property
     def scanned_at(self) -> float | None:
-        """When a scan last came to its end, monotonic."""
+        """The time at which the last scan ended, on the monotonic clock."""
         return self._walker.scanned_at
 
     def __len__(self) -> int:
-        """How many files are waiting here, complete or not."""
+        """Return how many files wait, complete or not."""
         return len(self._uploads)
 
     def is_empty(self) -> bool:
-        """Whether nothing that a scan found could be claimed, however long one waited."""
+        """Whether the inbox has nothing that could be claimed, even after waiting."""
         return self._walker.is_scanned and not self._is_behind and not self._uploads.has_hope
 
     def tick(self, now: float) -> None:
-        """Take in what happened since the last call."""
+        """Process what happened since the last call."""
         self._look_around(now)
         self._walk(now)
         for name in drained(self._hints):
@@ -131,7 +131,7 @@ class Inbox:
         self._explanations.tick(now)
 
     def next_at(self, now: float) -> float:
-        """When `tick` has something to do again, if no event comes before."""
+        """Return the time when `tick` has something to do again, unless an event comes before."""
         if self._is_behind:
             return now
         due = self._uploads.next_due()
@@ -144,7 +144,7 @@ class Inbox:
         )
 
     def take(self, now: float, share: Slice | None = None) -> Upload | None:
-        """The next upload to claim: folders in turn, first come first served within one.
+        """Return the next upload to claim: folders take turns, and within one the first upload is the first.
 
         None also where the slice was over before one was found: `has_more`. What becomes of it is told by `claimed`,
         `put_back`, `see_again` or `refuse`.
@@ -159,24 +159,24 @@ class Inbox:
         return None
 
     def has_more(self) -> bool:
-        """Whether `take` stopped for this turn, not for lack of files."""
+        """Whether `take` stopped because its slice of time was over, not for lack of uploads."""
         return self._uploads.has_ready
 
     def hold(self, reason: str) -> None:
-        """Complete files are not taken for now: say so of each."""
+        """Set the reason why complete uploads are not claimed for now, which their status files then show."""
         self._held = reason
 
     def put_back(self, upload: Upload) -> None:
-        """Keep an upload that could not be claimed for lack of room: it is the next again."""
+        """Put back an upload that could not be claimed for lack of disk space, as the next one."""
         self._uploads.put_first(upload)
 
     def see_again(self, name: str, now: float) -> None:
-        """Let a file whose claim was lost, or that came back, settle once more."""
+        """Let a file settle again whose claim was lost, or that came back."""
         self._uploads.touch(name, now)
         self._hints[name] = None
 
     def refuse(self, name: str, reason: str, now: float, *, is_unread: bool = False) -> None:
-        """Remember that a file cannot be taken, until it is, or is gone; each scan lets it be tried again."""
+        """Record that a file cannot be claimed; each scan tries it again."""
         known = self._uploads.get(name)
         is_news = known is None or known.refusal != reason
         upload = self._uploads.refuse(name, reason, now, until=now + self._options.rescan_seconds)
@@ -187,14 +187,14 @@ class Inbox:
         self._explanations.watch(upload, now)
 
     def claimed(self, name: str) -> None:
-        """The file is no longer in the inbox, and nothing is held against its name."""
+        """Forget an upload that was claimed, and everything about its name."""
         self._forget(name)
         if self._options.done_marker:  # it must not vouch for the next upload of this name
             with contextlib.suppress(OSError):
                 remove(self._path, name + self._options.done_marker)
 
     def seize(self, name: str, now: float) -> Upload | str | None:
-        """An upload that is to be cancelled, complete or not; or why it cannot be had yet; None where there is none."""
+        """Return an upload that is to be cancelled, complete or not, or the reason why it cannot be moved yet; None if there is none."""
         known = self._uploads.get(name)
         needed = self._watch.slowed(self._options).settle_seconds
         is_quiet = known is not None and now - known.quiet_since >= needed
@@ -211,7 +211,7 @@ class Inbox:
         return self._walker.is_busy or bool(self._hints or self._doubtful)
 
     def _look_around(self, now: float) -> None:
-        """Take what the watch tells, and see to it that it tells."""
+        """Process the events of the watch, and check that it works."""
         hints = self._watch.drain(now)
         if hints.lost or hints.broken or hints.folder_gone:
             self._walker.due_at = now
@@ -223,7 +223,7 @@ class Inbox:
             self._walker.add(name)
 
     def _walk(self, now: float) -> None:
-        """Walk a little further; a whole scan that ends says which files are gone."""
+        """Continue the scan for a slice of time; at its end, find the files that are gone."""
         for found in self._walker.arrived():
             self._see(found, now)
         if not self._walker.is_scanning:
@@ -250,7 +250,7 @@ class Inbox:
         self._walker.due_at = min(self._walker.due_at, now + pause)
 
     def _reconcile(self, now: float) -> None:
-        """A whole scan has ended: what it did not meet is looked at once more, since readdir(3) may miss what is renamed."""
+        """Look again at files that a whole scan did not meet, since readdir(3) may miss files that are renamed meanwhile."""
         self._watch.report("")
         self._walker.is_scanned = True
         self._walker.scanned_at = now
@@ -263,7 +263,7 @@ class Inbox:
                 self._doubtful[name] = None
 
     def _see(self, seen: Found, now: float) -> Upload | None:
-        """Take note of what was found; its record, if it is an upload."""
+        """Record an entry of the inbox; returns its record if it is an upload."""
         if (found := self.cancel_requests.sift(seen, now)) is None:
             return None
         name, upload = found.name, self._uploads.get(found.name)
@@ -321,7 +321,7 @@ class Inbox:
         return False
 
     def _verdict(self, upload: Upload, now: float) -> Verdict:
-        """Whether an upload is complete."""
+        """Judge whether an upload is complete."""
         assert upload.signature is not None
         folders, file = names.split(upload.name)
         options = self._watch.slowed(self._options)
@@ -348,7 +348,7 @@ class Inbox:
             self._emit(events.UploadStalled(upload.name, upload.reason, quiet_seconds))
 
     def _describe(self, upload: Upload, now: float) -> tuple[int | None, str]:
-        """The size of an upload that waits, and why it does; one that is ready is looked at for that, and stays ready."""
+        """Return the size of a waiting upload and the reason; a ready one is examined for this and stays ready."""
         if upload.signature is None:
             return None, upload.refusal
         why = upload.refusal or upload.reason

@@ -25,7 +25,7 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
 def ignore_lease_breaks() -> None:
-    """Ignore the signal that tells of a writer during a lease: by default it ends the process."""
+    """Ignore the signal that the kernel sends when a leased file is opened, which would end the process."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 

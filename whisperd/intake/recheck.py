@@ -24,7 +24,7 @@ BLOCK_BYTES = 1 << 16  # a slow disk (10 MB/s) reads one in 7 ms
 
 
 class OriginalState(Enum):
-    """What comparing an original with what the worker read has shown."""
+    """The result of the second comparison of an original."""
 
     SAME = auto()
     WRITER = auto()  # the same so far, but somebody has it open for writing
@@ -32,7 +32,7 @@ class OriginalState(Enum):
 
 
 def recheck(directory: Path, job: Job, sha256: str) -> Iterator[OriginalState | None]:
-    """Compare the original in a job's directory with what it was when the attempt started.
+    """Compare the original in a job's directory with its state when the attempt started.
 
     Blocks do not count, the filesystem allocates late. A new ctime alone (chmod, a backup, or data written with mtime set
     back) is decided by the content.
@@ -66,7 +66,7 @@ def recheck(directory: Path, job: Job, sha256: str) -> Iterator[OriginalState | 
 
 
 def read_sha256(fd: int, size: int) -> Iterator[str | None]:
-    """Read a file from its start: yields None for each block, then the SHA-256 in hexadecimal.
+    """Compute the SHA-256 of a file in steps: yields None for each block, then the hexadecimal digest.
 
     No more than `size` bytes are read: a writer that appends must not keep the reader forever.
 

@@ -1,4 +1,4 @@
-"""Reads the inbox itself, whatever events said: a walk in slices that follows no symlink and that nothing it meets can stop."""
+"""Scans the inbox in slices of time, without following symlinks; an error at one file or folder does not stop it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_gone(error: OSError) -> bool:
 
 @dataclass(slots=True)
 class Found:
-    """One entry of the inbox: an upload with its signature, or something that can't be taken and why.
+    """One entry of the inbox: an upload with its signature, or something that cannot be claimed, with the reason.
 
     Attributes:
         name: path relative to the inbox.
@@ -76,7 +76,7 @@ def scan(
     below: tuple[str, ...] = (),
     enter: Callable[[tuple[str, ...], Folder], object] = lambda _below, _folder: None,
 ) -> Iterator[Found | None]:
-    """Every upload in the inbox, or in one folder of it, in no particular order; and None now and then.
+    """Yield every upload in the inbox, or in one folder of it, in no order; None now and then, so that the caller can pause.
 
     So who takes it in steps may pause between folders that hold nothing, and among entries that are no uploads, however
     many there are.
@@ -137,7 +137,7 @@ def scan(
 
 
 def _unread(parts: tuple[str, ...], error: OSError) -> Iterator[Found]:
-    """A folder or file that cannot be read, unless it is only gone; the next scan tries it again."""
+    """Yield an entry for a folder or file that cannot be read, unless it was removed meanwhile."""
     if is_gone(error):
         return
     refusal = f"it cannot be read: {error.strerror}; look into its disk or mount, it is tried at each scan"
@@ -151,7 +151,7 @@ def _is_denied(error: OSError) -> bool:
 
 
 def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:
-    """One entry, looked at afresh; None if it is gone, ignored or a folder.
+    """Look at one entry of the inbox again; None if it is gone, ignored or a folder.
 
     Raises:
         OSError: it cannot be told, since a folder above it cannot be read.
@@ -172,7 +172,7 @@ def look(inbox: Path, name: str, ignore: Ignore) -> Found | None:
 
 
 def remove(inbox: Path, name: str) -> None:
-    """Remove a file that has done its work: a marker, a request.
+    """Remove a marker or request that is no longer needed.
 
     Raises:
         OSError: it is gone already, or cannot be removed.
@@ -183,7 +183,7 @@ def remove(inbox: Path, name: str) -> None:
 
 
 def found(name: str, status: os.stat_result) -> Found:
-    """What stat(2) makes of an entry that is no folder."""
+    """Make an entry from the result of stat(2) for anything but a folder."""
     kind = status.st_mode
     if stat.S_ISREG(kind):
         return Found(name, Signature.of(status))
@@ -192,7 +192,7 @@ def found(name: str, status: os.stat_result) -> Found:
 
 
 class Walker:
-    """Walks the whole inbox now and then, and folders as they arrive; those go first, since somebody waits for them.
+    """Scans the whole inbox now and then, and new folders first, since their uploads are new.
 
     Args:
         inbox: the directory.
@@ -219,45 +219,45 @@ class Walker:
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is more to walk."""
+        """Whether a scan of the inbox or of a folder is not complete."""
         return bool(self._folders) or self._whole is not None
 
     @property
     def has_arrivals(self) -> bool:
-        """Whether folders that arrived are not walked to their end yet."""
+        """Whether new folders are not scanned completely."""
         return bool(self._folders)
 
     @property
     def is_scanning(self) -> bool:
-        """Whether a scan of the whole inbox is under way."""
+        """Whether a scan of the whole inbox is running."""
         return self._whole is not None
 
     def begin(self) -> None:
-        """Scan the whole inbox, from the start."""
+        """Start a scan of the whole inbox."""
         self.due_at = float("inf")
         self.scan_number += 1
         self._whole = scan(self._inbox, self.ignore, (), self._enter)
 
     def restart(self, ignore: Ignore) -> None:
-        """Other names count: scan the whole inbox anew."""
+        """Start the scan again, because other names are ignored now."""
         self.abandon()
         self.ignore = ignore
         self.is_scanned = False
         self.due_at = 0.0
 
     def abandon(self) -> None:
-        """The inbox is not what it was: what was begun is of no use."""
+        """Stop all scans, because the inbox was replaced."""
         self._whole = None
         self._folders.clear()
 
     def add(self, name: str) -> None:
-        """Walk one folder."""
+        """Add a folder to scan."""
         parts = tuple(name.split("/"))
         if not any(self.ignore(part) for part in parts):
             self._folders.append(scan(self._inbox, self.ignore, parts, self._enter))
 
     def arrived(self) -> Iterator[Found]:
-        """What is in the folders that were added, as far as one slice of time goes."""
+        """Yield what is in the new folders, for one slice of time."""
         share = Slice(ARRIVED_SECONDS)
         while self._folders:
             for found in self._folders[0]:
@@ -268,7 +268,7 @@ class Walker:
             self._folders.popleft()
 
     def scanned(self) -> Iterator[Found]:
-        """What the scan meets next, as far as one slice of time goes; `is_scanning` is false once it is through.
+        """Yield what the scan of the inbox meets next, for one slice of time; then `is_scanning` is false if it is complete.
 
         Raises:
             OSError: the inbox cannot be read; the scan is over.

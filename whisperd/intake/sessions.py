@@ -23,7 +23,7 @@ _SERVER = re.compile(
 
 
 class Sessions:
-    """Who is connected, from the processes of this machine, or from systemd-logind where they are hidden or too many.
+    """Finds connected users by the processes of this machine, or by systemd-logind if those are hidden or too many.
 
     The shipped unit hides them (ProtectProc=invisible). logind does not tell an upload from a login by SSH. Where neither can
     be read anybody may be connected.
@@ -67,7 +67,7 @@ def _serves(process: str, uid: int) -> bool:
 
 
 def _is_remote_login(file: Path, uid: int) -> bool:
-    """Whether a session of logind is this user's, from elsewhere, and not over."""
+    """Whether a session of logind belongs to this user, comes from another machine and is not over."""
     try:
         if not file.is_file():
             return False  # a FIFO

@@ -69,7 +69,7 @@ def reason(inbox: Path, name: str, *, enabled: bool) -> str:
 
 @dataclass(slots=True)
 class _Seen:
-    """A ticket as it was last seen; times are on the monotonic clock."""
+    """The last known state of a ticket; times are on the monotonic clock."""
 
     signature: Signature | None
     quiet_since: float
@@ -93,7 +93,7 @@ class Tickets:
         return iter(tuple(self._seen))
 
     def observe(self, name: str, signature: Signature | None, now: float) -> None:
-        """Take note of a ticket; a new one, or one that changed, has been quiet from now on."""
+        """Record a ticket; the quiet time of a new or changed one starts now."""
         seen = self._seen.get(name)
         if seen is None:
             spellings = self._spellings.get(_key(*_parted(name)), set())
@@ -106,12 +106,12 @@ class Tickets:
             self._seen[name] = _Seen(signature, now)
 
     def touch(self, name: str, now: float) -> None:
-        """An event named the ticket: it has been quiet from now on."""
+        """Start the quiet time of a ticket again, because an event named it."""
         if seen := self._seen.get(name):
             seen.quiet_since = now
 
     def forget(self, name: str) -> None:
-        """The ticket is gone."""
+        """Forget a ticket that was removed."""
         if self._seen.pop(name, None) is not None:
             key = _key(*_parted(name))
             self._spellings[key].discard(names.split(name)[1])
@@ -119,7 +119,7 @@ class Tickets:
                 del self._spellings[key]
 
     def read(self, name: str) -> tuple[Ticket, ...]:
-        """The tickets of an upload, those of the outer folders first, its own last; bad ones with what is wrong with them."""
+        """Read the tickets of an upload, those of outer folders first and its own last; bad ones list their problems."""
         found = []
         for folders, stem, is_own in _levels(name):
             tickets = [ticket for file in self._files(folders, stem) if (ticket := self._read(folders, file))]
@@ -133,7 +133,7 @@ class Tickets:
         return tuple(found)
 
     def unsettled(self, name: str, now: float, options: IntakeOptions, leases: Leases) -> str | None:
-        """Why an upload has to wait for one of its tickets, which is being written."""
+        """Return the reason if an upload must wait for a ticket that is being written."""
         if not self.enabled:
             return None
         for folders, stem, _ in _levels(name):
@@ -145,7 +145,7 @@ class Tickets:
     def _is_unsettled(
         self, folders: tuple[str, ...], file: str, now: float, options: IntakeOptions, leases: Leases
     ) -> bool:
-        """Whether a ticket is open for writing, or changed so lately that it may be half written."""
+        """Whether a ticket may be half written: it is open for writing or changed a moment ago."""
         try:
             with Folder(self._inbox, folders) as folder:
                 fd = _open(folder, file)
@@ -163,7 +163,7 @@ class Tickets:
         return bool(writer) or (seen is not None and now - seen.quiet_since < needed_seconds)
 
     def _files(self, folders: tuple[str, ...], stem: str) -> list[str]:
-        """The names that a ticket for this recording or folder has, or may have, there."""
+        """List the possible names of a ticket for this recording or folder."""
         usual = {stem + suffix for suffix in SUFFIXES}
         return sorted(usual | self._spellings.get(_key(folders, stem), set()))
 
@@ -179,7 +179,7 @@ class Tickets:
             return []
 
     def _read(self, folders: tuple[str, ...], file: str) -> Ticket | None:
-        """One ticket; None if there is none."""
+        """Read one ticket; None if there is none."""
         name = names.join(folders, file)
         try:
             with Folder(self._inbox, folders) as folder:
@@ -200,7 +200,7 @@ class Tickets:
 
 
 def _levels(name: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
-    """Where an upload may have a ticket, the weakest first: its folders, its name without suffix, if it is its own."""
+    """Yield the places where an upload may have a ticket, the least specific first."""
     folders, file = names.split(name)
     for depth in range(len(folders) + 1):
         yield folders[:depth], STEM_OF_FOLDER, False
@@ -208,7 +208,7 @@ def _levels(name: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
 
 
 def _parted(name: str) -> tuple[tuple[str, ...], str]:
-    """The folders of a ticket and its name without suffix."""
+    """Split a ticket's name into its folders and its name without suffix."""
     folders, file = names.split(name)
     return folders, os.path.splitext(file)[0]
 
@@ -218,7 +218,7 @@ def _key(folders: tuple[str, ...], stem: str) -> str:
 
 
 def _ambiguous(tickets: list[Ticket], what: str) -> Ticket:
-    """A bad ticket in place of several that are for the same recording or folder."""
+    """Make a bad ticket that stands for several tickets of the same recording or folder."""
     first, *others = tickets
     also = " and ".join(printable(names.split(other.name)[1]) for other in others[:NAMED_MAX])
     also += f" and {len(others) - NAMED_MAX} more" if len(others) > NAMED_MAX else ""
@@ -253,7 +253,7 @@ def parse(name: str, data: bytes) -> Ticket:
 
 
 class _Problem(Exception):
-    """The content of a ticket is not the one mapping that is allowed."""
+    """Raised if a ticket is not one flat mapping."""
 
 
 class _Loader(yaml.SafeLoader):

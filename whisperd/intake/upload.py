@@ -26,7 +26,7 @@ FOLDER_SHARE = 100
 
 
 class UploadState(Enum):
-    """Where an upload stands on its way out of the inbox."""
+    """The state of an upload in the inbox."""
 
     SEEN = "seen"  # it is new or has changed, and its quiet time has not passed
     SETTLING = "settling"  # a look found it incomplete; time alone may help
@@ -54,7 +54,7 @@ class Explanation:
 
 @dataclass(slots=True, eq=False)
 class Upload:
-    """One file in the inbox, or something else that lies there and cannot be taken; times are on the monotonic clock.
+    """The record of one file in the inbox, or of something else that cannot be claimed; times are on the monotonic clock.
 
     Attributes:
         name: path relative to the inbox.
@@ -90,7 +90,7 @@ class Upload:
 
 
 class Uploads:
-    """Every upload that was seen and not yet claimed.
+    """The table of all uploads that were seen and are not claimed.
 
     The schedule and the line of those that are ready hold records of the one dictionary, and nothing of their own.
     """
@@ -104,7 +104,7 @@ class Uploads:
         self._line: FairQueue[Upload] = FairQueue()
 
     def __len__(self) -> int:
-        """How many regular files there are, complete or not."""
+        """Return how many regular files there are, complete or not."""
         return self._files
 
     def __contains__(self, name: str) -> bool:
@@ -114,7 +114,7 @@ class Uploads:
         return iter(tuple(self._uploads.values()))
 
     def get(self, name: str) -> Upload | None:
-        """The record of one upload."""
+        """Return the record of an upload; None if there is none."""
         return self._uploads.get(name)
 
     def has_room(self, name: str, *, is_file: bool = True) -> bool:
@@ -127,14 +127,14 @@ class Uploads:
 
     @property
     def has_hope(self) -> bool:
-        """Whether some upload may be claimed in time, though nobody does anything."""
+        """Whether some upload may become complete without anybody's action."""
         return any(
             upload.signature is not None and upload.state is not UploadState.HELD and not upload.refusal
             for upload in self._uploads.values()
         )
 
     def observe(self, name: str, signature: Signature, now: float) -> Upload:
-        """A look at a file: a new file, or one that changed, starts its quiet time."""
+        """Record the current state of a file; the quiet time of a new or changed one starts now."""
         upload = self._uploads.get(name)
         if upload is None or upload.signature is None:
             self.forget(name)
@@ -148,18 +148,18 @@ class Uploads:
         return upload
 
     def touch(self, name: str, now: float) -> None:
-        """An event named the file: its quiet time starts again."""
+        """Start the quiet time of a file again, because an event named it."""
         if upload := self._file(name):
             self._change(upload, now)
 
     def postpone(self, name: str, until: float, reason: str, *, is_held: bool = False) -> None:
-        """It is not complete yet: due again at that time, or the quiet time after its next change."""
+        """Make an incomplete upload due again at a later time, or the quiet time after its next change."""
         if upload := self._file(name):
             upload.reason, upload.refusal = reason, ""
             self._wait(upload, UploadState.HELD if is_held else UploadState.SETTLING, until)
 
     def refuse(self, name: str, reason: str, now: float, *, until: float) -> Upload:
-        """It cannot be taken until somebody acts; a file is looked at again at that time."""
+        """Record that an upload cannot be claimed until a person acts; a file is examined again at the given time."""
         upload = self._uploads.get(name)
         if upload is None:
             upload = self._uploads[name] = Upload(name, None, now, now)
@@ -168,13 +168,13 @@ class Uploads:
         return upload
 
     def reconsider(self, name: str) -> None:
-        """Look at a file as soon as it has been quiet for the quiet time of today; its clocks go on."""
+        """Apply a new quiet time to a file without restarting its clocks."""
         upload = self._file(name)
         if upload is not None and upload.state is not UploadState.READY:
             self._wait(upload, UploadState.SEEN, upload.quiet_since + self.quiet_seconds)
 
     def forget(self, name: str) -> Upload | None:
-        """It is gone or claimed; returns its last record."""
+        """Forget an upload that is gone or claimed; returns its last record."""
         upload = self._uploads.pop(name, None)
         if upload is None:
             return None
@@ -188,7 +188,7 @@ class Uploads:
         return upload
 
     def due(self, now: float, limit: int) -> Iterator[str]:
-        """Make ready what has been quiet for long enough to be looked at, oldest first; `limit` bounds the work of a call."""
+        """Mark uploads as ready to be examined that were quiet for long enough, oldest first and at most `limit`."""
         while limit and self._schedule and self._schedule[0][0] <= now:
             at, _, name = heapq.heappop(self._schedule)
             limit -= 1
@@ -205,24 +205,24 @@ class Uploads:
             yield name
 
     def next_due(self) -> float | None:
-        """When `due` may next have something to look at."""
+        """Return the time when `due` may next find an upload."""
         return self._schedule[0][0] if self._schedule else None
 
     @property
     def has_ready(self) -> bool:
-        """Whether one waits to be looked at."""
+        """Whether an upload is ready to be examined."""
         return len(self._line) > 0
 
     def next_ready(self) -> Upload | None:
-        """Take the next one out of the line: folders in turn, first come first served within one."""
+        """Remove and return the next ready upload: folders take turns, and within one the first upload is the first."""
         return self._line.pop()
 
     def step_out(self, upload: Upload) -> None:
-        """Take one out of the line that is seen to otherwise."""
+        """Remove an upload from the queue of ready ones, because it is handled otherwise."""
         self._line.remove(upload.name)
 
     def put_first(self, upload: Upload) -> None:
-        """Let one be the next again."""
+        """Put an upload back as the next ready one."""
         upload.state = UploadState.READY
         self._line.push_front(upload.name, top_folder(upload.name), upload)
 
@@ -237,7 +237,7 @@ class Uploads:
         self._wait(upload, UploadState.SEEN, now + self.quiet_seconds)
 
     def _wait(self, upload: Upload, state: UploadState, until: float) -> None:
-        """Give it a state in which it is not in the line, and the time of its next look."""
+        """Set a state in which an upload is not ready, and the time of its next examination."""
         upload.state = state
         self._line.remove(upload.name)
         if upload.signature is not None:

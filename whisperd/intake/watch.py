@@ -1,4 +1,4 @@
-"""inotify: hints that something may have changed, and the admission that hints were lost.
+"""Watches the inbox with inotify: reports what may have changed, and whether events were lost.
 
 watchdog's binding to inotify(7) is used, its observer threads are not: those end unseen, keep a lost watch and a full
 queue to themselves, skip sub-folders beyond the limit of watches without a word, and hold events back for half a second
@@ -73,7 +73,7 @@ REMEDY = "run `pip install 'watchdog>=7.1,<8'` and restart whisperd"
 
 
 class BindingError(OSError):
-    """watchdog's private binding to inotify is not there, or not what it was."""
+    """Raised if watchdog's private binding to inotify is missing or has changed."""
 
     def __init__(self, cause: Exception) -> None:
         what = f"watchdog's binding to inotify has changed or is missing ({cause}); {REMEDY}"
@@ -82,7 +82,7 @@ class BindingError(OSError):
 
 @dataclass(slots=True)
 class Hints:
-    """What the kernel told since the last call; names are relative to the inbox."""
+    """The events since the last call; names are relative to the inbox."""
 
     files: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
@@ -92,7 +92,7 @@ class Hints:
 
 
 class Watch:
-    """One inotify instance over the inbox.
+    """An inotify instance that watches the inbox and its folders.
 
     Raises:
         BindingError: watchdog is not a version that this module knows.
@@ -112,11 +112,11 @@ class Watch:
         self.is_full = False
 
     def fileno(self) -> int:
-        """Readable when there is something to `drain`."""
+        """Return the descriptor, which is readable when there is something to `drain`."""
         return self._fd
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         os.close(self._fd)
         self._take_cookie_back()
 
@@ -135,7 +135,7 @@ class Watch:
         return is_new
 
     def drain(self) -> Hints:
-        """What was told since the last call; of very much a part, and `fileno` stays readable."""
+        """Return the events since the last call; if there are very many, only some, and `fileno` stays readable."""
         hints = Hints()
         gone: set[tuple[str, ...]] = set()
         for number, mask, name in self._read():
@@ -165,7 +165,7 @@ class Watch:
         return hints
 
     def _read(self) -> Iterator[tuple[int, int, str]]:
-        """Watch, mask and name of each event that is there; what does not fit into a slice stays in the kernel's queue."""
+        """Read watch, mask and name of each event; what does not fit into a slice of time stays in the kernel's queue."""
         share = Slice()
         while not share.is_used_up():
             try:
@@ -179,7 +179,7 @@ class Watch:
                 yield number, mask, os.fsdecode(data[at - length : at].rstrip(b"\0"))
 
     def is_of(self, inbox: Path) -> bool:
-        """Whether the path still leads to the directory that is watched: it may have been replaced, or mounted over."""
+        """Whether the path still leads to the watched directory, which may have been replaced or mounted over."""
         try:
             status = os.stat(inbox)
         except OSError:
@@ -187,7 +187,7 @@ class Watch:
         return (status.st_dev, status.st_ino) == self._identity
 
     def plant_cookie(self, now: float) -> None:
-        """Make a file whose event must come back; where it cannot be made, on a full disk, nothing is concluded."""
+        """Create a file whose event must arrive, to test the watch; on a full disk there is no test."""
         if self._cookie_at is None:
             with contextlib.suppress(OSError), Folder(self._inbox) as folder:
                 self._cookie_at = now  # before the event can come
@@ -196,7 +196,7 @@ class Watch:
             self._cookie_at = None
 
     def is_proven(self, now: float) -> bool:
-        """Whether no event is overdue."""
+        """Whether the test events have arrived in time."""
         return self._cookie_at is None or now - self._cookie_at < COOKIE_SECONDS
 
     def _take_cookie_back(self) -> None:
@@ -206,7 +206,7 @@ class Watch:
                 os.unlink(COOKIE, dir_fd=folder.fd)
 
     def _remove(self, gone: set[tuple[str, ...]]) -> None:
-        """Forget folders that went elsewhere with all in them; their events would come under a wrong name."""
+        """Stop watching folders that were moved away, whose events would have wrong names."""
         tops = {parts[0] for parts in gone}  # of a hundred thousand folders few are below these
         for number in [number for number, parts in self._paths.items() if parts and parts[0] in tops]:
             parts = self._paths[number]
@@ -217,7 +217,7 @@ class Watch:
 
 
 def _binding() -> Any:
-    """The module of watchdog that calls libc; private, so any release may change it."""
+    """Import the module of watchdog that calls libc, which is private and may change in any release."""
     try:
         return importlib.import_module("watchdog.observers.inotify_c")
     except (ImportError, AttributeError, TypeError) as error:
@@ -225,7 +225,7 @@ def _binding() -> Any:
 
 
 def _opened(binding: Any, inbox: Path) -> int:
-    """A new inotify instance, after each call that will be needed has been tried once."""
+    """Open an inotify instance, and try each call that will be needed."""
     fd = -1
     try:
         fd = _checked(binding.inotify_init())
@@ -241,7 +241,7 @@ def _opened(binding: Any, inbox: Path) -> int:
 
 
 def _checked(result: int) -> int:
-    """What a call of libc gave, which is -1 if it failed."""
+    """Return the result of a call of libc; raise if it is -1."""
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -1,4 +1,4 @@
-"""Does the watch see everything? What it can't be trusted with is polled, and a line in the log says why.
+"""Checks whether the watch reports everything; if not, the inbox is polled, and one log line gives the reason.
 
 Each way to go blind is looked for: a full event queue, the inbox moved, replaced, unmounted or mounted over, the limit of
 watches, a watch from which nothing comes (a cookie file must come back as an event), a filesystem whose files change
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class WatchHealth:
-    """The watch over the inbox, replaced when it ends and given up where it cannot work."""
+    """The watch over the inbox: replaced when it fails, and given up where it cannot work."""
 
     def __init__(self, path: Path, emitter: events.Emitter) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class WatchHealth:
         self._slowed: tuple[IntakeOptions, IntakeOptions] | None = None
 
     def open(self) -> None:
-        """Begin to watch, or find out that this is a place to poll.
+        """Start to watch, or find out that this filesystem must be polled.
 
         Raises:
             OSError: the inbox cannot be read.
@@ -64,26 +64,26 @@ class WatchHealth:
             self._arm()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
 
     @property
     def is_polling(self) -> bool:
-        """Whether scans must come often."""
+        """Whether the inbox is polled, so that scans must be frequent."""
         return bool(self._blind) or self._watch is None or self._watch.is_full
 
     def waitables(self) -> list[Any]:
-        """What becomes readable when something happens."""
+        """Return the descriptors that become readable when something happens."""
         return [self._watch] if self._watch is not None else []
 
     def next_at(self, now: float) -> float:
-        """When `drain` wants to be called, if nothing becomes readable before."""
+        """Return the time when `drain` must be called, unless something becomes readable before."""
         return max(now, self._check_at)
 
     def slowed(self, options: IntakeOptions) -> IntakeOptions:
-        """The options, with two polls' time of quiet where a file can change without this kernel's knowledge."""
+        """Return the options with a longer quiet time, of two polls, where files can change without an event."""
         if not self._blind:
             return options
         if self._slowed is None or self._slowed[0] is not options:
@@ -93,26 +93,26 @@ class WatchHealth:
         return self._slowed[1]
 
     def enter(self, parts: tuple[str, ...], folder: Folder) -> None:
-        """Called by the scan with each folder before it reads it."""
+        """Watch a folder, before the scan reads it."""
         if self._watch is not None and self._watch.add(parts, folder):
             self._new_folders.add("/".join(parts))
 
     def scan_begins(self) -> None:
-        """From here to `prove` the files found are compared with those told of."""
+        """Start to compare the files that a scan finds with the events; `prove` ends it."""
         self._new_folders.clear()
         if self._watch is not None:
             self._watch.is_full = False  # each scan tries again to watch all
             self._compares = True
 
     def met(self, name: str, now: float) -> None:
-        """The scan met a new file: it should have been told of, if its folder was watched by then."""
+        """Record that the scan met a new file, for which there should have been an event."""
         if not self._compares or self._watch is None or name.rpartition("/")[0] in self._new_folders:
             return
         if len(self._untold) < UNTOLD_MAX * 10:
             self._untold.setdefault(name, now)
 
     def prove(self, now: float) -> None:
-        """A scan has ended: test the watch."""
+        """Test the watch by the scan that has ended."""
         self._compares = False
         if self._watch is None:
             return
@@ -128,7 +128,7 @@ class WatchHealth:
                 _log.info("all folders of the inbox are watched again")
 
     def drain(self, now: float) -> Hints:
-        """What was told since the last call, with `broken` set when all must be scanned anew."""
+        """Return the events since the last call; `broken` is set if everything must be scanned again."""
         hints = self._watch.drain() if self._watch is not None else Hints()
         if hints.lost:
             self._untold.clear()
@@ -144,7 +144,7 @@ class WatchHealth:
         return hints
 
     def report(self, trouble: str) -> None:
-        """Say once that the inbox cannot be read, and once that it can again."""
+        """Log once that the inbox cannot be read, and once that it can be read again."""
         if trouble and trouble != self._trouble:
             _log.error("%s; whisperd goes on by itself once it is back", trouble)
         elif self._trouble and not trouble:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Exporter:
-    """Brings the metrics up to date every few seconds; what was set at the start of the daemon stays.
+    """The part of the loop that updates the metrics every few seconds, with the options of the start of the daemon.
 
     Args:
         settings: where they go; neither file nor port: nowhere, and nothing is loaded.
@@ -65,7 +65,7 @@ class Exporter:
             self._serve(settings.port)
 
     def tick(self, now: float) -> float:
-        """Bring the figures up to date if it is time; returns when it will be."""
+        """Update the metrics if it is time; returns the time of the next call."""
         if self._metrics is None or now < self._next_at:
             return self._next_at
         self._next_at = now + self._settings.every_seconds
@@ -81,14 +81,14 @@ class Exporter:
         return self._next_at
 
     def waitables(self) -> list[Any]:
-        """Nothing."""
+        """Return nothing to wait for."""
         return []
 
     def configure(self, config: Config) -> None:
-        """Nothing changes before the next start."""
+        """Do nothing; changes take effect at the next start."""
 
     def close(self) -> None:
-        """Serve no more; the file stays, with the last figures."""
+        """Stop serving; the file stays with the last figures."""
         if self._server is not None:
             server, thread = self._server
             server.shutdown()
@@ -110,7 +110,7 @@ class Exporter:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """In one step: node_exporter must never read half a file."""
+    """Replace a file in one step, since node_exporter must never read half of it."""
     make_directory(path.parent)
     with Folder(path.parent) as folder:
         write(folder, path.name, data, sync=False)

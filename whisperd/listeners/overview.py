@@ -1,4 +1,4 @@
-"""Keeps the overview page, `outbox/index.html`: gathers what there is to show and writes it, at most once a second.
+"""Writes the overview page, `outbox/index.html`, at most once a second, from events and snapshots.
 
 The page is no state: it is replaced without fsync, and after a start all is read anew from the status files.
 """
@@ -41,26 +41,26 @@ _log = logging.getLogger(__name__)
 
 
 class Latest:
-    """The newest rows of many, by place, and how many there were."""
+    """The newest rows of a list, by place, and the number of all rows."""
 
     def __init__(self) -> None:
         self.total = 0
         self._rows: dict[str, Row] = {}
 
     def add(self, place: str, row: Row) -> None:
-        """One more."""
+        """Add a row."""
         self.total += place not in self._rows
         self._rows[place] = row
         if len(self._rows) > 2 * SHOWN:
             self._rows = dict(sorted(self._rows.items(), key=_end, reverse=True)[:SHOWN])
 
     def remove(self, place: str) -> None:
-        """It is no longer so; one that is not shown any more is counted until the next start."""
+        """Remove a row; one that is not shown any more is counted until the next start."""
         if self._rows.pop(place, None) is not None:
             self.total -= 1
 
     def part(self) -> RowList:
-        """Newest first."""
+        """Return the rows, newest first."""
         rows = sorted(self._rows.items(), key=_end, reverse=True)[:SHOWN]
         return RowList(tuple(row for _, row in rows), self.total)
 
@@ -70,7 +70,7 @@ def _end(item: tuple[str, Row]) -> str:
 
 
 class Warnings:
-    """What keeps files from being taken, for the top of the page."""
+    """The warnings at the top of the page: what prevents uploads from being claimed."""
 
     def __init__(self) -> None:
         self._pause = ""
@@ -78,7 +78,7 @@ class Warnings:
         self._refusal = ""
 
     def hear(self, event: events.Event) -> None:
-        """Remember what a person has to act on, until it is over."""
+        """Remember an event that needs a person's action, until it is over."""
         match event:
             case events.UploadRefused(name, reason, is_unread=True):
                 self._unread[name] = reason
@@ -96,7 +96,7 @@ class Warnings:
                 self._refusal = ""
 
     def text(self) -> str:
-        """All of it, as sentences."""
+        """Return all warnings as sentences."""
         named = [f"inbox/{printable(name)}: {reason}." for name, reason in itertools.islice(self._unread.items(), 3)]
         more = len(self._unread) - len(named)
         rest = [f"{more} more cannot be read."] if more else []
@@ -104,7 +104,7 @@ class Warnings:
 
 
 class OverviewPage:
-    """The page and what goes into it.
+    """The part of the loop that collects what the overview page shows and writes it.
 
     Args:
         layout: the spool.
@@ -128,7 +128,7 @@ class OverviewPage:
         emitter.subscribe(self.hear)
 
     def configure(self, config: Config) -> None:
-        """Keep the page from now on, or no longer."""
+        """Turn the page on or off."""
         on = config.pages.index
         if on and not self._is_on:
             self._done, self._failed = Latest(), Latest()
@@ -140,7 +140,7 @@ class OverviewPage:
     # what happens
 
     def hear(self, event: events.Event) -> None:
-        """Remember what the page will show."""
+        """Remember an event that the page shows."""
         self._warnings.hear(event)
         self._is_due |= not isinstance(event, events.LoopTurned)
         match event:
@@ -180,7 +180,7 @@ class OverviewPage:
     # the page
 
     def tick(self, now: float) -> float:
-        """Read on in the status files after a start, then write what has changed; returns when to come again."""
+        """After a start read the status files, then write the page if something changed; returns the time of the next call."""
         if not self._is_on:
             return NEVER
         if self._reading is not None:
@@ -193,11 +193,11 @@ class OverviewPage:
         return self._write_at if self._is_due else NEVER
 
     def waitables(self) -> list[Any]:
-        """Nothing."""
+        """Return nothing to wait for."""
         return []
 
     def close(self) -> None:
-        """Say that nothing will change any more."""
+        """Write the page for the last time: the daemon does not run."""
         self._state = "whisperd is not running"
         if self._is_on and self._reading is None:
             self._write(time.monotonic(), self._overview(self._jobs_now()))
@@ -239,7 +239,7 @@ class OverviewPage:
     # what earlier daemons did
 
     def _read(self, before: str) -> Iterator[None]:
-        """Every job that ended before a time, one step at a time."""
+        """Read the status files of jobs that ended before a time, one step at a time."""
         for found in status_file.find_all(self._layout):
             yield
             if found is None:
@@ -289,7 +289,7 @@ def _done_row(place: str, document: dict[str, Any]) -> Row:
 
 
 def _url(place: str, kind: str, shown: str) -> str:
-    """Where a transcript is, as seen from the outbox; nothing where its name was too hard to be written down."""
+    """Return the URL of a transcript relative to the outbox; empty if its name cannot be recovered from the status file."""
     if "\\" in shown:  # what is shown is not the name itself
         folders, file = names.split(place)
         name = f"outbox/{names.join(folders, names.output(file, kind))}"

@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RowList:
-    """One list: the rows that are shown, and how many there are in all."""
+    """One list of the page: the rows that are shown, and how many there are in all."""
 
     rows: tuple[Row, ...] = ()
     total: int = 0

@@ -1,1 +1,1 @@
-"""A recording for `whisperd demo`: John F. Kennedy, inaugural address, 20 January 1961; public domain."""
+"""SAMPLES: the recording for `whisperd demo`, from John F. Kennedy's inaugural address of 20 January 1961; public domain."""

@@ -10,7 +10,7 @@ import pytest
 
 from whisperd.core import events
 from whisperd.core.errors import ConfigError
-from whisperd.daemon.child import State
+from whisperd.daemon.child import WorkerState
 from whisperd.daemon.pool import Pool
 from whisperd.daemon.reload import Reload
 from whisperd.protocol import Work
@@ -66,7 +66,7 @@ class Lab:
             self.pool.collect(self.now)
 
     def ready(self, count=1):
-        self.until(lambda: sum(child.state is State.READY for child in self.pool.children()) >= count)
+        self.until(lambda: sum(child.state is WorkerState.READY for child in self.pool.children()) >= count)
         return [child.pid for child in self.pool.children()]
 
     def occupy(self, child):

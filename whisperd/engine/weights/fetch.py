@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SILENCE_SECONDS = 60.0  # a server that sends nothing for so long has gone away
+SILENCE_SECONDS = 60.0  # a server that sends nothing for this long counts as gone
 OTHER_WAYS = (
     "without the internet: `whisperd models import`, or `pip install 'whisperd[model-base]'` for the model base"
 )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from whisperd.core.options import TranscribeOptions
 
 
-_PATIENCE_STEPS = 64  # a few windows of another kind wait so long for company
+_PATIENCE_STEPS = 64  # a few windows of another kind wait this long for others of their kind
 
 
 class BatchedDecoder:

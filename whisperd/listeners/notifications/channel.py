@@ -1,4 +1,4 @@
-"""A channel, which is a command that is run for each notification, and one run of it."""
+"""A channel of notifications, which is a command, and one run of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRAINED_BYTES = 1 << 20  # read at most at one look: a command that prints witho
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A way to notify somebody: of which ends, by which command, and how long that may take."""
+    """A way to notify somebody: the command, the ends that it is run for, and its time limit."""
 
     kind: str
     events: tuple[str, ...]
@@ -93,7 +93,7 @@ class Delivery:
         return bool(wait([self.pidfd], timeout=0))
 
     def kill(self) -> None:
-        """End it, and what it started, at once."""
+        """Kill the command and everything that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""A notification of one end of one job, and the files of those that have not been delivered.
+"""Notifications about the end of jobs, and the files of those that are not delivered.
 
 There is one file for each job and channel. It is written before the original leaves `.work` and removed after delivery.
 """
@@ -30,7 +30,7 @@ GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}  # reading it ag
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What is told of one end of one job.
+    """A notification about the end of one job.
 
     Attributes:
         name: the upload's, printable.
@@ -123,7 +123,7 @@ class Undelivered:
             raise
 
     def drop(self, job_id: str, channel: str) -> None:
-        """Remove one: it has been delivered, or never will be."""
+        """Remove a notification that was delivered, or never will be."""
         with contextlib.suppress(OSError), self._open() as folder:
             os.unlink(_file(job_id, channel), dir_fd=folder.fd)
 

@@ -111,7 +111,7 @@ def post(url: str, body: bytes, sent_headers: dict[str, str]) -> int:
 
 
 def main(url: str, secret: str) -> int:
-    """Send it; print why not, in one line, and tell by the exit status whether another try can help."""
+    """Send the webhook; if that fails print the reason in one line, and tell by the exit status whether another try can help."""
     body = sys.stdin.buffer.read()
     try:
         key = read_secret(Path(secret))
