@@ -13,7 +13,7 @@ from whisperd.core.snapshots import Vitals, WorkerVitals
 from whisperd.daemon.admission import Arrivals, Claiming, EmittingExplainer, Room
 from whisperd.daemon.assignment import Answers, Assignment
 from whisperd.daemon.cancel import Cancels
-from whisperd.daemon.child import State
+from whisperd.daemon.child import WorkerState
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.loop import NEVER, Guarded, Loop, Part
@@ -279,7 +279,7 @@ def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int
         workers=tuple(
             WorkerVitals(child.device, child.resident_bytes(), child.device_bytes)
             for child in pool.children()
-            if child.state is not State.BOOTING
+            if child.state is not WorkerState.BOOTING
         ),
         workers_failing=len(pool.failing),
     )
