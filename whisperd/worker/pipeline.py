@@ -234,7 +234,9 @@ class Pipeline:
 
     def _submit(self) -> None:
         """Keep the engine supplied, with a few windows more than it decodes at once: they join as soon as others leave."""
-        wanted = self._engine.capacity + self._engine.capacity // 4
+        wanted = self._engine.capacity
+        if not self._engine.takes_recordings:
+            wanted += max(1, wanted // 4)
         waiting = collections.deque(self._decoding.values())
         while waiting and self._engine.pending < wanted:
             job = waiting.popleft()
