@@ -44,12 +44,15 @@ class Spool:
 
     Attributes:
         store: the one in charge; `restart` replaces it, as a new daemon would.
+        announce: what the next store does with the notifications of a job's end; by default nothing.
     """
+
+    announce: store.Announce = staticmethod(lambda *_: None)
 
     def __init__(self, root: Path) -> None:
         self.layout = Layout(root)
         self.layout.create()
-        self.store = store.Store(self.layout)
+        self.store = store.Store(self.layout, self.announce)
 
     def upload(self, name: str, content: bytes | None = None) -> Path:
         """What a user does: write a file into the inbox; by default its content is its name."""
@@ -89,7 +92,7 @@ class Spool:
 
     def restart(self, max_attempts: int = 3) -> Recovery:
         """What a new daemon does first."""
-        self.store = store.Store(self.layout)
+        self.store = store.Store(self.layout, self.announce)
         return recover(self.store, max_attempts=max_attempts)
 
     def sidecar(self, place: str) -> dict:

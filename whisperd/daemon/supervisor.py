@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
+from whisperd.core.snapshots import Vitals, WorkerVitals
 from whisperd.daemon.admission import Arrivals, Claiming, EmittingExplainer, Room
 from whisperd.daemon.assignment import Answers, Assignment
 from whisperd.daemon.cancel import Cancels
+from whisperd.daemon.child import WorkerState
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.jobs import Jobs
 from whisperd.daemon.loop import NEVER, Guarded, Loop, Part
 from whisperd.daemon.pool import Pool
+from whisperd.daemon.registry import JobState
 from whisperd.daemon.reload import Reload
 from whisperd.daemon.signals import Signals
-from whisperd.daemon.snapshot import vitals
 from whisperd.daemon.systemd import Notifier, ServiceStatus
 from whisperd.intake.inbox import Inbox
 from whisperd.intake.lease import keep_privilege
@@ -121,8 +124,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._layout.create()
         with self._layout.lock(), Signals(self._hear_signal) as signals:
-            store = Store(self._layout)
-            store.announce = self._dispatcher.announce
+            store = Store(self._layout, self._dispatcher.announce)
             self._put_together(store, signals)
             now = time.monotonic()
             self._notifier.extend(self._config.pool.boot_seconds)
@@ -259,3 +261,25 @@ class Supervisor:
         stopping = "stopping: " if self._wind_down.has_begun else ""
         reload = f"; {self._reload.status}" if self._reload.status else ""
         return stopping + self._jobs.summary() + waiting + paused + reload
+
+
+def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:
+    """The figures of the whole daemon; cheap enough for every few seconds."""
+    disk = shutil.disk_usage(layout.root)
+    age = None if inbox.scanned_at is None else time.monotonic() - inbox.scanned_at
+    return Vitals(
+        arriving=len(inbox),
+        queued=jobs.waiting,
+        running=jobs.registry.count(JobState.RUNNING),
+        ending=jobs.registry.count(JobState.ENDING),
+        notices=notices,
+        free_bytes=disk.free,
+        total_bytes=disk.total,
+        scanned_at=None if age is None else time.time() - age,
+        workers=tuple(
+            WorkerVitals(child.device, child.resident_bytes(), child.device_bytes)
+            for child in pool.children()
+            if child.state is not WorkerState.BOOTING
+        ),
+        workers_failing=len(pool.failing),
+    )

@@ -207,7 +207,9 @@ class Watch:
 
     def _remove(self, gone: set[tuple[str, ...]]) -> None:
         """Stop watching folders that were moved away, whose events would have wrong names."""
-        for number, parts in tuple(self._paths.items()):
+        tops = {parts[0] for parts in gone}  # of a hundred thousand folders few are below these
+        for number in [number for number, parts in self._paths.items() if parts and parts[0] in tops]:
+            parts = self._paths[number]
             if any(parts[:depth] in gone for depth in range(1, len(parts) + 1)):
                 del self._paths[number]
                 # the kernel may have done so before: then there is nothing to do

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from whisperd.core.options import JobSpec
     from whisperd.spool.layout import Layout
 
-# Records who is to be told of an end; gets the job, its final status file and the outcome; may raise OSError.
+# The step of publishing that makes notifications durable before the original leaves: it gets the job, its final status file and
+# the outcome, and may raise OSError.
 Announce = Callable[[Job, dict[str, Any], Result | Failure], None]
 IN_THE_WAY = (FileExistsError, NotADirectoryError)  # somebody has taken one of the names since the place was chosen
 
@@ -42,15 +43,18 @@ class Store:
         naming: which names belong to which job.
         status_files: what users read about uploads and jobs.
         partials: the texts of running jobs so far.
+
+    Args:
+        layout: the spool.
         announce: the step of the commit protocol that records notifications.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, announce: Announce) -> None:
         self.layout = layout
         self.status_files = status_file.StatusFiles(layout)
         self.naming = names.Naming(layout, self.status_files.is_superseded)
         self.partials = publish.PartialTexts(layout)
-        self.announce: Announce = lambda *_: None
+        self._announce = announce
         self._interrupted = InterruptedClaims(layout)
 
     # --- claim: inbox -> .work ---
@@ -232,8 +236,8 @@ class Store:
                     # 3. The status file says `completed`, which is true: all that it names is there.
                     document = self.show(job, result=result, sync=True)
                     failpoint("publish.after_status_file")
-                    # 4. It is on record who is to be told.
-                    self.announce(job, document, result)
+                    # 4. The notifications are on record.
+                    self._announce(job, document, result)
                     failpoint("publish.after_notification")
                     # 5. The original is in done/: the job has ended.
                     self._move_original(own, job, self.layout.done)
@@ -264,7 +268,7 @@ class Store:
                     self.partials.hide(job)
                     document = self.show(job, failure=failure, sync=True)
                     failpoint("fail.after_status_file")
-                    self.announce(job, document, failure)
+                    self._announce(job, document, failure)
                     failpoint("fail.after_notification")
                     self._move_original(own, job, self.layout.failed)
                     break

@@ -33,8 +33,8 @@ class Told:
         self.emitter = events.Emitter()
         self.emitter.subscribe(self.events.append)
         self.dispatcher = Dispatcher(self.spool.layout, options(**settings), self.emitter)
+        self.spool.announce = self.dispatcher.announce
         self.spool.restart()
-        self.spool.store.announce = self.dispatcher.announce
         self.dispatcher.restore()
 
     def finish(self, name):
