@@ -156,7 +156,7 @@ def test_a_request_for_nothing_known_is_explained(root):
         daemon.wait(lambda: daemon.sidecar("a.wav.cancel"), what="the other note")
 
         note = daemon.sidecar("none.wav.cancel")
-        assert note["reason"] == "nothing called none.wav waits or is under way; this request is removed after 60 s"
+        assert note["reason"] == "nothing called none.wav waits or runs; this request is removed after 60 s"
         assert daemon.sidecar("a.wav.cancel")["reason"] == TOO_LARGE
         assert daemon.stop() == 0
     assert len((root / "inbox/a.wav.cancel").read_bytes()) > BYTES_MAX

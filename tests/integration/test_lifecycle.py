@@ -309,7 +309,7 @@ def test_two_daemons_cannot_share_a_root(root):
         )
 
         assert second.returncode == 75
-        assert "another whisperd is at work" in second.stderr
+        assert "another whisperd is running" in second.stderr
         daemon.stop()
 
 

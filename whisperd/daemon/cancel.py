@@ -92,7 +92,7 @@ class Cancels(Part):
                 inbox.cancel_requests.close(request)
                 failpoint("cancel.after_request")
             else:
-                known = f"nothing called {printable(request.target)} waits or is under way"
+                known = f"nothing called {printable(request.target)} waits or runs"
                 inbox.refuse(request.name, f"{known}; this request is removed after {KEPT_SECONDS:.0f} s", now)
         finally:  # whatever has become of the request
             for job in condemned:

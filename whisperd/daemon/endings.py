@@ -118,7 +118,7 @@ class Endings:
         ):
             if ending.writer_since is None:
                 ending.writer_since = now
-                self._show(job, ending.outcome, "somebody still has the recording open for writing")
+                self._show(job, ending.outcome, "a program still has the recording open for writing")
             ending.next_at = now + WRITER_LOOK_SECONDS
             return True
         ending.is_unchecked = False

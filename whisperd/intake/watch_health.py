@@ -146,7 +146,7 @@ class WatchHealth:
     def report(self, trouble: str) -> None:
         """Log once that the inbox cannot be read, and once that it can be read again."""
         if trouble and trouble != self._trouble:
-            _log.error("%s; whisperd goes on by itself once it is back", trouble)
+            _log.error("%s; whisperd continues when it is back", trouble)
         elif self._trouble and not trouble:
             _log.info("the inbox can be read again")
         self._trouble = trouble

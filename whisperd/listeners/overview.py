@@ -164,7 +164,7 @@ class OverviewPage:
             case events.ExplanationRemoved(place):
                 self._arrivals.pop(place, None)
             case events.WorkerReady(model=model):
-                self._state = f"whisperd is at work with the model {os.path.basename(model)}"
+                self._state = f"whisperd runs with the model {os.path.basename(model)}"
 
     def _ended(self, job: Job, document: dict[str, Any]) -> None:
         self._setbacks.pop(job.id, None)
@@ -226,7 +226,7 @@ class OverviewPage:
             with Folder(layout.outbox) as outbox, Folder(layout.staging) as staging:
                 stands = outbox.exists(_FILE)
                 if stands and MARK.encode() not in outbox.read(_FILE, _HEAD_BYTES):
-                    raise FileExistsError(0, "somebody else's file has this name")
+                    raise FileExistsError(0, "a file of another origin has this name")
                 write(outbox, _FILE, render(overview, at=utc_now()), staging=staging, sync=False, replace=stands)
         except OSError as error:
             self._write_at = now + AFTER_ERROR_SECONDS

@@ -329,7 +329,7 @@ def make_directory(path: Path) -> None:
 def remedy(error: OSError) -> str:
     """Say what the operator can do about an error of the disk."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return f"{'make room' if full else 'look into the cause'}; whisperd goes on by itself"
+    return f"{'free disk space' if full else 'find the cause in the journal of the kernel'}; whisperd then continues"
 
 
 def is_transient(error: OSError) -> bool:

@@ -140,7 +140,7 @@ class Layout:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
             except OSError as error:
                 raise SpoolLocked(
-                    f"another whisperd is at work in {self.root}",
+                    f"another whisperd is running in {self.root}",
                     hint="stop it first, or give this one another root",
                 ) from error
             with contextlib.suppress(OSError):  # the version is only shown: a full disk must not prevent the start

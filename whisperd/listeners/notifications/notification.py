@@ -147,7 +147,7 @@ class Undelivered:
         except OSError as error:
             reason = os.strerror(error.errno or errno.EIO)
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-                reason = "this is not a folder; move it away, and notifications go on"
+                reason = "this is not a folder; move it away, and notifications continue"
             raise OSError(error.errno, reason, str(self._layout.work / DIRECTORY)) from error
 
     def _directory_exists(self) -> bool:

@@ -191,7 +191,7 @@ def test_a_file_in_place_of_the_folder_holds_endings_back_and_is_named_once(root
     for _ in range(3):
         told.settle(wait_until)
         told.now += RESTORE_SECONDS
-    reason = "this is not a folder; move it away, and notifications go on"
+    reason = "this is not a folder; move it away, and notifications continue"
     assert told.events == [events.NotificationsUnreadable(str(folder), reason)]
     with pytest.raises(NotADirectoryError, match="move it away"):
         told.finish("b.wav")
