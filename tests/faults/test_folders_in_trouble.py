@@ -109,7 +109,10 @@ class Case:
         self.uploads["a.wav"] = tone(path, 1.0).read_bytes()
         path.rename(self.root / "inbox/a.wav")
         if not self.trouble.before:
-            self.daemon.wait(lambda: self.daemon.status("a.wav") == "in_progress", what="the start")
+            # later than the start: while audio is still being written, its open file holds the mount
+            self.daemon.wait(
+                lambda: (self.daemon.sidecar("a.wav") or {}).get("phase") == "transcribing", what="the engine"
+            )
             self._sh(self.trouble.do)
         self.script.write_text("raise:input\n" if self.trouble.ends == "failed" else "ok\n")
 
