@@ -188,9 +188,6 @@ LARGE_CLASSES = {
     "core.options.TranscribeOptions": "a list of options, each a key of whisperd.yaml",
     "settings.sections.Config": "a list of options, each a key or section of whisperd.yaml",
     "listeners.metrics.Metrics": "a list of metrics, each a row of the README's table",
-    # still to be split
-    "daemon.child.Child": "",
-    "daemon.supervisor.Supervisor": "",
 }
 
 RETIRED = {

@@ -217,7 +217,7 @@ def test_a_worker_that_hangs_up_and_goes_on_is_ended(lab):
 def test_an_idle_worker_that_is_told_to_end_and_does_not(lab):
     """It would keep its place for ever."""
     lab.until(lambda heard: heard)
-    lab.pool.close()
+    lab.pool.wind_down()
     lab.until(lambda heard: lab.pool.is_empty(), step=pools.ENDING_SECONDS / 4)
 
     assert lab.ends() == ["was killed because it did not end when it should have"]
@@ -229,4 +229,4 @@ def test_a_long_recording_cannot_be_claimed_to_win_time(lab):
     child = lab.give()
     lab.until(lambda heard: heard)
 
-    assert child.deadlines["job"] < 1e7
+    assert child.jobs["job"].deadline < 1e7

@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from enum import Enum, auto
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from whisperd.core.errors import WorkerDied
 from whisperd.core.job import Failure
@@ -35,8 +36,8 @@ class WorkerState(Enum):
     RETIRED = auto()  # its engine failed: it has been killed
 
 
-class Child:
-    """One worker process: a new interpreter that inherits only one end of a socket pair.
+class WorkerProcess:
+    """A worker's process and the pipe to it: a new interpreter that inherits only one end of a socket pair.
 
     It leads a process group of its own, so that its ffmpeg ends with it and a Ctrl-C on the terminal reaches neither.
 
@@ -44,27 +45,8 @@ class Child:
         OSError: the machine has no process, memory or descriptor to spare; nothing is left behind.
     """
 
-    def __init__(self, number: int, options: EngineOptions, now: float) -> None:
-        self.number = number
-        self.options = options
-        self.state = WorkerState.BOOTING
-        self.works: dict[str, Work] = {}
-        self.jobs_given = 0  # since it was started
-        self.is_reserved = False  # for the one job that it has
-        self.deadlines: dict[str, float] = {}
-        self.given_at: dict[str, float] = {}
-        self.heard_at = now
-        self.started_at = now
-        self.free_since = now
-        self.device = ""  # what it runs on, once it is ready ...
-        self.device_bytes: int | None = None  # ... and how much memory is in use there, of a GPU
-        self.worn = False  # to be replaced once it has no job
-        self.dooms: dict[str, Failure] = {}  # jobs that are being taken away from it, and why
-        self.asked_back: set[str] = set()  # jobs that it was asked to give back
-        self.must_end_at: float | None = None  # when it is killed if it is still there
+    def __init__(self, options: EngineOptions) -> None:
         self.killed_because = ""  # completes "was killed because it"
-        self._rung = 0
-        self._next_rung_at = 0.0
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self.process = subprocess.Popen(
@@ -82,7 +64,7 @@ class Child:
                 self.process.wait()
                 raise
             self.connection = SupervisorEnd(socket.socket(fileno=ours.detach()))
-        self.send(Boot(options))
+        self.connection.send(Boot(options))
 
     @property
     def pid(self) -> int:
@@ -101,12 +83,6 @@ class Child:
         except (OSError, IndexError):
             return 0
 
-    def send(self, message: ToWorker) -> None:
-        """Send a message; a worker that has ended, or does not read, is noticed elsewhere."""
-        if isinstance(message, Release):
-            self.asked_back.add(message.job_id)
-        self.connection.send(message)
-
     def receive(self, now: float, *, has_ended: bool) -> Iterator[FromWorker]:
         """Yield the messages that have arrived.
 
@@ -121,73 +97,6 @@ class Child:
         self.connection.close()
         self.kill()
 
-    def assign(self, work: Work, now: float, allowed_seconds: float) -> None:
-        """Give the worker a job."""
-        if not self.works:
-            self.heard_at = now
-        self.works[work.job_id] = work
-        self.jobs_given += 1
-        self.given_at[work.job_id] = now
-        self.allow(work.job_id, allowed_seconds)
-        self.send(work)
-
-    def allow(self, job_id: str, seconds: float) -> None:
-        """Set how long a job may take, from the moment it was given to the worker."""
-        self.deadlines[job_id] = self.given_at[job_id] + seconds
-
-    def drop(self, job_id: str, now: float) -> None:
-        """Forget a job that has ended."""
-        books: tuple[dict[str, Any], ...] = (self.works, self.deadlines, self.given_at, self.dooms)
-        for each in books:
-            each.pop(job_id, None)
-        self.asked_back.discard(job_id)
-        if not self.works:
-            self.free_since, self.is_reserved = now, False
-
-    def quit(self) -> None:
-        """Ask an idle worker to end."""
-        self.state = WorkerState.ENDING
-        self.send(Quit())
-
-    def release(self) -> None:
-        """Ask the worker to give all its jobs back."""
-        for job_id in self.works:
-            self.send(Release(job_id))
-
-    def doom(self, job_ids: Iterable[str], reason: Failure, now: float) -> None:
-        """Begin to stop the worker because of a job; `climb` takes stronger and stronger means."""
-        if not self.dooms:
-            self._rung, self._next_rung_at = 0, now
-        self.dooms.update(dict.fromkeys(job_ids, reason))
-
-    def doom_the_late(self, heartbeat_seconds: float, now: float) -> None:
-        """Begin to stop the worker for jobs past their deadline, or for all of them if it was silent for too long."""
-        silent = now - self.heard_at
-        if silent > heartbeat_seconds:
-            hint = "raise pool.heartbeat_seconds if the machine is just slow"
-            self.doom(
-                self.works.keys() - self.dooms.keys(), _timeout(f"no sign of progress for {silent:.0f} s", hint), now
-            )
-        for job_id, deadline in self.deadlines.items():
-            if now > deadline and job_id not in self.dooms:
-                taken = f"not done after {now - self.given_at[job_id]:.0f} s"
-                self.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
-
-    def climb(self, now: float) -> str | None:
-        """Use the next means to stop the worker if it is time: release, SIGABRT, SIGKILL; returns which one."""
-        if not self.dooms or now < self._next_rung_at or self._rung >= len(RUNGS):
-            return None
-        rung, self._rung = self._rung, self._rung + 1
-        self._next_rung_at = now + RUNG_SECONDS[rung]
-        if rung == 0:
-            for job_id in self.dooms:
-                self.send(Release(job_id))
-        elif rung == 1:
-            self.process.send_signal(signal.SIGABRT)
-        else:
-            self.kill()
-        return RUNGS[rung]
-
     def kill(self) -> None:
         """Kill the worker and its ffmpeg."""
         with contextlib.suppress(ProcessLookupError):
@@ -200,6 +109,143 @@ class Child:
         self.connection.close()
         os.close(self.pidfd)
         return f"was killed because it {self.killed_because}" if self.killed_because else describe_exit(status)
+
+
+@dataclass(slots=True)
+class GivenJob:
+    """A job that a worker has.
+
+    Attributes:
+        work: what the worker was told.
+        given_at: when.
+        deadline: when it is taken away.
+        doom: why it is being taken away; None: it is not.
+        is_asked_back: whether the worker was asked to give it back.
+    """
+
+    work: Work
+    given_at: float
+    deadline: float
+    doom: Failure | None = None
+    is_asked_back: bool = False
+
+
+class Ladder:
+    """The means to stop a worker, one after the other: `RUNGS`."""
+
+    def __init__(self) -> None:
+        self._rung = len(RUNGS)
+        self._next_at = 0.0
+
+    def begin(self, now: float) -> None:
+        """Start with the first means."""
+        self._rung, self._next_at = 0, now
+
+    def climb(self, now: float) -> int | None:
+        """The number of the means to use now; None if it is too early, or all have been used."""
+        if now < self._next_at or self._rung >= len(RUNGS):
+            return None
+        rung, self._rung = self._rung, self._rung + 1
+        self._next_at = now + RUNG_SECONDS[rung]
+        return rung
+
+
+class Child(WorkerProcess):
+    """One worker as the supervisor sees it: its state, the jobs that it has, and their deadlines.
+
+    Raises:
+        OSError: as `WorkerProcess`.
+    """
+
+    def __init__(self, number: int, options: EngineOptions, now: float) -> None:
+        super().__init__(options)
+        self.number = number
+        self.options = options
+        self.state = WorkerState.BOOTING
+        self.jobs: dict[str, GivenJob] = {}  # by id
+        self.jobs_given = 0  # since it was started
+        self.is_reserved = False  # for the one job that it has
+        self.heard_at = now
+        self.started_at = now
+        self.free_since = now
+        self.device = ""  # what it runs on, once it is ready ...
+        self.device_bytes: int | None = None  # ... and how much memory is in use there, of a GPU
+        self.worn = False  # to be replaced once it has no job
+        self.must_end_at: float | None = None  # when it is killed if it is still there
+        self._ladder = Ladder()
+
+    @property
+    def dooms(self) -> dict[str, Failure]:
+        """The jobs that are being taken away from the worker, and why."""
+        return {job_id: job.doom for job_id, job in self.jobs.items() if job.doom is not None}
+
+    def send(self, message: ToWorker) -> None:
+        """Send a message; a worker that has ended, or does not read, is noticed elsewhere."""
+        if isinstance(message, Release) and message.job_id in self.jobs:
+            self.jobs[message.job_id].is_asked_back = True
+        self.connection.send(message)
+
+    def assign(self, work: Work, now: float, allowed_seconds: float) -> None:
+        """Give the worker a job."""
+        if not self.jobs:
+            self.heard_at = now
+        self.jobs[work.job_id] = GivenJob(work, now, now + allowed_seconds)
+        self.jobs_given += 1
+        self.send(work)
+
+    def allow(self, job_id: str, seconds: float) -> None:
+        """Set how long a job may take, from the moment it was given to the worker."""
+        job = self.jobs[job_id]
+        job.deadline = job.given_at + seconds
+
+    def drop(self, job_id: str, now: float) -> None:
+        """Forget a job that has ended."""
+        self.jobs.pop(job_id, None)
+        if not self.jobs:
+            self.free_since, self.is_reserved = now, False
+
+    def quit(self) -> None:
+        """Ask an idle worker to end."""
+        self.state = WorkerState.ENDING
+        self.send(Quit())
+
+    def release(self) -> None:
+        """Ask the worker to give all its jobs back."""
+        for job_id in self.jobs:
+            self.send(Release(job_id))
+
+    def doom(self, job_ids: Iterable[str], reason: Failure, now: float) -> None:
+        """Begin to stop the worker because of jobs; `climb` takes stronger and stronger means."""
+        if not self.dooms:
+            self._ladder.begin(now)
+        for job_id in job_ids:
+            self.jobs[job_id].doom = reason
+
+    def doom_the_late(self, heartbeat_seconds: float, now: float) -> None:
+        """Begin to stop the worker for jobs past their deadline, or for all of them if it was silent for too long."""
+        silent = now - self.heard_at
+        if silent > heartbeat_seconds:
+            hint = "raise pool.heartbeat_seconds if the machine is just slow"
+            self.doom(
+                self.jobs.keys() - self.dooms.keys(), _timeout(f"no sign of progress for {silent:.0f} s", hint), now
+            )
+        for job_id, job in self.jobs.items():
+            if now > job.deadline and job.doom is None:
+                taken = f"not done after {now - job.given_at:.0f} s"
+                self.doom([job_id], _timeout(taken, "raise pool.deadline_factor, or use a smaller model"), now)
+
+    def climb(self, now: float) -> str | None:
+        """Use the next means to stop the worker if it is time: release, SIGABRT, SIGKILL; returns which one."""
+        if not self.dooms or (rung := self._ladder.climb(now)) is None:
+            return None
+        if rung == 0:
+            for job_id in self.dooms:
+                self.send(Release(job_id))
+        elif rung == 1:
+            self.process.send_signal(signal.SIGABRT)
+        else:
+            self.kill()
+        return RUNGS[rung]
 
 
 def describe_exit(status: int) -> str:

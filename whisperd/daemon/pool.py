@@ -131,7 +131,7 @@ class Pool(Part):
 
     def adopt(self, child: Child, ready: Ready, now: float) -> None:
         """Add a worker that is ready; the one that it replaces, if possible an idle one, ends when it is idle."""
-        busy = {child.number: len(child.works) for child in self._children.values()}
+        busy = {child.number: len(child.jobs) for child in self._children.values()}
         number = min(range(1, self._options.workers + 1), key=lambda number: busy.get(number, -1))
         if (old := self._children.pop(number, None)) is not None:
             old.number = max(self._options.workers, *self._children, 0) + 1  # which makes it surplus
@@ -156,7 +156,7 @@ class Pool(Part):
 
     def busy(self) -> list[Child]:
         """The workers that have jobs."""
-        return [child for child in self._children.values() if child.works]
+        return [child for child in self._children.values() if child.jobs]
 
     @property
     def trouble(self) -> Failure | None:
@@ -180,13 +180,13 @@ class Pool(Part):
             for child in self._children.values()
             if child.state is WorkerState.READY and child.options == engine and not self._is_surplus(child)
             if not child.connection.is_closed
-            if not (child.is_reserved or (alone and child.works) or (fresh and child.jobs_given))
+            if not (child.is_reserved or (alone and child.jobs) or (fresh and child.jobs_given))
         ]
-        child = min(able, key=lambda child: len(child.works), default=None)
+        child = min(able, key=lambda child: len(child.jobs), default=None)
         return (
             child
             if child is not None
-            and len(child.works) < self._options.jobs_per_worker
+            and len(child.jobs) < self._options.jobs_per_worker
             and not child.dooms
             and not child.connection.is_behind
             else None
@@ -194,7 +194,7 @@ class Pool(Part):
 
     def replaceable(self, engine: EngineOptions) -> Child | None:
         """Find an idle worker with another engine."""
-        idle = (child for child in self._children.values() if child.state is WorkerState.READY and not child.works)
+        idle = (child for child in self._children.values() if child.state is WorkerState.READY and not child.jobs)
         return next((child for child in idle if child.options != engine and not self._is_surplus(child)), None)
 
     def is_coming(self, engine: EngineOptions) -> bool:
@@ -218,7 +218,7 @@ class Pool(Part):
         mine = [child for child in self._children.values() if child.options == engine]
         if not all(child.state is WorkerState.READY and not child.worn for child in mine):
             return None
-        return next((child for child in mine if not child.works), None)
+        return next((child for child in mine if not child.jobs), None)
 
     def renew(self, engine: EngineOptions) -> None:
         """Replace an idle worker with this engine that has had jobs by a fresh one."""
@@ -314,15 +314,15 @@ class Pool(Part):
         """Start no more workers, and end the idle ones."""
         self._closing = True
         for child in self._children.values():
-            if child.state is not WorkerState.ENDING and not child.works:
+            if child.state is not WorkerState.ENDING and not child.jobs:
                 child.quit()
 
     def cancel(self, job_id: str, reason: Failure, now: float) -> None:
         """Take one job from its worker: a worker with other jobs is asked to give it back, one without them is stopped if it does not."""
         for child in self.busy():
-            if job_id in child.works and len(child.works) == 1:
+            if job_id in child.jobs and len(child.jobs) == 1:
                 child.doom([job_id], reason, now)
-            elif job_id in child.works:
+            elif job_id in child.jobs:
                 child.send(Release(job_id))
 
     def release_all(self) -> None:
@@ -333,7 +333,7 @@ class Pool(Part):
     def kill_all(self) -> list[str]:
         """Kill every worker; returns the ids of their jobs."""
         self._closing = True
-        held = [job_id for child in self.busy() for job_id in child.works]
+        held = [job_id for child in self.busy() for job_id in child.jobs]
         for child in self._children.values():
             child.kill()
             child.reap()
@@ -370,12 +370,12 @@ class Pool(Part):
                 child.device_bytes = message.device_bytes or child.device_bytes
                 if message.duration_seconds is not None:
                     pace = self._options.deadline_factor * self._options.jobs_per_worker
-                    longest = child.works[message.job_id].spec.media.max_duration_seconds
+                    longest = child.jobs[message.job_id].work.spec.media.max_duration_seconds
                     duration = min(message.duration_seconds, longest)
                     child.allow(message.job_id, self._options.deadline_seconds + pace * duration)
-                return [] if message.job_id in child.dooms else [message]
+                return [] if child.jobs[message.job_id].doom is not None else [message]
             case Finished() | Failed() | Released():
-                doom = child.dooms.get(message.job_id)
+                doom = child.jobs[message.job_id].doom
                 if isinstance(message, Finished):
                     self._deaths = 0
                 elif doom is not None:
@@ -396,13 +396,13 @@ class Pool(Part):
         pause = self._pause()
         if child.number <= self._options.workers:
             self._spawn_at[child.number] = now + pause
-        self._emit(events.WorkerRetired(child.number, child.pid, failure, len(child.works)))
-        batch = child.works.keys() & set(job_ids) or child.works.keys()
+        self._emit(events.WorkerRetired(child.number, child.pid, failure, len(child.jobs)))
+        batch = child.jobs.keys() & set(job_ids) or child.jobs.keys()
         suspicion = Blame.GUILTY if child.jobs_given == 1 else Blame.SUSPECT
         said: list[Failed | Interrupted] = []
-        for job_id in tuple(child.works):
-            if job_id in child.dooms:
-                said.append(Failed(job_id, child.dooms[job_id]))
+        for job_id, job in tuple(child.jobs.items()):
+            if job.doom is not None:
+                said.append(Failed(job_id, job.doom))
             else:
                 said.append(Interrupted(job_id, failure, suspicion if job_id in batch else Blame.NONE))
             child.drop(job_id, now)
@@ -437,10 +437,10 @@ class Pool(Part):
         pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
         self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
         death = death_of(how, is_distrusted=bool(child.killed_because))
-        guilty = child.dooms or child.works
+        guilty = child.dooms or child.jobs
         said: list[Failed | Interrupted] = []
-        for job_id in child.works:
-            failure = child.dooms.get(job_id) or death
+        for job_id, job in child.jobs.items():
+            failure = job.doom or death
             is_alone = job_id in guilty and len(guilty) == 1
             said.append(Failed(job_id, failure) if is_alone else Interrupted(job_id, failure, Blame.SUSPECT))
         return said
@@ -461,7 +461,7 @@ class Pool(Part):
             child.kill()
         if child.state is not WorkerState.READY:
             return
-        if not child.works:
+        if not child.jobs:
             idle = self._options.idle_unload_seconds
             if self._is_surplus(child):
                 child.quit()
@@ -511,9 +511,9 @@ def _check_sense(child: Child, message: FromWorker) -> None:
     elif isinstance(message, EngineFailed):
         if not child.device:
             raise ProtocolError(f"{kind}: it has no engine yet")
-    elif (work := child.works.get(message.job_id)) is None:
+    elif (job := child.jobs.get(message.job_id)) is None:
         raise ProtocolError(f"{kind}: it does not have that job")
-    elif isinstance(message, Released) and message.job_id not in child.asked_back:
+    elif isinstance(message, Released) and not job.is_asked_back:
         raise ProtocolError(f"{kind}: nobody asked for that job")
-    elif isinstance(message, Finished) and message.result.outputs != work.spec.output.formats:
+    elif isinstance(message, Finished) and message.result.outputs != job.work.spec.output.formats:
         raise ProtocolError(f"{kind}: the result has other formats than were asked for")

@@ -6,6 +6,7 @@ import logging
 import shutil
 import signal
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
@@ -91,6 +92,21 @@ class WindDown(Part):
         return now + LOOK_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the supervisor asks of the parts of a running daemon, beside driving them in the loop."""
+
+    inbox: Inbox
+    room: Room
+    jobs: Jobs
+    answers: Answers
+    cancels: Cancels
+    reload: Reload
+    wind_down: WindDown
+    only_before_stop: tuple[Part, ...]
+    loop: Loop
+
+
 class Supervisor:
     """The daemon of one spool.
 
@@ -125,29 +141,29 @@ class Supervisor:
         self._layout.create()
         with self._layout.lock(), Signals(self._hear_signal) as signals:
             store = Store(self._layout, self._dispatcher.announce)
-            self._put_together(store, signals)
+            self._parts = self._put_together(store, signals)
             now = time.monotonic()
             self._notifier.extend(self._config.pool.boot_seconds)
             try:
                 self._pool.tick(now)  # the model loads while the spool is read
                 recovery = self._recovery(store)
-                self._cancels.restore(recovery)
+                self._parts.cancels.restore(recovery)
                 self._dispatcher.restore()
-                self._jobs.restore(recovery, now)
+                self._parts.jobs.restore(recovery, now)
                 self._watch()
-                self._loop.run(self._is_over)
+                self._parts.loop.run(self._is_over)
             finally:
-                self._loop.close()
-        return EXIT_FAILED if self._once and self._jobs.failed else EXIT_OK
+                self._parts.loop.close()
+        return EXIT_FAILED if self._once and self._parts.jobs.failed else EXIT_OK
 
-    def _put_together(self, store: Store, signals: Signals) -> None:
+    def _put_together(self, store: Store, signals: Signals) -> Parts:
         """Create the parts and their order in the loop.
 
         Raises:
             BootError: the metrics cannot be shown as configured.
         """
         config, layout, emitter, pool = self._config, self._layout, self._emitter, self._pool
-        jobs = self._jobs = Jobs(
+        jobs = Jobs(
             store,
             emitter,
             max_attempts=config.pool.max_attempts,
@@ -155,16 +171,16 @@ class Supervisor:
             trouble=lambda: pool.trouble,
         )
         jobs.configure(config)
-        room = self._room = Room(layout, emitter)
+        room = Room(layout, emitter)
         explainer = EmittingExplainer(store, emitter)
-        inbox = self._inbox = Inbox(layout.inbox, config.intake, explainer, emitter, tickets=config.tickets.enabled)
-        self._wind_down = WindDown(pool, jobs, self._dispatcher)
-        self._answers = Answers(pool, jobs, self._wind_down.is_killing, self._on_ready)
-        self._reload = Reload(config, self._read_config, self._configure, self._notifier, emitter)
-        self._cancels = Cancels(config, store, jobs, pool, inbox, emitter=emitter)
+        inbox = Inbox(layout.inbox, config.intake, explainer, emitter, tickets=config.tickets.enabled)
+        wind_down = WindDown(pool, jobs, self._dispatcher)
+        answers = Answers(pool, jobs, wind_down.is_killing, self._on_ready)
+        reload = Reload(config, self._read_config, self._configure, self._notifier, emitter)
+        cancels = Cancels(config, store, jobs, pool, inbox, emitter=emitter)
         admitting: list[Part] = [
             Arrivals(inbox),
-            self._cancels,
+            cancels,
             Claiming(config, store, jobs, inbox, room, emitter=emitter),
             Assignment(config, layout, jobs, pool, room),
         ]
@@ -184,9 +200,17 @@ class Supervisor:
             Guarded(exporter),
             ServiceStatus(self._notifier, self._status),
         ]
-        self._only_before_stop = [*admitting, housekeeper, self._reload]
-        self._loop = Loop(
-            [signals, self._reload, self._answers, *admitting, self._wind_down, pool, jobs, *telling], emitter
+        loop = Loop([signals, reload, answers, *admitting, wind_down, pool, jobs, *telling], emitter)
+        return Parts(
+            inbox=inbox,
+            room=room,
+            jobs=jobs,
+            answers=answers,
+            cancels=cancels,
+            reload=reload,
+            wind_down=wind_down,
+            only_before_stop=(*admitting, housekeeper, reload),
+            loop=loop,
         )
 
     def _recovery(self, store: Store) -> Recovery:
@@ -201,7 +225,7 @@ class Supervisor:
 
     def _watch(self) -> None:
         try:
-            self._inbox.start()
+            self._parts.inbox.start()
         except OSError as error:
             raise BootError(
                 f"the inbox cannot be watched: {error.strerror or error}",
@@ -209,37 +233,37 @@ class Supervisor:
             ) from error
 
     def _is_over(self) -> bool:
-        if self._wind_down.has_begun:
-            return self._wind_down.is_over() and not self._answers.is_behind
-        may_end = self._once and self._is_ready and len(self._jobs) == 0
-        if may_end and self._inbox.is_empty() and self._dispatcher.is_idle():
+        if self._parts.wind_down.has_begun:
+            return self._parts.wind_down.is_over() and not self._parts.answers.is_behind
+        may_end = self._once and self._is_ready and len(self._parts.jobs) == 0
+        if may_end and self._parts.inbox.is_empty() and self._dispatcher.is_idle():
             self._stop(time.monotonic(), grace_seconds=0.0)
         return False
 
     def _hear_signal(self, number: signal.Signals, now: float) -> None:
-        has_begun = self._wind_down.has_begun
+        has_begun = self._parts.wind_down.has_begun
         if number is signal.SIGHUP:
             if not has_begun:  # else the next start reads the configuration
-                self._reload.begin(now)
+                self._parts.reload.begin(now)
         elif has_begun or number is signal.SIGQUIT:
             self._stop(now, grace_seconds=0.0)  # asked twice: at once
         else:
             self._stop(now, grace_seconds=self._config.pool.stop_grace_seconds)
 
     def _stop(self, now: float, *, grace_seconds: float) -> None:
-        if not self._wind_down.has_begun:
+        if not self._parts.wind_down.has_begun:
             self._notifier.stopping()
             _log.info("stopping: running jobs have %.0f s, then they are released", grace_seconds)
-            self._reload.give_up()
-            self._loop.retire(self._only_before_stop)
+            self._parts.reload.give_up()
+            self._parts.loop.retire(self._parts.only_before_stop)
         self._notifier.extend(grace_seconds + RELEASE_SECONDS + 10)
-        self._wind_down.begin(now, grace_seconds)
+        self._parts.wind_down.begin(now, grace_seconds)
 
     def _configure(self, config: Config, now: float, trial: tuple[Child, Ready] | None) -> None:
         """Use a configuration from now on, with the worker that has loaded its engine."""
         self._config = config
         logging.getLogger("whisperd").setLevel(config.log_level.upper())
-        self._loop.configure(config)
+        self._parts.loop.configure(config)
         if trial is not None:
             self._pool.adopt(*trial, now)
             self._on_ready()
@@ -254,13 +278,13 @@ class Supervisor:
     def _status(self) -> str:
         if not self._is_ready:
             return f"loading the model {self._config.model}"
-        waiting = f", {len(self._inbox)} arriving" if len(self._inbox) else ""
-        paused = "; not taking files: disk nearly full" if self._room.is_paused else ""
+        waiting = f", {len(self._parts.inbox)} arriving" if len(self._parts.inbox) else ""
+        paused = "; not taking files: disk nearly full" if self._parts.room.is_paused else ""
         if trouble := self._pool.trouble:
             paused += f"; no worker can be used: {trouble.message}; it is tried again"
-        stopping = "stopping: " if self._wind_down.has_begun else ""
-        reload = f"; {self._reload.status}" if self._reload.status else ""
-        return stopping + self._jobs.summary() + waiting + paused + reload
+        stopping = "stopping: " if self._parts.wind_down.has_begun else ""
+        reload = f"; {self._parts.reload.status}" if self._parts.reload.status else ""
+        return stopping + self._parts.jobs.summary() + waiting + paused + reload
 
 
 def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:

@@ -264,7 +264,7 @@ def test_a_fresh_worker_takes_the_place_of_an_idle_one(lab, tmp_path):
     lab.until(lambda: lab.count(events.WorkerReady))
     used = lab.pool.free(lab.engine, fresh=True)
     lab.pool.assign(used, Work("a", tmp_path, tmp_path / "a.mp3", resolve(lab.settings, "a.mp3")), lab.now)
-    lab.until(lambda: not used.works)
+    lab.until(lambda: not used.jobs)
     assert lab.pool.free(lab.engine) is used
     assert lab.pool.free(lab.engine, fresh=True) is None
 

@@ -10,7 +10,7 @@ import pytest
 
 from whisperd.core import events
 from whisperd.core.errors import ConfigError
-from whisperd.daemon.child import WorkerState
+from whisperd.daemon.child import GivenJob, WorkerState
 from whisperd.daemon.pool import Pool
 from whisperd.daemon.reload import Reload
 from whisperd.protocol import Work
@@ -73,7 +73,7 @@ class Lab:
         """Give a worker a job, as far as the pool can tell."""
         spec = profiles.resolve(self.settings(), "a.wav")
         work = Work("job", self.path, self.path / "a.wav", spec)
-        child.works[work.job_id], child.given_at[work.job_id], child.deadlines[work.job_id] = work, 0.0, 1e9
+        child.jobs[work.job_id] = GivenJob(work, 0.0, 1e9)
 
     def refusals(self):
         return [event.reason for event in self.heard if isinstance(event, events.ConfigRefused)]
