@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from whisperd.core import languages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Format = Literal["txt", "srt", "vtt", "tsv", "json", "html"]  # each is a module of whisperd.output
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -197,7 +197,7 @@ class VadOptions(Section):
 class EngineOptions:
     """What a worker loads, and on which device; a change of any field needs a fresh worker."""
 
-    engine: str  # "openai-whisper" | "faster-whisper" | "scripted"
+    engine: str  # one of `ENGINES`
     model: str  # a name ("base", "large-v3") or a path to a checkpoint, or to a CTranslate2 directory
     models_directory: Path
     device: str  # "auto", "cpu", "cuda", "cuda:1"
@@ -207,6 +207,35 @@ class EngineOptions:
     compute_type: str = "auto"  # "fp32", "bf16", "fp16", "int8"; auto: the fastest that the device computes in hardware
     batch_size: int = 16  # windows decoded at once
     ffmpeg: Path | None = None  # the configured one, which a worker tries before it is ready
+
+
+class EngineEntry(NamedTuple):
+    """A line of `ENGINES`: where the code of an engine is, and what it can do."""
+
+    batched: str  # `module:callable` below whisperd.engine, which makes the engine from `EngineOptions`, ...
+    sequential: str  # ... and the same for `decoding: sequential`
+    shares_batches: Callable[[EngineOptions], bool]  # whether windows of several jobs are decoded together
+    extra: str = ""  # of this package, which installs what the engine imports
+
+
+ENGINES = {
+    "openai-whisper": EngineEntry(
+        "whisper_batched.engine:BatchedWhisper",
+        "whisper_sequential:OpenAIWhisper",
+        shares_batches=lambda options: options.decoding == "batched",
+    ),
+    "faster-whisper": EngineEntry(
+        "faster_whisper.engine:FasterWhisper",
+        "faster_whisper.engine:FasterWhisper",
+        shares_batches=lambda _options: True,
+        extra="faster-whisper",
+    ),
+    "scripted": EngineEntry(
+        "scripted:create",
+        "scripted:create",
+        shares_batches=lambda options: options.script.startswith("windows,"),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

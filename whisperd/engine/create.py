@@ -1,10 +1,12 @@
-"""The table of engines: creates the one that is asked for, and imports no other."""
+"""Creates the engine that is asked for, from the table `ENGINES`, and imports no other."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from whisperd.core.errors import BootError
+from whisperd.core.options import ENGINES
 
 if TYPE_CHECKING:
     from whisperd.core.options import EngineOptions
@@ -17,27 +19,18 @@ def create(options: EngineOptions) -> Engine:
     Raises:
         BootError: no such engine, or its model or device cannot be used.
     """
-    # ruff's PLC0415 wants imports on top: torch takes seconds and 200 MB, which a scripted worker must not pay.
-    if options.engine == "openai-whisper":
-        if options.decoding == "batched":
-            from whisperd.engine.whisper_batched.engine import BatchedWhisper  # noqa: PLC0415
-
-            return BatchedWhisper(options)
-        from whisperd.engine.whisper_sequential import OpenAIWhisper  # noqa: PLC0415
-
-        return OpenAIWhisper(options)
-    if options.engine == "faster-whisper":
-        try:
-            from whisperd.engine.faster_whisper.engine import FasterWhisper  # noqa: PLC0415
-        except ImportError as error:
-            raise BootError(
-                f"the engine faster-whisper is not installed: {error}",
-                hint="run `pip install 'whisperd[faster-whisper]'`",
-            ) from error
-
-        return FasterWhisper(options)
-    if options.engine == "scripted":
-        from whisperd.engine.scripted import WINDOWS, Scripted, ScriptedWindows  # noqa: PLC0415
-
-        return ScriptedWindows(options) if options.script.startswith(WINDOWS) else Scripted(options)
-    raise BootError(f"there is no engine {options.engine!r}", hint="set engine to openai-whisper or faster-whisper")
+    entry = ENGINES.get(options.engine)
+    if entry is None:
+        raise BootError(f"there is no engine {options.engine!r}", hint=f"set engine to one of {', '.join(ENGINES)}")
+    module, _, name = (entry.batched if options.decoding == "batched" else entry.sequential).partition(":")
+    try:
+        made = importlib.import_module(f"whisperd.engine.{module}")
+    except ImportError as error:
+        if not entry.extra:
+            raise
+        raise BootError(
+            f"the engine {options.engine} is not installed: {error}",
+            hint=f"run `pip install 'whisperd[{entry.extra}]'`",
+        ) from error
+    engine: Engine = getattr(made, name)(options)
+    return engine

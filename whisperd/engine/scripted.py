@@ -235,3 +235,8 @@ def _transcript(audio: npt.NDArray[np.int16], options: TranscribeOptions) -> Tra
     text = "".join(texts)
     segment = Segment(0.0, duration_seconds, text, words=words if options.word_timestamps else None)
     return Transcript(text, (segment,), language, probability)
+
+
+def create(options: EngineOptions) -> Scripted:
+    """Make the engine that the script asks for: of whole recordings, or of windows."""
+    return ScriptedWindows(options) if options.script.startswith(WINDOWS) else Scripted(options)

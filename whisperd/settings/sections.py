@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from whisperd.core.options import (
+    ENGINES,
     EngineOptions,
     MediaOptions,
     OutputOptions,
@@ -291,6 +292,13 @@ class RetentionOptions(Section):
     outbox_max: Bytes | None = Field(None, description="the same for transcripts and status files of ended jobs")
 
 
+def _engine(name: str) -> str:
+    if name not in ENGINES:
+        *others, last = (repr(each) for each in ENGINES)
+        raise ValueError(f"input should be {', '.join(others)} or {last}")
+    return name
+
+
 class Config(Section):
     """The whole configuration: every key of whisperd.yaml."""
 
@@ -302,7 +310,7 @@ class Config(Section):
     models_directory: Path = Field(
         default_factory=default_models_directory, strict=False, description="directory of fetched and imported weights"
     )
-    engine: Literal["openai-whisper", "faster-whisper", "scripted"] = Field(
+    engine: Annotated[str, AfterValidator(_engine)] = Field(
         "openai-whisper",
         description="the program that runs the model: openai-whisper, or faster-whisper (the extra of that name); scripted: a substitute for tests",
     )
@@ -370,12 +378,8 @@ class Config(Section):
 
     def jobs_per_worker(self) -> int:
         """How many jobs a worker can take at once, which depends on the engine."""
-        takes_windows = {
-            "faster-whisper": True,
-            "openai-whisper": self.decoding == "batched",
-            "scripted": self.script.startswith("windows,"),
-        }
-        return self.pool.jobs_per_worker if takes_windows.get(self.engine, False) else 1
+        shares = ENGINES[self.engine].shares_batches(self.engine_options())
+        return self.pool.jobs_per_worker if shares else 1
 
     def pool_options(self) -> PoolOptions:
         """The section `pool`, with as many jobs per worker as the engine can take."""

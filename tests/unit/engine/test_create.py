@@ -1,10 +1,9 @@
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from whisperd.core.errors import BootError
-from whisperd.core.options import EngineOptions
+from whisperd.core.options import ENGINES, EngineOptions
 from whisperd.engine.create import create
 from whisperd.engine.scripted import Scripted
 from whisperd.settings.sections import Config
@@ -22,7 +21,7 @@ def test_the_engine_asked_for_is_made():
     assert engine.info.model == "base"
 
 
-@pytest.mark.parametrize("name", get_args(Config.model_fields["engine"].annotation))
+@pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_of_the_configuration_is_in_the_table(name):
     """None is accepted at the start of the daemon and unknown to its workers."""
     reason = ""
