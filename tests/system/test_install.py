@@ -22,6 +22,19 @@ class TestInstall:
         assert lab.host_path(service.config).read_text() == before
         assert service.state("ActiveState") == "active"
 
+    def test_an_upgrade_with_a_job_running(self, lab, service):
+        """The new program takes the job over: nothing is lost or done twice, no attempt is lost, no error is logged."""
+        service.start_jobs("talk.wav")
+        before = service.main_pid
+        service.script("ok")
+        service.install()
+        status = service.wait_status("talk.wav", "completed", timeout_seconds=60)
+        lab.wait_until("the original is in done/", lambda: service.places("talk.wav") == ["done"])
+
+        assert service.main_pid != before
+        assert status["attempts"] == 1
+        assert lab.journal("--priority=err") == []
+
     def test_for_people_at_a_terminal(self, lab, service):
         """The command is on the path, with its completion and its man pages."""
         service.install()
