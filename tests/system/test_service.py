@@ -137,7 +137,8 @@ class TestWork:
         for each in (one, two):
             each.configure(script="slow:0.3")
             each.install()
-            each.drop(f"{each.instance}.wav", seconds=10)
+        one.drop("one.wav", seconds=60)  # later than both are installed, which restarts the one that is there
+        two.drop("two.wav", seconds=30)
         one.wait_running("one.wav")
         two.wait_running("two.wav")
         lab.systemctl("stop", one.unit)

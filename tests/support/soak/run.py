@@ -51,8 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 # What the journal may show as an error while such faults are made; the lines of a traceback follow the line that says why.
 FORESEEN = re.compile(
-    r"claiming is paused|its end cannot be written|is refused, the old one stays|a bug, says the script"
-    r"|failed in a way nobody foresaw|^<3>(  |Traceback)"
+    r"claiming is paused|its end cannot be written|is refused, the old one stays|: .*, says the script"
+    r"|the engine failed, and this worker ends|^<3>(  |Traceback)"
 )
 
 
@@ -235,6 +235,6 @@ def _unforeseen(lines: list[str]) -> Iterator[str]:
         is_error = line.startswith(("<3>", "<2>")) and not FORESEEN.search(line)
         if is_error or line.startswith("Traceback") or "is polled" in line:
             yield "\n".join(["unforeseen:", *lines[number : number + LINES_AFTER]])
-    surprises = sum("failed in a way nobody foresaw" in line for line in lines)
-    if surprises > sum("RuntimeError: a bug, says the script" in line for line in lines):
+    surprises = sum("the engine failed, and this worker ends" in line for line in lines)
+    if surprises > sum(re.search(r"^<3>\S+: .*, says the script", line) is not None for line in lines):
         yield "unforeseen: an exception that the script did not raise"
