@@ -1,6 +1,6 @@
 """What the engine faster-whisper makes of device and compute type, and how it starts."""
 
-import builtins
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,14 +70,8 @@ def test_weights_that_are_no_model_stop_the_start(load, tmp_path):
 
 def test_without_the_package_the_hint_says_how_to_get_it(monkeypatch):
     """The engine is an extra."""
-    original = builtins.__import__
-
-    def without(name, *arguments):
-        if name == "whisperd.engine.faster_whisper.engine":
-            raise ImportError("No module named 'faster_whisper'")
-        return original(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.delitem(sys.modules, "whisperd.engine.faster_whisper.engine", raising=False)
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)  # importing it raises ModuleNotFoundError
 
     with pytest.raises(BootError, match="not installed") as caught:
         create(EngineOptions("faster-whisper", "base", Path("nowhere"), device="cpu", threads=1))
