@@ -1,5 +1,6 @@
 import pytest
 from support.service import Service, program_binds, provide_program
+from support.sshd import Sshd
 from support.systemd_lab import SystemdLab, unavailable
 
 
@@ -23,3 +24,22 @@ def service(lab):
     service = Service(lab)
     service.configure()
     return service
+
+
+@pytest.fixture(scope="module")
+def sshd(spool):
+    """An SSH server beside the spool of a module's fixture `spool`."""
+    with Sshd(spool) as sshd:
+        yield sshd
+
+
+@pytest.fixture(scope="module")
+def daemon(spool, sshd):
+    """The daemon of that spool, once the server is there."""
+    return spool.daemon
+
+
+@pytest.fixture
+def alice(spool, sshd):
+    """A member who uploads over SSH."""
+    return spool.member

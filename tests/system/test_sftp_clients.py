@@ -7,7 +7,6 @@ import time
 import pytest
 from support.arrivals import claims, recording, taken_once
 from support.shared_spool import SharedSpool, needs, run
-from support.sshd import Sshd
 
 pytestmark = needs("sshd", "ssh", "ssh-keygen", "sftp")
 
@@ -19,22 +18,6 @@ PAUSE_SECONDS = 1.0  # between the last byte and what the client does next; the 
 def spool():
     with SharedSpool(SETTINGS) as spool:
         yield spool
-
-
-@pytest.fixture(scope="module")
-def sshd(spool):
-    with Sshd(spool) as sshd:
-        yield sshd
-
-
-@pytest.fixture(scope="module")
-def daemon(spool, sshd):
-    return spool.daemon
-
-
-@pytest.fixture
-def alice(spool, sshd):
-    return spool.member
 
 
 @pytest.fixture

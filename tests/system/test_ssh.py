@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from support.arrivals import claims, fed, not_taken, recording, sizes_seen, taken_once
 from support.shared_spool import SharedSpool, needs, run
-from support.sshd import Sshd, started
+from support.sshd import started
 
 pytestmark = needs("sshd", "ssh", "ssh-keygen", "scp", "sftp", "rsync")
 
@@ -21,22 +21,6 @@ SLOW = 640  # kB/s: three seconds for a long recording
 def spool():
     with SharedSpool() as spool:
         yield spool
-
-
-@pytest.fixture(scope="module")
-def sshd(spool):
-    with Sshd(spool) as sshd:
-        yield sshd
-
-
-@pytest.fixture(scope="module")
-def daemon(spool, sshd):
-    return spool.daemon
-
-
-@pytest.fixture
-def alice(spool, sshd):
-    return spool.member
 
 
 @pytest.fixture(scope="module")

@@ -131,33 +131,33 @@ class Claiming(Part):
 
     def tick(self, now: float) -> float:
         """Claim complete uploads while there is room; returns the time of the next call."""
-        return AT_ONCE if self._take(self._config, now) else now + PAUSE_SECONDS
+        return AT_ONCE if self._take(now) else now + PAUSE_SECONDS
 
-    def _take(self, config: Config, now: float) -> bool:
+    def _take(self, now: float) -> bool:
         """Claim some uploads; True if there may be more at once."""
-        if not self._room.is_there(config.intake.min_free, now):
+        if not self._room.is_there(self._config.intake.min_free, now):
             self._inbox.hold(self._room.why)
             return False
         if not self._settle(now):
             return False
         share = Slice(LONG_SLICE_SECONDS)
         while True:
-            if self._jobs.waiting >= config.pool.queue_size:
+            if self._jobs.waiting >= self._config.pool.queue_size:
                 self._inbox.hold(f"the queue is full, {self._jobs.waiting} before it")
                 return False
             upload = self._inbox.take(now, share)
             if upload is None:
                 self._room.resume()
                 return self._inbox.has_more()
-            if not self._claim(upload, config, now):
+            if not self._claim(upload, now):
                 return False
             if share.is_used_up():
                 return True
 
-    def _claim(self, upload: Upload, config: Config, now: float) -> bool:
+    def _claim(self, upload: Upload, now: float) -> bool:
         """Claim an upload if it has not changed since it settled; False if nothing can be claimed for now."""
         try:
-            asked = ask(config, upload.name, self._inbox.tickets)
+            asked = ask(self._config, upload.name, self._inbox.tickets)
             failure = upload.failure or asked.failure
             job = claim(self._store, upload, asked, now, failure)
         except ClaimLost:

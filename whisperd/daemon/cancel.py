@@ -60,54 +60,53 @@ class Cancels(Part):
 
     def tick(self, now: float) -> float:
         """Obey the requests that can be obeyed, and explain the others; returns the time of the next call."""
-        inbox, config = self._inbox, self._config
         share = Slice(LONG_SLICE_SECONDS)
-        for request in inbox.cancel_requests.due(now):
+        for request in self._inbox.cancel_requests.due(now):
             try:
-                self._answer(request, inbox, config, now)
+                self._answer(request, now)
             except (OSError, SpoolError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
-                inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
+                self._inbox.refuse(request.name, f"cannot be obeyed, or not be removed: {reason}", now)
             if share.is_used_up():
                 return AT_ONCE  # the others stay due
         return NEVER  # the inbox says when the next one is due
 
-    def _answer(self, request: CancelRequest, inbox: Inbox, config: Config, now: float) -> None:
+    def _answer(self, request: CancelRequest, now: float) -> None:
         failure = self._failure(request)
         if failure is None:
-            inbox.cancel_requests.forget(request.name)
+            self._inbox.cancel_requests.forget(request.name)
             return
         condemned: list[Job] = []
         try:
             for job in self._jobs.registry.called(request.target):
                 self._condemn(job, failure)
                 condemned.append(job)
-            upload = inbox.seize(request.target, now)
+            upload = self._inbox.seize(request.target, now)
             if isinstance(upload, Upload):
-                condemned.append(self._claimed(upload, failure, inbox, config, now))
+                condemned.append(self._claimed(upload, failure, now))
             if isinstance(upload, str):
-                inbox.refuse(request.name, upload, now)
+                self._inbox.refuse(request.name, upload, now)
             elif condemned or request.target in self._ended or now - request.since >= KEPT_SECONDS:
                 self._ended.discard(request.target)
-                inbox.cancel_requests.close(request)
+                self._inbox.cancel_requests.close(request)
                 failpoint("cancel.after_request")
             else:
                 known = f"nothing called {printable(request.target)} waits or runs"
-                inbox.refuse(request.name, f"{known}; this request is removed after {KEPT_SECONDS:.0f} s", now)
+                self._inbox.refuse(request.name, f"{known}; this request is removed after {KEPT_SECONDS:.0f} s", now)
         finally:  # whatever has become of the request
             for job in condemned:
                 if not self._jobs.cancel(job, failure, now):
                     self._pool.cancel(job.id, failure, now)
 
-    def _claimed(self, upload: Upload, failure: Failure, inbox: Inbox, config: Config, now: float) -> Job:
+    def _claimed(self, upload: Upload, failure: Failure, now: float) -> Job:
         try:
-            job = claim(self._store, upload, ask(config, upload.name, inbox.tickets), now)
+            job = claim(self._store, upload, ask(self._config, upload.name, self._inbox.tickets), now)
         except SpoolError:
-            inbox.see_again(upload.name, now)
+            self._inbox.see_again(upload.name, now)
             raise
         failpoint("cancel.after_claim")
         self._condemn(job, failure)
-        inbox.claimed(upload.name)
+        self._inbox.claimed(upload.name)
         self._emit(events.JobClaimed(job, now - upload.first_seen))
         return job
 

@@ -1,7 +1,7 @@
 """Compares new jobs with completed ones, so that the same content is not transcribed again.
 
 Only an upload exactly as long as an earlier one is read at all. What is remembered of earlier jobs is in memory alone and
-read anew from the sidecars at each start, so that no crash can make it lie. Reading is done in slices of the loop's time.
+read anew from the status files at each start, so that no crash can make it lie. Reading is done in slices of the loop's time.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class Duplicates:
         if earlier is None or earlier.result.sha256 != sha256 or not {*job.formats} <= {*earlier.result.outputs}:
             return None
         asked = job.spec.changes if job.spec else {}
-        if json.loads(json.dumps(asked)) != earlier.options:  # as its sidecar has it: a translation is no transcript
+        if (
+            json.loads(json.dumps(asked)) != earlier.options
+        ):  # as its status file has it: a translation is no transcript
             return None
         return earlier.result
 

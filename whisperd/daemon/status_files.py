@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class StatusWriter:
-    """The part of the loop that updates status files."""
+    """Updates the status files of claimed jobs for `Jobs`, in slices of the loop's time."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store = store

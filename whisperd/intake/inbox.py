@@ -126,8 +126,7 @@ class Inbox:
             for name in drained(self._doubtful):
                 self._uploads.reconsider(name)
                 self._look_again(name, now)
-        for _ in self._uploads.due(now, DUE_PER_TURN):
-            pass
+        self._uploads.due(now, DUE_PER_TURN)
         self._explanations.tick(now)
 
     def next_at(self, now: float) -> float:

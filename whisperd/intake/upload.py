@@ -187,8 +187,9 @@ class Uploads:
                 del self._per_folder[group]
         return upload
 
-    def due(self, now: float, limit: int) -> Iterator[str]:
-        """Mark uploads as ready to be examined that were quiet for long enough, oldest first and at most `limit`."""
+    def due(self, now: float, limit: int) -> list[str]:
+        """Mark uploads as ready to be examined that were quiet for long enough, oldest first and at most `limit`; returns them."""
+        names = []
         while limit and self._schedule and self._schedule[0][0] <= now:
             at, _, name = heapq.heappop(self._schedule)
             limit -= 1
@@ -202,7 +203,8 @@ class Uploads:
             upload.check_at = NEVER
             upload.state = UploadState.READY
             self._line.push(name, top_folder(name), upload)
-            yield name
+            names.append(name)
+        return names
 
     def next_due(self) -> float | None:
         """Return the time when `due` may next find an upload."""

@@ -116,7 +116,7 @@ class AudioEncoder:
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype, *, quantised: bool = False) -> None:
         source, dims = model.encoder, model.dims
         self.dtype, self.device = dtype, device
-        self.heads, self.width, self.max_frames = dims.n_audio_head, dims.n_audio_state, 2 * dims.n_audio_ctx
+        self.heads, self.width = dims.n_audio_head, dims.n_audio_state
         self.conv1, self.conv2 = (Affine.of(conv, device, dtype) for conv in (source.conv1, source.conv2))
         self.positions = source.positional_embedding.detach().to(device).float()
         self.norm = Norm.of(source.ln_post, device, dtype)
