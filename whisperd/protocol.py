@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, FailFast, Field, PlainVali
 from whisperd.core.display import is_plain
 from whisperd.core.job import Failure, Phase, Result
 from whisperd.core.options import EngineOptions, JobSpec, to_json
+from whisperd.core.transcript import GAP_REASONS
 
 if TYPE_CHECKING:
     import socket
@@ -39,6 +40,7 @@ FLOOD_MESSAGES = 20_000  # in that time: 256 jobs with four heartbeats a second 
 
 _LENGTH = struct.Struct("!I")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LANGUAGE = re.compile(r"[a-z]{0,3}")  # a code; empty where too little is said to tell
 
 M = TypeVar("M")
 Says = TypeVar("Says")
@@ -47,6 +49,13 @@ Hears = TypeVar("Hears")
 
 class ProtocolError(Exception):
     """The other side sent something that is not a message, or one that makes no sense now. The text quotes nothing of it."""
+
+
+def _folders(values: Any) -> tuple[str, ...]:
+    """Check names of folders, whose bytes need not be UTF-8: the type `str` of pydantic refuses those."""
+    if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
+        raise ValueError("these are no names of folders")
+    return tuple(values)
 
 
 def _at_work(phase: Phase) -> Phase:
@@ -74,8 +83,18 @@ def _own_result(result: Result) -> Result:
         raise ValueError("it has no SHA-256")
     if result.duplicate_of is not None:
         raise ValueError("it is the result of another job")
-    if not all(map(_is_figure, result.quality.values())):
+    if result.digests.keys() != set(result.outputs) or not all(map(_SHA256.fullmatch, result.digests.values())):
+        raise ValueError("it has not one SHA-256 for each output")
+    gaps = result.quality.get("gaps", [])
+    if not isinstance(gaps, list) or not all(map(_is_gap, gaps)):
+        raise ValueError("its quality has a gap that is none")
+    if not all(_is_figure(value) for name, value in result.quality.items() if name != "gaps"):
         raise ValueError("its quality has a value that is not a number")
+    scores = result.voices.recognized.values() if result.voices else ()
+    if not all(0 <= score <= 1 for score in scores):
+        raise ValueError("it recognizes a voice with an impossible score")
+    if not all(0 <= start <= end <= SECONDS_MAX and _LANGUAGE.fullmatch(code) for start, end, code in result.languages):
+        raise ValueError("its languages are not those of parts of a recording")
     return result
 
 
@@ -83,6 +102,14 @@ def _is_figure(value: Any) -> bool:
     if isinstance(value, list):
         return all(isinstance(pair, list) and len(pair) == 2 and _are_numbers(pair) for pair in value)  # noqa: PLR2004
     return _are_numbers(value.values()) if isinstance(value, dict) else value is None or _are_numbers([value])
+
+
+def _is_gap(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"from", "to", "why"}:
+        return False
+    start, end, why = value["from"], value["to"], value["why"]
+    is_reason = isinstance(why, str) and why in GAP_REASONS
+    return is_reason and _are_numbers([start, end]) and 0 <= start <= end <= SECONDS_MAX
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:
@@ -94,16 +121,25 @@ Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """The first message to a worker: what to load."""
+    """The first message to a worker: what to load, and where.
+
+    Attributes:
+        options: with one device, and the threads of this worker.
+        cpus: the processors that the worker may use; empty: all.
+        device: the name of the device for people, if the engine calls it otherwise because the worker sees no other one.
+    """
 
     options: EngineOptions
+    cpus: tuple[int, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """Gives a worker one job; `directory` is the only place that it may write to.
 
-    `title` is what people call the recording, `link` the relative URL that leads to it from where its page will stand.
+    `title` is what people call the recording, `link` the relative URL that leads to it from where its page will stand. `folders`
+    are those in which it was, below `inbox`: the samples of known voices are in or above them. None: it was in no inbox.
     """
 
     job_id: str
@@ -112,6 +148,8 @@ class Work:
     spec: Annotated[JobSpec, PlainValidator(JobSpec.from_json)]
     title: str = ""
     link: str = ""
+    inbox: Path | None = None
+    folders: Annotated[tuple[str, ...], PlainValidator(_folders)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,15 @@ import torch
 import whisper
 from pytest_audioeval.samples.registry import SampleRegistry
 from support.options import options
+from support.precision import precision
 from whisper.decoding import DecodingOptions
 from whisper.normalizers import BasicTextNormalizer
 from whisper.timing import add_word_timestamps
 from whisper.tokenizer import get_tokenizer
 
+from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.find import find
-from whisperd.engine.weights.load import load
 from whisperd.engine.whisper_batched.decoder import BatchedDecoder
-from whisperd.engine.whisper_batched.precision import can_quantise
 from whisperd.engine.whisper_batched.window import BatchWindow
 
 pytestmark = [
@@ -88,7 +88,7 @@ def assert_same(decoded, expected):
 def test_greedy_tokens_are_those_of_openai_whisper(base, windows, greedy, count):
     """In fp32, real speech in mixed languages and lengths gives the same tokens in any batch."""
     which = {1: slice(4, 8), 5: slice(4, 14), 16: slice(16)}[count]
-    decoder = BatchedDecoder(base, CPU, "fp32", max_batch=count)
+    decoder = BatchedDecoder(base, CPU, precision("fp32"), max_batch=count)
 
     decoded = decoder.decode([BatchWindow(options(language=language), mel=mel) for language, mel in windows[which]])
 
@@ -98,7 +98,7 @@ def test_greedy_tokens_are_those_of_openai_whisper(base, windows, greedy, count)
 def test_beam_tokens_are_those_of_openai_whisper(base, windows):
     """Five beams in a batch give the tokens that openai-whisper's give one window after the other."""
     some = windows[4:7]
-    decoder = BatchedDecoder(base, CPU, "fp32", max_batch=2)
+    decoder = BatchedDecoder(base, CPU, precision("fp32"), max_batch=2)
 
     decoded = decoder.decode([BatchWindow(options(language=language, beam_size=5), mel=mel) for language, mel in some])
 
@@ -109,7 +109,7 @@ def test_an_english_only_model_works_the_same(tiny_en, windows):
     """Its start has neither language nor task, and another vocabulary."""
     some = [window for window in windows if window[0] == "en"]
 
-    decoded = BatchedDecoder(tiny_en, CPU, "fp32").decode(
+    decoded = BatchedDecoder(tiny_en, CPU, precision("fp32")).decode(
         [BatchWindow(options(language=None), mel=mel) for _, mel in some]
     )
 
@@ -118,30 +118,36 @@ def test_an_english_only_model_works_the_same(tiny_en, windows):
 
 @pytest.fixture(scope="module")
 def heard_by_whisper(base):
-    """What openai-whisper makes of each clip."""
-    return [
-        whisper.transcribe(base, audio, language=language, fp16=False, **THRESHOLDS)["text"]
-        for language, audio, _ in clips()
+    """What openai-whisper makes of each clip: (text, whether it came from sampling at a higher temperature)."""
+    heard = [
+        whisper.transcribe(base, audio, language=language, fp16=False, **THRESHOLDS) for language, audio, _ in clips()
     ]
+    return [(one["text"], any(segment["temperature"] > 0 for segment in one["segments"])) for one in heard]
 
 
 @pytest.mark.parametrize("kind", ["bf16", "int8"])
 def test_half_precision_short_encoder_and_fallback_cost_no_accuracy(base, heard_by_whisper, kind):
     """As it runs in production, the character error rate in all languages is near to that of openai-whisper."""
-    if kind == "int8" and not can_quantise():
-        pytest.skip("this CPU has no avx512_vnni, or this torch no products in 8 bits")
     found = clips()
     wanted = options(language=None, temperature=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), **THRESHOLDS)
-    decoder = BatchedDecoder(base, CPU, kind, max_batch=16)
+    decoder = BatchedDecoder(base, CPU, precision(kind), max_batch=16)
 
     decoded = decoder.decode([BatchWindow(wanted, audio=audio, language=language) for language, audio, _ in found])
 
     ours = [" ".join(segment.text for segment in one.segments) for one in decoded]
-    theirs = heard_by_whisper
-    # One writes "one", another "1": what is counted aloud compares nothing.
-    kept = [n for n in range(len(found)) if not any(letter.isdigit() for letter in ours[n] + theirs[n])]
+    theirs = [text for text, _ in heard_by_whisper]
+    ours_sampled = [any(segment.temperature > 0 for segment in one.segments) for one in decoded]
+    theirs_sampled = [sampled for _, sampled in heard_by_whisper]
+    assert sum(ours_sampled) <= sum(theirs_sampled) + 2
+    # Two texts are compared only if neither is a random sample (a clip that the model does not understand gives 1 or
+    # 100 wrong letters by chance), and if neither has digits: one writes "one", another "1".
+    kept = [
+        n
+        for n in range(len(found))
+        if not ours_sampled[n] and not theirs_sampled[n] and not any(letter.isdigit() for letter in ours[n] + theirs[n])
+    ]
     spoken = [found[n][2] for n in kept]
-    assert len(kept) > 15
+    assert len(kept) > 12
     assert (
         character_errors(spoken, [ours[n] for n in kept]) <= character_errors(spoken, [theirs[n] for n in kept]) + 0.03
     )
@@ -152,7 +158,7 @@ def character_errors(references, texts):
     return jiwer.cer([normal(reference) for reference in references], [normal(text) for text in texts])
 
 
-@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "int8"])
 def test_silence_and_hum_give_no_text(base, kind):
     """Where nobody speaks, nothing is written."""
     seconds = np.arange(16000 * 20) / 16000
@@ -164,43 +170,50 @@ def test_silence_and_hum_give_no_text(base, kind):
     ]
     wanted = options(temperature=(0.0, 0.4, 0.8), **THRESHOLDS)
 
-    decoded = BatchedDecoder(base, CPU, kind).decode([BatchWindow(wanted, audio=audio) for audio in quiet])
+    decoded = BatchedDecoder(base, CPU, precision(kind)).decode([BatchWindow(wanted, audio=audio) for audio in quiet])
 
     assert [one.segments for one in decoded] == [()] * len(quiet)
 
 
-def test_words_are_those_of_openai_whisper(base, windows):
-    """Start, end and probability of each word are those of `add_word_timestamps`; they are in order and inside."""
-    chosen = [0, 2]
-    decoder = BatchedDecoder(base, CPU, "fp32")
+@pytest.mark.parametrize("beams", [None, 2])
+def test_words_are_those_of_openai_whisper(base, windows, beams):
+    """Start and end of each word are those of `add_word_timestamps`; they are in order and inside.
 
-    decoded = decoder.decode(
-        [BatchWindow(options(language=windows[n][0], word_timestamps=True), mel=windows[n][1]) for n in chosen]
-    )
-
-    plain = decoder.decode([BatchWindow(options(language=windows[n][0]), mel=windows[n][1]) for n in chosen])
-    for n, one, bare in zip(chosen, decoded, plain, strict=True):
-        language, mel = windows[n]
-        segments = [
-            {"seek": 0, "start": s.start, "end": s.end, "text": s.text, "tokens": list(s.tokens)} for s in bare.segments
-        ]
-        add_word_timestamps(
-            segments=segments,
-            model=base,
-            tokenizer=get_tokenizer(multilingual=True, num_languages=99, language=language, task="transcribe"),
-            mel=mel,
-            num_frames=3000,
-            last_speech_timestamp=0.0,
+    The rows show where they looked while they were decoded, with timestamps among the text, so single words differ.
+    """
+    moved, differences = [], []
+    for language, mel in (windows[n] for n in (0, 2, 3)):
+        wanted = [options(language=language, word_timestamps=words, beam_size=beams) for words in (True, False)]
+        decoder = BatchedDecoder(base, CPU, precision("fp32"))
+        timed, plain = decoder.decode([BatchWindow(each, mel=mel) for each in wanted])
+        words, expected = (
+            [word for segment in timed.segments for word in segment.words],
+            aligned(base, language, mel, plain),
         )
-        expected = [(w["word"], w["start"], w["end"], w["probability"]) for s in segments for w in s["words"]]
-        words = [word for segment in one.segments for word in segment.words]
         assert len(words) > 10
-        assert [word.text for word in words] == [text for text, *_ in expected]
-        assert [word.probability for word in words] == pytest.approx([each[3] for each in expected], abs=1e-3)
-        moved = [abs(w.start - e[1]) + abs(w.end - e[2]) for w, e in zip(words, expected, strict=True)]
-        assert sum(distance > 0.021 for distance in moved) <= len(moved) // 20
+        assert [word.text for word in words] == [each["word"] for each in expected]
+        for word, each in zip(words, expected, strict=True):
+            moved += [abs(word.start - each["start"]), abs(word.end - each["end"])]
+            differences.append(abs(word.probability - each["probability"]))
         assert all(word.start <= word.end for word in words)
         assert all(first.end <= second.start for first, second in pairwise(words))
-        for segment in one.segments:
+        for segment in timed.segments:
             assert segment.start <= segment.words[0].start
             assert segment.words[-1].end <= segment.end <= 30.0
+    moved.sort()
+    assert moved[len(moved) // 2] <= 0.021
+    assert moved[len(moved) * 9 // 10] <= 0.1
+    assert float(np.mean(differences)) <= 0.1
+
+
+def aligned(model, language, mel, decoded):
+    """The words that openai-whisper finds in a window that was decoded without them."""
+    segments = [
+        {"seek": 0, "start": each.start, "end": each.end, "text": each.text, "tokens": list(each.tokens)}
+        for each in decoded.segments
+    ]
+    tokenizer = get_tokenizer(multilingual=True, num_languages=99, language=language, task="transcribe")
+    add_word_timestamps(
+        segments=segments, model=model, tokenizer=tokenizer, mel=mel, num_frames=3000, last_speech_timestamp=0.0
+    )
+    return [word for segment in segments for word in segment["words"]]

@@ -13,10 +13,9 @@ from whisper.normalizers import BasicTextNormalizer
 
 from whisperd.core.errors import InputError
 from whisperd.core.options import EngineOptions
-from whisperd.engine.api import AudioWindow
-from whisperd.engine.create import create
+from whisperd.engine.api import AudioWindow, create
+from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.find import find
-from whisperd.engine.weights.load import load
 
 pytest.importorskip("faster_whisper", reason="faster-whisper is not installed")
 
@@ -72,13 +71,38 @@ def test_windows_of_several_languages_and_tasks_share_a_batch(base, clips):
     *decoded, translated = decode(base, windows)
 
     normal = BasicTextNormalizer()
-    numbered = [(one, reference) for one, (_, _, reference) in zip(decoded, clips, strict=True)]
-    rates = [jiwer.cer(normal(reference), normal(text(one))) for one, reference in numbered]
+    texts = [(text(one), reference) for one, (_, _, reference) in zip(decoded, clips, strict=True)]
+    # On some processors it writes "one", on others "1": what is counted aloud compares nothing.
+    kept = [(heard, reference) for heard, reference in texts if not any(letter.isdigit() for letter in heard)]
+    rates = [jiwer.cer(normal(reference), normal(heard)) for heard, reference in kept]
     assert [one.language for one in decoded] == list(LANGUAGES)
-    assert sorted(rates)[len(rates) // 2] < 0.3, [text(one) for one in decoded]
+    assert rates
+    assert max(rates) < 0.3, texts
     assert text(translated)
     assert text(translated) != text(decoded[1])
     assert translated.language_probability is None
+
+
+def test_parts_of_a_window_are_heard_in_their_own_languages(base, clips):
+    """The encoder hears both; what is not accepted is not decoded, and only the language is told where no more is asked."""
+    pause = np.zeros(8_000, np.int16)
+    (first, one, _), (second, other, _) = clips[:2]
+    audio = np.concatenate([one, pause, other])
+    parts = ((0, len(one)), (len(one) + len(pause), len(audio)))
+    either = options(language=None, languages=(first, second))
+    windows = [
+        AudioWindow(audio, either, first, parts),
+        AudioWindow(audio, either, first, parts, lambda _: False),
+        AudioWindow(other, either, None, only_language=True),
+    ]
+
+    decoded, refused, heard = decode(base, windows)
+
+    assert [max(chances, key=chances.get) for chances in decoded.heard] == [first, second]
+    assert [one.is_decoded for one in (decoded, refused, heard)] == [True, False, False]
+    assert refused.heard == decoded.heard
+    assert heard.heard[0][second] > 0.8
+    assert set(heard.heard[0]) <= {first, second}
 
 
 def test_a_window_does_not_depend_on_the_others(base, clips):

@@ -15,8 +15,7 @@ from whisper.normalizers import BasicTextNormalizer
 
 from whisperd.core.errors import BootError
 from whisperd.core.options import EngineOptions
-from whisperd.engine.api import SAMPLE_RATE
-from whisperd.engine.create import create
+from whisperd.engine.api import SAMPLE_RATE, create
 from whisperd.engine.whisper_sequential import arguments_of
 
 pytestmark = pytest.mark.model

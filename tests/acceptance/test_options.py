@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+import wave
 from pathlib import Path
 
 import imageio_ffmpeg
 import jiwer
 import pytest
+from support.audio import encode
 from support.daemon import Daemon
+from support.voices import RATE, clip, kennedy
 
 import whisperd
 
@@ -61,12 +64,42 @@ def test_folders_and_tickets_change_what_the_model_writes(tmp_path):
     german = plain((out / "german/german.txt").read_text().replace("\n", " "))
     assert jiwer.wer(KENNEDY, english) <= 0.05
     assert german.startswith("und so")
-    lines = (out / "calls/call.txt").read_text().splitlines()
-    ann = plain(" ".join(line.removeprefix("Ann: ") for line in lines if line.startswith("Ann: ")))
-    bob = plain(" ".join(line.removeprefix("Bob: ") for line in lines if line.startswith("Bob: ")))
+    first, second = (out / "calls/call.txt").read_text().split("\n\nBob: ")
+    ann, bob = plain(first.removeprefix("Ann: ").replace("\n", " ")), plain(second)
     assert jiwer.wer(KENNEDY, ann) <= 0.1
     assert bob.startswith("and so my fellow americans")
-    assert lines[-1].startswith("Bob: ")
     cues = (out / "calls/call.srt").read_text().strip().split("\n\n")
     assert all(len(line) <= 30 for cue in cues for line in cue.split("\n")[2:])
-    assert all(cue.split("\n")[2].startswith(("Ann: ", "Bob: ")) for cue in cues)
+    starts = [cue.split("\n")[2][:5] for cue in cues]
+    assert (starts[0], starts.count("Ann: "), starts.count("Bob: ")) == ("Ann: ", 1, 1)
+
+
+def test_two_people_on_two_tracks_come_out_with_the_titles_of_their_tracks(tmp_path):
+    """A recorder with a microphone for each: Kennedy, and a woman who speaks when he has ended; her track is shorter."""
+    for name, samples in (("kennedy", kennedy(0, 11)), ("woman", clip("en", "quick_brown_fox"))):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(samples.tobytes())
+    sources = ("-i", tmp_path / "kennedy.wav", "-i", tmp_path / "woman.wav", "-map", "1", "-map", "0", "-map", "1")
+    late = ("-filter:a:0", "adelay=12s", "-filter:a:1", "apad=pad_dur=8", "-c:a", "aac", "-b:a", "96k")
+    titles = ("-metadata:s:a:0", "title=Woman", "-metadata:s:a:1", "title=Kennedy", "-metadata:s:a:2", "title=Early")
+    made = encode(tmp_path / "talk.mkv", *sources, *late, *titles)
+    with Daemon(tmp_path / "spool", REAL) as daemon:
+        daemon.wait(daemon.inbox.exists, what="the inbox")
+        (daemon.inbox / "talk.mkv.yaml").write_text("tracks: all\nlanguage: en\n")
+        (daemon.inbox / "talk.mkv").write_bytes(made.read_bytes())
+        daemon.wait(lambda: daemon.status("talk.mkv") == "completed", within_seconds=120.0, what="talk.mkv")
+        assert daemon.sidecar("talk.mkv")["duration_seconds"] == pytest.approx(19.0, abs=0.2)
+        assert daemon.stop() == 0
+
+    said = [each.partition(": ") for each in (tmp_path / "spool/outbox/talk.txt").read_text().strip().split("\n\n")]
+    texts = {name: plain(text.replace("\n", " ")) for name, _, text in said}
+    assert sorted(texts) == ["Early", "Kennedy", "Woman"]
+    assert jiwer.wer(KENNEDY, texts["Kennedy"]) <= 0.1
+    assert "brown fox" in texts["Early"]
+    assert "brown fox" in texts["Woman"]
+    cues = (tmp_path / "spool/outbox/talk.srt").read_text()
+    assert cues.index("Early: ") < cues.index("Woman: ")
+    assert cues.index("Kennedy: ") < cues.index("Woman: ")

@@ -38,7 +38,7 @@ def test_what_is_read_meanwhile_is_the_beginning_of_the_transcript(tmp_path):
 
         whole = (daemon.outbox / "a.txt").read_text()
         assert text.strip()
-        assert whole.startswith(text)
+        assert " ".join(whole.split()).startswith(" ".join(text.split()))  # lines then, paragraphs now
         assert len(text) < len(whole)
         assert not path.exists()
         daemon.stop()

@@ -10,9 +10,9 @@ import torch
 import whisper
 from whisper.normalizers import EnglishTextNormalizer
 
+from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.convert import import_directory
 from whisperd.engine.weights.find import find, verify
-from whisperd.engine.weights.load import load
 
 pytestmark = [
     pytest.mark.model,

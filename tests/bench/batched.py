@@ -3,6 +3,7 @@
     python tests/bench/batched.py                                            # base, this CPU
     python tests/bench/batched.py --device cuda --types fp16,bf16,fp32 --batches 1,2,4,8,16,32,64
     python tests/bench/batched.py --device cuda --dims large-v3              # random weights, no download
+    python tests/bench/batched.py --dims turbo --ctranslate2 int8 --no-peer  # beside CTranslate2 with the same weights
     python tests/bench/batched.py --audio talk.wav --faster-whisper DIR      # whole recordings, and a peer
 
 Every figure is the best of several rounds, and what is compared is interleaved: on a machine that others use too, only
@@ -27,9 +28,10 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from support.options import options
 from whisperd.engine.whisper_batched.decoder import BatchedDecoder
 from whisperd.engine.whisper_batched.window import BatchWindow
-from whisperd.engine.whisper_batched.precision import resolve_compute_type
+from whisperd.engine.whisper_batched.precision import choose
+from whisperd.engine.whisper_batched.timings import measure as measure_kernels
 from whisperd.engine.weights.find import find
-from whisperd.engine.weights.load import load
+from whisperd.engine.weights.checkpoint import load
 
 DIMS = {  # mels, context, width, heads, layers; vocabulary, context, width, heads, layers
     "tiny": (80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4),
@@ -49,6 +51,7 @@ def main() -> None:
     if arguments.one_thread:
         torch.set_num_threads(1)
     arguments.clock = time.process_time if arguments.one_thread else time.perf_counter
+    arguments.timings = {} if device.type == "cuda" else measure_kernels()
     model = random_model(arguments.dims) if arguments.dims else real_model(arguments.model)
     print(
         f"# {arguments.dims or arguments.model} on {device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
@@ -58,8 +61,11 @@ def main() -> None:
         return
     header = ("type", "batch", "beams", "encoder ms", "step ms", "windows/s", "of GEMM", "openai step ms")
     print("".join(f"{name:>15}" for name in header), flush=True)
+    if arguments.ctranslate2:
+        beside_ctranslate2(model, device, arguments)
+        return
     for kind in arguments.types.split(","):
-        rate = gemm_rate(device, resolve_compute_type(device, kind).dtype, arguments.clock)
+        rate = gemm_rate(device, choose(device, kind, arguments.timings).dtype, arguments.clock)
         for batch in map(int, arguments.batches.split(",")):
             row = measure(model, device, kind, batch, arguments)
             used = operations(model.dims) * row["windows"] / rate
@@ -73,7 +79,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--types", default="auto", help="of auto, fp32, bf16, fp16")
+    parser.add_argument("--types", default="auto", help="of auto, fp32, bf16, fp16, int8")
     parser.add_argument("--batches", default="1,8,16,32")
     parser.add_argument("--beams", type=int)
     parser.add_argument("--rounds", type=int, default=3)
@@ -81,6 +87,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dims", choices=DIMS, help="random weights of that size instead")
     parser.add_argument("--one-thread", action="store_true")
     parser.add_argument("--no-peer", action="store_true", help="leave openai-whisper out")
+    parser.add_argument("--ctranslate2", help="its compute type, such as int8, float32, bfloat16 or float16")
     parser.add_argument("--audio", type=Path, help="WAV of 16 kHz, cut blindly every 30 s")
     parser.add_argument("--language", default="en")
     parser.add_argument("--faster-whisper", type=Path, help="directory of a CTranslate2 model")
@@ -133,7 +140,7 @@ def measure(model: Whisper, device: torch.device, kind: str, batch: int, argumen
     clock = arguments.clock
     best = {"encoder": float("inf"), "step": float("inf"), "openai": float("inf")}
     peer = None if arguments.no_peer or arguments.beams else model.to(device)
-    decoder = BatchedDecoder(model, device, kind, max_batch=batch)
+    decoder = BatchedDecoder(model, device, choose(device, kind, arguments.timings), max_batch=batch)
     generator = torch.Generator().manual_seed(0)
     mels = [torch.randn(model.dims.n_mels, 3000, generator=generator) for _ in range(batch)]
     # Without an end all rows run for all steps, whatever they say about noise.
@@ -165,6 +172,35 @@ def measure(model: Whisper, device: torch.device, kind: str, batch: int, argumen
             best["openai"] = min(best["openai"], openai_step(peer, features, wanted, clock) / batch)
     best["windows"] = 1 / (best["encoder"] + TOKENS_PER_WINDOW * best["step"])
     return best
+
+
+def beside_ctranslate2(model: Whisper, device: torch.device, arguments: argparse.Namespace) -> None:
+    """Measure both with the same weights, in turn, and print the ratio of their windows per second."""
+    from ctranslate2_peer import Peer  # noqa: PLC0415 - the package is an extra
+
+    peer = Peer(model, device.type, arguments.ctranslate2, torch.get_num_threads())
+    kinds, arguments.no_peer, rounds, arguments.rounds = arguments.types.split(","), True, arguments.rounds, 1
+    for batch in map(int, arguments.batches.split(",")):
+        mels = torch.randn(batch, model.dims.n_mels, 3000, generator=torch.Generator().manual_seed(0))
+        best = {kind: {"encoder": float("inf"), "step": float("inf")} for kind in [*kinds, peer.compute_type + " ct2"]}
+        for _ in range(rounds):
+            for kind in kinds:
+                row = measure(model, device, kind, batch, arguments)
+                best[kind] = {key: min(best[kind][key], row[key]) for key in best[kind]}
+            start = arguments.clock()
+            features = peer.encode(mels)
+            wait(device)
+            row = {"encoder": (arguments.clock() - start) / batch}
+            row["step"] = peer.step_seconds(features, batch, arguments.clock) / batch
+            theirs = best[peer.compute_type + " ct2"]
+            theirs.update({key: min(theirs[key], row[key]) for key in row})
+        windows = {name: 1 / (row["encoder"] + TOKENS_PER_WINDOW * row["step"]) for name, row in best.items()}
+        for name, row in best.items():
+            print(
+                f"{name:>15}{batch:>15}{1:>15}{row['encoder'] * 1e3:>15.1f}{row['step'] * 1e3:>15.2f}{windows[name]:>15.2f}"
+                f"   x{windows[name] / windows[peer.compute_type + ' ct2']:.2f} of CTranslate2",
+                flush=True,
+            )
 
 
 def endless(model: Whisper) -> str:
@@ -201,7 +237,7 @@ def compare_recordings(model: Whisper, device: torch.device, arguments: argparse
     systems = {}
     for kind in arguments.types.split(","):
         for batch in map(int, arguments.batches.split(",")):
-            decoder = BatchedDecoder(model, device, kind, max_batch=batch)
+            decoder = BatchedDecoder(model, device, choose(device, kind, arguments.timings), max_batch=batch)
             systems[f"batched {kind} {batch}"] = lambda decoder=decoder: " ".join(
                 segment.text.strip() for one in decoder.decode(pieces) for segment in one.segments
             )

@@ -25,13 +25,11 @@ from pathlib import Path
 from rich.console import Console
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
-from whisperd.bench import report
 from whisperd.bench.comparison import compare_systems, figures_of
-from whisperd.bench.daemon import Daemon
-from whisperd.bench.memory import PeakMemory
 from whisperd.bench.programs import Heard
 from whisperd.bench.recordings import find_recordings
-from whisperd.bench.systems import SystemRun
+from whisperd.bench.systems import Daemon, PeakMemory, SystemRun
+from whisperd.cli.bench import comparison_table
 from whisperd.protocol import Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
@@ -46,7 +44,7 @@ def main() -> None:
     settings = config.load(arguments.config)
     recordings = find_recordings(arguments.audio)
     runs = compare_systems([Daemon(settings), EngineAlone(settings)], recordings, arguments.rounds, print)
-    Console().print(report.comparison_table(figures_of(runs, recordings, settings.transcription.language)))
+    Console().print(comparison_table(figures_of(runs, recordings, settings.transcription.language)))
 
 
 class EngineAlone:
@@ -67,7 +65,7 @@ class EngineAlone:
 def transcribe(settings, paths):
     """All recordings, in this process."""
     started = time.monotonic()
-    from whisperd.engine.create import create
+    from whisperd.engine.api import create
     from whisperd.media.vad import Detector
     from whisperd.worker.assembly import Assembly
     from whisperd.worker.prepare import prepare
@@ -81,7 +79,7 @@ def transcribe(settings, paths):
             directory = Path(scratch, str(number))
             directory.mkdir()
             prepared.append(prepare(Work(str(number), directory, path, spec), detector, lambda _: None))
-        recordings = [Assembly(one.windows, one.samples.size, spec.transcribe.language) for one in prepared]
+        recordings = [Assembly(one.windows, one.total, spec.transcribe.language) for one in prepared]
         decode(engine, spec.transcribe, prepared, recordings)
         heard = tuple(Heard((one := recording.transcript()).text, one.language) for recording in recordings)
     ended = time.monotonic()

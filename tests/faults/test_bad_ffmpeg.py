@@ -25,8 +25,9 @@ def test_a_bad_ffmpeg_loses_nothing(tmp_path):
     ffmpeg = tmp_path / "ffmpeg"
     ffmpeg.write_text(f'#!/bin/sh\ncase "$*" in *-protocols*) exec {REAL} "$@";; esac\n. {bad}\n')
     ffmpeg.chmod(0o755)
-    media = {"ffmpeg": str(ffmpeg), "stall_seconds": 0.5, "max_duration_seconds": 60.0}
-    pool = {"max_attempts": 1, "deadline_seconds": 5.0, "deadline_factor": 0.1}
+    # Long enough for the good ffmpeg on a machine that is busy with something else.
+    media = {"ffmpeg": str(ffmpeg), "stall_seconds": 4.0, "max_duration_seconds": 60.0}
+    pool = {"max_attempts": 1, "deadline_seconds": 12.0, "deadline_factor": 0.1}
     uploads = {}
     with Daemon(root, {"media": media, "pool": pool}) as daemon:
         daemon.wait_ready()

@@ -23,12 +23,12 @@ UNSETTLED = {"intake": {"settle_seconds": 20.0, "settle_seconds_proven": 20.0}}
 def every_point():
     """The supervisor's failpoints as the source names them, so that none can be forgotten; and the second transcript.
 
-    `test_killed_workers` has the workers' and those of `whisperd retry`, and `test_faulty_filesystem` the one that is
-    reached where a move is a link and an unlink.
+    `test_killed_workers` has the workers' and those of `whisperd retry`, `test_killed_corrections` those of corrections, and
+    `test_faulty_filesystem` the one that is reached where a move is a link and an unlink.
     """
     source = "".join(path.read_text() for path in Path(whisperd.__file__).parent.rglob("*.py"))
     points = set(re.findall(r'failpoint\("([^"]+)"\)', source))
-    ours = {point for point in points if point.partition(".")[0] not in {"worker", "retry", "move"}}
+    ours = {point for point in points if point.partition(".")[0] not in {"worker", "retry", "correct", "move"}}
     return [*sorted(ours), "publish.after_output:2"]
 
 

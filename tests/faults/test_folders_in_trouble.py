@@ -89,7 +89,7 @@ class Case:
         self.root.mkdir(parents=True)
         self._sh(f"mkdir {self.root}-kept && mount -t tmpfs -o size=16m,mode=0777 whisperd-test {self.root}")
         self.script = ground / "script"
-        self.script.write_text("slow:1\n")
+        self.script.write_text("wait\n")
         settings = {"script": f"@{self.script}", "pool": {"stop_grace_seconds": 0.0}}
         self.daemon = Daemon(self.root, settings, prefix=UNPRIVILEGED)
         self.uploads = {}
@@ -109,6 +109,7 @@ class Case:
         self.uploads["a.wav"] = tone(path, 1.0).read_bytes()
         path.rename(self.root / "inbox/a.wav")
         if not self.trouble.before:
+            # the engine waits until the trouble is there, however busy the machine is
             # later than the start: while audio is still being written, its open file holds the mount
             self.daemon.wait(
                 lambda: (self.daemon.sidecar("a.wav") or {}).get("phase") == "transcribing", what="the engine"

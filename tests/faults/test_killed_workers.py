@@ -72,7 +72,7 @@ for entry in entries(2):
 
     with ResumeLog(tmp_path, made_from) as log:
         assert len(log) == hit - 1
-        assert log.find((0, 10, None)) is not None or hit == 1
+        assert log.find((0, 10, None, "text")) is not None or hit == 1
 
 
 @pytest.mark.parametrize("point", named("retry."))

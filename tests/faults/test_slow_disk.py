@@ -50,9 +50,9 @@ class Loop:
         self.claiming = Claiming(
             self.config, store, self.jobs, self.inbox, Room(self.spool.layout, emitter), emitter=emitter
         )
-        self.housekeeper = Housekeeper(self.spool.layout, self.config.retention, emitter)
+        self.housekeeper = Housekeeper(self.spool.layout, self.config, emitter)
         # looks through /proc, which is no disk, and takes as long as there are processes
-        monkeypatch.setattr("whisperd.intake.sessions.Sessions.is_connected", lambda self, uid: False)
+        monkeypatch.setattr("whisperd.intake.writers.Sessions.is_connected", lambda self, uid: False)
         self.disk = SlowDisk(monkeypatch, call_seconds=CALL_SECONDS)
 
     def step(self, name, act, *arguments):
@@ -182,7 +182,7 @@ def test_old_files_are_counted_and_removed(loop, monkeypatch):
     """By the hour, and with as little haste as anything."""
     for number in range(MANY):
         loop.spool.put(f"done/{number % 10}/{number}.wav", bytes(100))
-    monkeypatch.setattr("whisperd.spool.retention.FRESH_SECONDS", -10.0)
+    monkeypatch.setattr("whisperd.daemon.housekeeper.FRESH_SECONDS", -10.0)
     loop.config = loop.config.model_copy(
         update={"retention": loop.config.retention.model_copy(update={"done_max": 1000})}
     )

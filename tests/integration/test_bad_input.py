@@ -49,6 +49,21 @@ def stays(daemon, name, reason):
     assert os.path.lexists(daemon.inbox / name)
 
 
+def test_files_beside_a_recording(daemon):
+    """A note and a picture stay where they are, with the reason, which goes when they go; they are in failed/ never."""
+    (daemon.inbox / "talk").mkdir()
+    (daemon.inbox / "talk/notes.txt").write_text("Ask her about the budget.\n")
+    (daemon.inbox / "talk/scan.pdf").write_bytes(b"%PDF-1.7\n" + bytes(1000))
+
+    for name in ("talk/notes.txt", "talk/scan.pdf"):
+        stays(daemon, name, "this is no recording")
+    assert works_on(daemon)
+    assert list(daemon.failed.iterdir()) == []
+    (daemon.inbox / "talk/scan.pdf").unlink()
+    daemon.wait(lambda: daemon.sidecar("talk/scan.pdf") is None, what="the end of its status file")
+    stays(daemon, "talk/notes.txt", "this is no recording")
+
+
 def test_an_empty_file(daemon):
     """It waits for data for a while, then fails."""
     (daemon.inbox / "a.mp3").touch()

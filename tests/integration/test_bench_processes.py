@@ -1,5 +1,6 @@
 """`whisperd bench` with real processes."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -13,10 +14,8 @@ import pytest
 import yaml
 from support.daemon import tone
 
-from whisperd.bench.daemon import Daemon
-from whisperd.bench.memory import PeakMemory, resident_bytes, tree
 from whisperd.bench.recordings import SAMPLE, SAMPLE_TEXT, ReferenceRecording
-from whisperd.bench.systems import Peer, missing
+from whisperd.bench.systems import INSTRUCTION_SETS, Daemon, PeakMemory, Peer, missing, resident_bytes, tree
 from whisperd.core.errors import WhisperdError
 from whisperd.settings import config
 
@@ -80,12 +79,27 @@ def test_the_command_writes_a_document(quick, tmp_path):
 
     found = bench(quick, "--audio", str(tmp_path / "set"), "--rounds", "2", "--against", "whisper.cpp")
 
-    (system,) = found["systems"]
+    system = found["systems"][0]
     assert (found["recordings"], found["rounds"], system["name"]) == (1, 2, "whisperd")
     assert system["speed"]["least"] <= system["speed"]["median"] <= system["speed"]["most"]
     assert found["machine"]["operations_per_second"]["fp32"] > 1e9
-    if shutil.which("whisper-cli") is None:
-        assert found["not_here"] == {"whisper.cpp": "whisper-cli is not on PATH"}
+    if shutil.which("whisper-cli") is None and importlib.util.find_spec("pywhispercpp") is None:
+        assert found["not_here"] == {
+            "whisper.cpp": "not installed: pip install pywhispercpp, or put whisper-cli on PATH"
+        }
+
+
+def test_a_smaller_processor_can_be_measured_on_a_larger_one(quick, tmp_path):
+    """All that the command starts uses the instructions that were allowed, and the document says which."""
+    recording(tmp_path / "set" / "a.wav")
+    command = [sys.executable, "-c", "import torch; print(torch.backends.cpu.get_cpu_capability())"]
+    allowed = ONE_THREAD | INSTRUCTION_SETS["avx2"]
+    used = subprocess.run(command, capture_output=True, text=True, env=allowed, check=True).stdout.strip()
+    assert used == "AVX2"
+
+    found = bench(quick, "--audio", str(tmp_path / "set"), "--rounds", "1", "--isa", "avx2")
+
+    assert found["machine"]["processor"].endswith(", held to avx2")
 
 
 def test_memory_is_that_of_the_whole_tree(wait_until):

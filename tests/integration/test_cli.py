@@ -12,7 +12,7 @@ import pytest
 import yaml
 from support.daemon import QUICK, Daemon, tone
 
-from whisperd.cli.doctor.spool import examine_spool
+from whisperd.cli.doctor import examine_spool
 from whisperd.settings import config
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
@@ -113,7 +113,7 @@ def test_check_sees_the_limit_of_watches(spool, monkeypatch):
     """Before it is reached, with a command that raises it far enough."""
     limit = spool.parent / "max_user_watches"
     limit.write_text("8\n")
-    monkeypatch.setattr("whisperd.cli.doctor.spool.WATCHES", limit)
+    monkeypatch.setattr("whisperd.cli.doctor.WATCHES", limit)
     for name in "abcd":
         (spool / "inbox" / name).mkdir()
 
@@ -259,6 +259,102 @@ def test_transcribe_writes_next_to_where_it_is_called(spool, tmp_path):
     assert "bad.mp3: " in said
     assert (tmp_path / "a.wav").exists()
     assert sorted(path.name for path in out.iterdir()) == ["a-2.srt", "a-2.txt", "a.srt", "a.txt"]
+
+
+def transcribe(spool, *arguments, **options):
+    """Run `whisperd transcribe` in an empty folder; whatever it leaves in there, or among temporary files, is named."""
+    here = spool.parent / "here"
+    here.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "whisperd", "transcribe", "--config", f"{spool}.yaml", *map(str, arguments)]
+    environment = {**ENVIRONMENT, "TMPDIR": str(here)}
+    ran = subprocess.run(command, capture_output=True, check=False, env=environment, cwd=here, **options)
+    return ran.returncode, ran.stdout.decode(), ran.stderr.decode(), sorted(path.name for path in here.iterdir())
+
+
+def configure(spool, script, **settings):
+    (spool.parent / "spool.yaml").write_text(
+        yaml.safe_dump({"root": str(spool), **QUICK, "script": script, **settings})
+    )
+
+
+def test_the_text_of_one_file_goes_to_standard_output(spool, tmp_path):
+    """Of a file and of standard input, in one format; nothing else is printed, and no file is written."""
+    recording = tone(tmp_path / "a.wav")
+    text = "scripted 1.00 s"
+
+    from_file = transcribe(spool, recording)
+    piped = transcribe(spool, "-", input=recording.read_bytes())
+    subtitles = transcribe(spool, recording, "--formats", "srt")
+
+    assert (from_file[0], *from_file[2:]) == (0, "", [])
+    assert from_file[1].startswith(text)
+    assert piped == from_file
+    assert subtitles[1].startswith("1\n00:00:00,000 --> ")
+    assert subtitles[3] == []
+
+
+def test_several_formats_of_one_file_are_files(spool, tmp_path):
+    """In the current folder, and their names are printed."""
+    ran = transcribe(spool, tone(tmp_path / "a.wav"), "--formats", "txt,srt")
+
+    assert ran == (0, "a.txt\na.srt\n", "", ["a.srt", "a.txt"])
+
+
+def test_standard_input_has_a_name_in_the_output_folder(spool, tmp_path):
+    """`stdin`, for want of a better one."""
+    _, said, _, left = transcribe(spool, "-", "--output-dir", ".", input=tone(tmp_path / "a.wav").read_bytes())
+
+    assert (said, left) == ("stdin.txt\nstdin.json\n", ["stdin.json", "stdin.txt"])
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("none.wav", "whisperd: none.wav: there is no such file ("),
+        ("..", "whisperd: ..: is a folder ("),
+        ("https://example.org/a.mp3", "whisperd: https://example.org/a.mp3: this is a URL, and whisperd fetches no"),
+    ],
+)
+def test_a_name_that_is_no_file_is_refused_before_the_model_is_loaded(spool, given, reason):
+    """In one line with the reason; the engine, which cannot be loaded here, was not asked."""
+    configure(spool, "boot:fail")
+
+    code, said, error, left = transcribe(spool, given)
+
+    assert (code, said, left) == (1, "", [])
+    assert error.startswith(reason)
+    assert error.count("\n") == 1
+
+
+def test_one_file_that_is_missing_does_not_stop_the_others(spool, tmp_path):
+    """Exit 1 says that something failed."""
+    code, said, error, left = transcribe(spool, "none.wav", tone(tmp_path / "a.wav"), tmp_path / "b.wav")
+
+    assert (code, said, left) == (1, "a.txt\na.json\n", ["a.json", "a.txt"])
+    assert error.count("there is no such file") == 2
+
+
+def test_several_files_share_a_model_and_its_batches(spool, tmp_path):
+    """A short file does not wait for the long one that was named first."""
+    configure(spool, "windows,slow:0.02")
+    long, short = tone(tmp_path / "long.wav", 150.0), tone(tmp_path / "short.wav")
+
+    code, said, error, _ = transcribe(spool, "--formats", "txt", long, short)
+
+    assert (code, said, error) == (0, "short.txt\nlong.txt\n", "")
+
+
+def test_a_file_that_breaks_the_engine_fails_alone(spool, tmp_path):
+    """Those that shared its batch are transcribed after all, by a fresh worker."""
+    configure(spool, "windows,poison:3", vad={"enabled": False})
+    files = [tone(tmp_path / f"{name}.wav", seconds) for name, seconds in (("a", 1.0), ("bad", 3.0), ("c", 2.0))]
+
+    code, said, error, left = transcribe(spool, "--formats", "txt", *files)
+
+    assert (code, sorted(said.split()), left) == (1, ["a.txt", "c.txt"], ["a.txt", "c.txt"])
+    assert [line.split(" (")[0] for line in error.splitlines() if line.startswith("whisperd: ")] == [
+        f"whisperd: {files[1]}: broken for good, says the script"
+    ]
 
 
 def test_usage_errors_are_not_boot_errors():

@@ -8,7 +8,7 @@ from support import odd_media
 from support.canary import SECRET, Canary, Server, holding
 from support.daemon import Daemon, tone
 
-from whisperd.intake.scan import MEDIA_EXTENSIONS
+from whisperd.core.job import MEDIA_EXTENSIONS
 
 HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n{}#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
 KEY = '#EXT-X-KEY:METHOD=AES-128,URI="{}"\n#EXT-X-MAP:URI="{}"\n'

@@ -53,7 +53,10 @@ while True:
 """
 
 READY = frame(FROM_WORKER.encode(Ready("scripted", "base", "cpu", "fp32", 0.1)))
-RESULT = Result(1.0, 1.0, "0a" * 32, "en", 0.9, "scripted", "base", "cpu", ("txt", "srt", "vtt", "json", "html"))
+FORMATS = ("txt", "srt", "vtt", "json", "html")
+DIGESTS = dict.fromkeys(FORMATS, "0b" * 32)
+RESULT = Result(1.0, 1.0, "0a" * 32, "en", 0.9, "scripted", "base", "cpu", FORMATS, digests=DIGESTS)
+OTHER = dataclasses.replace(RESULT, outputs=("../../inbox/x",), digests={"../../inbox/x": "0b" * 32})
 HEARTBEAT = Heartbeat("job", Phase.TRANSCRIBING, 0.5, 1.0)
 
 
@@ -142,7 +145,7 @@ def lab(tmp_path, monkeypatch):
         pytest.param(said(HEARTBEAT, job_id="other"), "does not have that job", id="progress of another job"),
         pytest.param(said(Finished("other", RESULT)), "does not have that job", id="result of another job"),
         pytest.param(
-            said(Finished("job", dataclasses.replace(RESULT, outputs=("../../inbox/x",)))),
+            said(Finished("job", OTHER)),
             "formats",
             id="other formats",
         ),

@@ -67,16 +67,14 @@ def reason(daemon, name="a.wav"):
     return document.get("reason") if document.get("id") is None else None
 
 
-def test_a_closed_file_is_taken_within_half_a_second(daemon, sound):
+def test_a_closed_file_waits_for_no_quiet_time(root, sound):
     """The kernel says that nobody writes and the header that all is there: nothing is left to wait for."""
-    waited = []
-    for number in range(5):
-        dropped_at = time.monotonic()
-        (daemon.inbox / f"{number}.wav").write_bytes(sound)
-        daemon.wait(lambda number=number: not (daemon.inbox / f"{number}.wav").exists(), what="the claim")
-        waited.append(time.monotonic() - dropped_at)
-
-    assert sorted(waited)[2] < 0.5
+    patient = {"intake": {**UNHURRIED["intake"], "settle_seconds": 600.0}}
+    with Daemon(root, {**UNHURRIED, **patient}) as daemon:
+        daemon.wait_ready()
+        for number in range(5):
+            (daemon.inbox / f"{number}.wav").write_bytes(sound)
+            daemon.wait(lambda number=number: not (daemon.inbox / f"{number}.wav").exists(), what="the claim")
 
 
 def test_a_slow_writer(daemon, sound):
@@ -263,7 +261,8 @@ def test_many_files_at_once(root, sound, count):
             lambda: reason(daemon, f"{count - 1}.wav") or daemon.status(f"{count - 1}.wav"), what="word"
         )
 
-        assert waiting in {"completed", "in_progress", "pending"} or "the queue is full" in waiting
+        states = {"completed", "in_progress", "pending", "it is taken next"}
+        assert waiting in states or "the queue is full" in waiting
         daemon.wait(lambda: len(os.listdir(daemon.done)) == len(contents), within_seconds=250.0, what="all done")
         assert taken_once(daemon, *contents)
         assert daemon.notices.count("WATCHDOG=1") > 2

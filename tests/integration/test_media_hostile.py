@@ -14,7 +14,7 @@ from support import audio
 from whisperd.core.errors import InputError
 from whisperd.core.options import MediaOptions
 from whisperd.media import decode as media
-from whisperd.media import ffmpeg, ffmpeg_run
+from whisperd.media import ffmpeg
 from whisperd.media.decode import decode, hash_file
 
 
@@ -290,7 +290,7 @@ def test_words_in_a_recording_are_shown_escaped(options, samples, tmp_path):
 def test_a_file_that_grows_faster_than_it_is_read_is_hashed_to_an_end(tmp_path, monkeypatch):
     """A writer that kept it open must not keep the worker: what counts is what was there at first."""
     source = audio.wav(tmp_path / "a.wav")
-    monkeypatch.setattr(ffmpeg_run, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(ffmpeg, "BEAT_SECONDS", 0.0)
     digest, beats = hashlib.sha256(source.read_bytes()).hexdigest(), []
 
     def append(_seconds):

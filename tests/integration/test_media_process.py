@@ -14,7 +14,7 @@ from support import audio
 
 from whisperd.core.errors import EngineError, JobTimeout, SpoolFull
 from whisperd.core.options import MediaOptions
-from whisperd.media import ffmpeg_run
+from whisperd.media import ffmpeg
 from whisperd.media.decode import decode
 
 
@@ -37,7 +37,7 @@ def ten_minutes(tmp_path_factory):
 @pytest.fixture
 def every_beat(monkeypatch):
     """Every report is passed on, as if each took half a second."""
-    monkeypatch.setattr(ffmpeg_run, "BEAT_SECONDS", 0.0001)
+    monkeypatch.setattr(ffmpeg, "BEAT_SECONDS", 0.0001)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import standardwebhooks
 import trustme
 from support.daemon import Daemon, tone
+from support.mail_server import MailServer
 from support.receiver import Receiver
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -312,3 +313,53 @@ def test_mail_goes_through_sendmail_and_no_name_adds_a_header(root, tmp_path):
     assert daemon.sidecar(HOSTILE)["error"]["hint"] in mail.get_content()
     assert daemon.logged("could not notify mail, exit status 75: busy")
     assert waiting(root) == []
+
+
+def test_the_transcript_goes_to_whom_the_profile_names_and_to_nobody_else(root):
+    """Byte for byte, whatever the file is called; a recording of another folder, or one that fails, leads to no mail."""
+    notices = {"mail_from": "whisperd@example.org", "smtp_host": "127.0.0.1", "smtp_security": "none"}
+    profiles = {"calls/**": {"mail_transcript_to": ["office@example.org", "me@example.org"]}}
+    (root / "inbox/calls").mkdir(parents=True)
+    tone(root / "inbox/calls" / HOSTILE, seconds=0.3)
+    tone(root / "inbox/a.wav", seconds=0.3)
+    (root / "inbox/calls/empty.wav").touch()
+    with MailServer(refusals={"me@example.org": ["450 later"]}) as server:
+        settings = {"notices": notices | {"smtp_port": server.port, "retry_seconds": 0.1}, "profiles": profiles}
+        with Daemon(root, settings | {"intake": {"empty_seconds": 0.1}}) as daemon:
+            daemon.wait(lambda: len(server.mails) == 2, what="both mails")
+            daemon.wait(lambda: waiting(root) == [], what="the end of the notice")
+            daemon.wait((root / "done/a.wav").exists, what="the other job")
+            daemon.wait((root / "failed/calls/empty.wav").exists, what="the failure")
+            daemon.stop()
+        (_, early, first), (sender, recipients, second) = server.mails
+    transcript = (root / "outbox/calls" / HOSTILE.replace(".wav", ".txt")).read_text()
+    attached = {each.get_filename(): each for each in second.iter_attachments()}
+
+    assert (sender, early, recipients) == (
+        "whisperd@example.org",
+        ["office@example.org"],
+        ["office@example.org", "me@example.org"],
+    )
+    assert first["Message-ID"] == second["Message-ID"]
+    (text,) = [each.get_content() for name, each in attached.items() if name.endswith(".txt")]
+    assert text == transcript
+    assert daemon.logged("for now the server refuses me@example.org: 450 later; again in")
+    assert daemon.logged("notified mail-transcript")
+
+
+def test_a_chat_is_told_by_apprise_and_no_token_gets_into_the_log(root):
+    """Of a completed job as of a failed one, again when it was refused."""
+    tone(root / "inbox/a.wav", seconds=0.3)
+    (root / "inbox/empty.wav").touch()
+    with Receiver(503) as receiver:
+        address = f"json://127.0.0.1:{receiver.port}/secret-word"
+        settings = {"notices": {"apprise": [address], "retry_seconds": 0.1}, "intake": {"empty_seconds": 0.1}}
+        with Daemon(root, settings) as daemon:
+            daemon.wait(lambda: len(receiver.requests) == 3, what="two notices, and one again")
+            daemon.wait(lambda: waiting(root) == [], what="the end of the notices")
+            daemon.stop()
+    told = {json.loads(body)["type"] for _, body in receiver.requests}
+
+    assert told == {"success", "failure"}
+    assert daemon.logged("could not notify apprise-json-")
+    assert "secret-word" not in "".join(daemon.lines)

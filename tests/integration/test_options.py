@@ -6,19 +6,21 @@ import array
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import wave
 from pathlib import Path
 
 import pytest
+from support.audio import encode
 from support.daemon import Daemon, tone
 
 ECHO = {"script": "echo"}
 PROFILES = {
     "french/**": {"language": "fr"},
     "french/English/**": {"language": "en", "formats": ["txt", "srt"]},
-    "subtitles/**": {"formats": ["srt"], "max_line_width": 42, "max_line_count": 2},
+    "subtitles/**": {"formats": ["srt"], "layout": "raw", "max_line_width": 42, "max_line_count": 2},
     "clever/**": {"model": "clever"},
 }
 
@@ -132,8 +134,11 @@ def test_a_bad_ticket_fails_its_recording_alone_and_a_retry_takes_it_along(root)
         assert told(daemon, "b.wav")["language"] == "fr"
         assert (document["status"], document["attempts"], document["error"]["code"]) == ("failed", 0, "bad_ticket")
         message = document["error"]["message"]
-        assert "a.wav.yaml: line 2: langage: unknown key; line 3: beam_size: " in message
-        assert "line 4: model: may not be set by a ticket" in message
+        assert (
+            "a.wav.yaml: line 2, column 1: langage: unknown key (did you mean language?); line 3, column 1: beam_size: "
+            in message
+        )
+        assert "line 4, column 1: model: may not be set by a ticket" in message
         assert (root / "failed/a.wav.yaml").read_text().startswith("# mine")
         report = json.loads(whisperd(root, "status", "--json").stdout)
         assert [failure["name"] for failure in report["failed"]] == ["a.wav"]
@@ -246,7 +251,7 @@ def test_a_ticket_may_choose_among_the_models_of_the_configuration_where_that_is
         bad = ended(daemon, "b.wav")
 
         assert told(daemon, "a.wav")["model"] == "clever"
-        assert "line 1: model: must be one of base, clever" in bad["error"]["message"]
+        assert "line 1, column 1: model: must be one of base, clever" in bad["error"]["message"]
 
 
 def test_each_job_gets_a_worker_with_its_model(root):
@@ -266,14 +271,16 @@ def test_each_job_gets_a_worker_with_its_model(root):
 
 def test_jobs_for_the_loaded_model_go_first_for_a_while(root):
     """Or a mixed queue would load a model for each job."""
-    with scripted(root, "slow:1") as (script, daemon):
+    names = ("clever/a.wav", "b.wav", "clever/c.wav", "d.wav")
+    with scripted(root, "wait") as (script, daemon):
         daemon.wait_ready()
-        upload(daemon, "first.wav", seconds=1.5)
+        upload(daemon, "first.wav")
         daemon.wait(lambda: daemon.status("first.wav") == "in_progress", what="the start")
-        script.write_text("ok\n")
-        for name in ("clever/a.wav", "b.wav", "clever/c.wav", "d.wav"):
+        for name in names:
             upload(daemon, name)
-        documents = [ended(daemon, name) for name in ("clever/a.wav", "b.wav", "clever/c.wav", "d.wav")]
+        daemon.wait(lambda: all((daemon.sidecar(name) or {}).get("id") for name in names), what="all in the queue")
+        script.write_text("ok\n")
+        documents = [ended(daemon, name) for name in names]
 
         assert [document["model"] for document in documents] == ["clever", "base", "clever", "base"]
         assert sum("is ready" in line for line in daemon.lines) == 2
@@ -379,10 +386,10 @@ def test_channels_become_speakers_who_are_named_in_every_format(root):
         ended(daemon, "mixed.wav")
 
     out = root / "outbox/calls"
-    lines = (out / "a.txt").read_text().splitlines()
+    lines = (out / "a.txt").read_text().splitlines()[::2]  # paragraphs
     assert [line.partition(": ")[0] for line in lines] == ["Agent & <Co>", "Speaker 2", "Speaker 3"]
     assert len({line.rpartition(" ")[2] for line in lines}) == 3  # three sums of what was heard
-    assert "\nSpeaker 2: scripted 2.00 s" in (out / "a.srt").read_text()
+    assert "\n- Speaker 2: scripted 2.00 s" in (out / "a.srt").read_text()
     assert "\n<v Agent &amp; &lt;Co&gt;>scripted 2.00 s" in (out / "a.vtt").read_text()
     assert [line.split("\t")[3] for line in (out / "a.tsv").read_text().splitlines()] == [
         "speaker", "Agent & <Co>", "Speaker 2", "Speaker 3",
@@ -395,6 +402,78 @@ def test_channels_become_speakers_who_are_named_in_every_format(root):
     assert same.startswith("scripted 2.00 s")
     assert same.split()[-1] == lines[0].split()[-1]
     assert (root / "outbox/mixed.txt").read_text().startswith("scripted 2.00 s")
+
+
+def several(path: Path, *tracks: tuple[int, ...], arguments=()):
+    """A Matroska with a sound track for each, of a constant-valued second for each number."""
+    sources = []
+    for number, values in enumerate(tracks):
+        sources.append(path.parent / "_" / f"{path.stem}{number}.wav")
+        stereo(sources[-1], values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    inputs = [each for source in sources for each in ("-i", source)]
+    maps = [each for number in range(len(sources)) for each in ("-map", number)]
+    return encode(path, *inputs, *maps, "-c:a", "pcm_s16le", *arguments)
+
+
+def test_tracks_become_speakers_who_are_named_in_every_format(root, tmp_path):
+    """By folder or ticket: each track by itself, named by its title or language, or one of them, or channels of each too."""
+    titles = ("-metadata:s:a:0", "title=Studio & <Co>", "-metadata:s:a:1", "language=fra", "-metadata:s:a:2", "title=")
+    three = several(tmp_path / "three.mkv", (5, 6), (7, 8, 9), (9, 10, 11, 12), arguments=titles)
+    same = several(tmp_path / "same.mkv", (5, 6), (5, 6))
+    formats = {"formats": ["txt", "srt", "vtt", "tsv", "json", "html"]}
+    profiles = {"films/**": {"tracks": "all"}, "second/**": {"tracks": 2}, "ninth/**": {"tracks": 9}}
+    with Daemon(root, {"script": "ok", "output": formats, "profiles": profiles}) as daemon:
+        names = ("films/a.mkv", "films/same.mkv", "second/a.mkv", "ninth/a.mkv", "first.mkv", "named.mkv")
+        daemon.wait(daemon.inbox.exists, what="the inbox")
+        (root / "inbox/named.mkv.yaml").write_text("tracks: all\nspeakers: [Ann, Ben]\n")
+        for name in names:
+            (root / "inbox" / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(same if "same" in name else three, root / "inbox" / name)
+        documents = {name: ended(daemon, name) for name in names}
+
+    error = documents.pop("ninth/a.mkv")
+    assert (error["attempts"], error["error"]["code"], error["error"]["retryable"]) == (1, "no_track", False)
+    assert error["error"]["message"] == "the recording has 3 sound tracks, so there is no track 9"
+    assert {document["status"] for document in documents.values()} == {"completed"}
+    lengths = {name: document["duration_seconds"] for name, document in documents.items()}
+    assert list(lengths.values()) == pytest.approx([4.0, 2.0, 3.0, 2.0, 4.0])
+    out = root / "outbox/films"
+    lines = (out / "a.txt").read_text().splitlines()[::2]  # paragraphs
+    assert [line.partition(": ")[0] for line in lines] == ["Studio & <Co>", "fra", "Track 3"]
+    assert [re.search(r"scripted (\S+) s ", line)[1] for line in lines] == ["2.00", "3.00", "4.00"]
+    assert "\n- fra: scripted 3.00 s" in (out / "a.srt").read_text()
+    assert "\n<v Studio &amp; &lt;Co&gt;>scripted 2.00 s" in (out / "a.vtt").read_text()
+    assert [line.split("\t")[3] for line in (out / "a.tsv").read_text().splitlines()[1:]] == [
+        "Studio & <Co>", "fra", "Track 3",
+    ]  # fmt: skip
+    assert [each["speaker"] for each in json.loads((out / "a.json").read_text())["segments"]][1] == "fra"
+    page = (out / "a.html").read_text()
+    assert re.findall(r'<h2 class="who .*?>(.*)</h2>', page) == ["Studio &amp; &lt;Co&gt;", "fra", "Track 3"]
+    assert 'max="4"' in page
+    assert (out / "same.txt").read_text().startswith("scripted 2.00 s")
+    second, first = (root / "outbox/second/a.txt").read_text(), (root / "outbox/first.txt").read_text()
+    assert second.split() == lines[1].split()[1:]
+    assert first.split() == lines[0].partition(": ")[2].split()
+    named = [line.partition(": ")[0] for line in (root / "outbox/named.txt").read_text().splitlines()[::2]]
+    assert named == ["Ann", "Ben", "Track 3"]
+
+
+def test_channels_of_tracks_become_speakers(root):
+    """With both options; a track whose channels are the same is one speaker."""
+    media = {"channels": "split", "tracks": "all"}
+    with Daemon(root, {"script": "ok", "media": media, "output": {"formats": ["txt"]}}) as daemon:
+        both = root.parent / "both"
+        stereo(both / "two.wav", (5, 6), (7, 8))
+        stereo(both / "one.wav", (9, 9, 9), (9, 9, 9))
+        maps = ("-map", "0", "-map", "1", "-c:a", "pcm_s16le", "-metadata:s:a:0", "title=Call")
+        made = encode(both / "a.mkv", "-i", both / "two.wav", "-i", both / "one.wav", *maps)
+        daemon.wait(daemon.inbox.exists, what="the inbox")
+        shutil.copyfile(made, root / "inbox/a.mkv")
+        ended(daemon, "a.mkv")
+
+    lines = (root / "outbox/a.txt").read_text().splitlines()[::2]
+    assert [line.partition(": ")[0] for line in lines] == ["Call, channel 1", "Call, channel 2", "Track 2"]
 
 
 def test_more_channels_than_can_be_told_apart_are_refused(root):

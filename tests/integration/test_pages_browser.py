@@ -12,7 +12,8 @@ from whisperd.listeners.overview_html import Overview, Row, RowList, render
 PLACE = 'alice/a "talk" & <b>?#1%.wav'
 AT = "2026-01-02T03:04:05.678Z"
 TIME = "document.getElementById('media').currentTime"
-NOW = ".s.now .x"
+NOW = ".q.at"
+PARAGRAPHS = (SENTENCES[:2], SENTENCES[2:4], SENTENCES[4:])  # of Anna, Ben and Anna
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +52,11 @@ def test_a_click_on_a_word_plays_it_and_the_text_follows(browser, talk):
     """Nothing is asked for but the page and the recording next door, and the policy has nothing to complain about."""
     with Sight(browser, talk) as sight:
         sight.until("document.getElementById('media').readyState > 0")
-        sight.page.locator(".s").nth(3).locator(".x span").nth(1).click()
+        sight.page.locator(".q").nth(3).locator("span").nth(1).click()
         sight.until(f"{TIME} > {3 * STEP_SECONDS + 1.05} && !document.getElementById('media').paused")
         first = sight.texts(NOW)
         sight.until(f"{TIME} > {4 * STEP_SECONDS}")
-        sight.until("document.querySelector('.s.now .x span.now')")
+        sight.until("document.querySelector('.q.at span.now')")
         second = sight.texts(NOW)
 
         assert (first, second) == ([SENTENCES[3]], [SENTENCES[4]])
@@ -77,7 +78,7 @@ def test_everything_can_be_done_with_the_keyboard(browser, talk):
         assert sight.page.evaluate(TIME) == pytest.approx(STEP_SECONDS + 5, abs=0.1)
         press("ArrowLeft")
         press("u")
-        assert sight.texts(".s.now .x span.now") == ["table."]
+        assert sight.texts(".q.at span.now") == ["table."]
         press(">")
         assert sight.page.evaluate("document.getElementById('media').playbackRate") == 1.25
         press(" ")
@@ -104,25 +105,35 @@ def test_search_finds_words_across_their_marks_and_without_accents(browser, talk
         sight.page.keyboard.press("Enter")
         sight.page.keyboard.press("Enter")
         assert sight.texts("#found") == ["2 of 2"]
-        assert len(sight.texts(".s.hit")) == 2
+        assert len(sight.texts(".s.hit")) == 2  # the paragraphs of the two
         sight.page.locator("#find").fill("resume is")
-        assert sight.texts(".s.hit .x") == [SENTENCES[2]]
+        assert sight.texts(".s.hit .x") == [" ".join(SENTENCES[2:4])]
         sight.page.locator("#find").fill("<b>")
         assert sight.texts("#found") == ["none"]
         assert sight.complaints == []
 
 
-def test_text_is_copied_whole_and_sentence_by_sentence(browser, talk):
-    """With the speaker, and with the time."""
+def test_text_is_copied_whole_by_paragraph_and_by_sentence(browser, talk):
+    """In paragraphs, with the speaker, and with the time."""
     with Sight(browser, talk, permissions=["clipboard-read", "clipboard-write"]) as sight:
         pasted = "navigator.clipboard.readText()"
         sight.page.locator("#copy").click()
         sight.until("document.getElementById('said').textContent")
-        assert sight.page.evaluate(pasted).splitlines()[:3] == ["Anna:", SENTENCES[0], SENTENCES[1]]
-        sight.page.locator(".s").nth(2).hover()
+        assert sight.page.evaluate(pasted).splitlines() == [
+            f"Anna: {SENTENCES[0]} {SENTENCES[1]}",
+            "",
+            f"Ben: {SENTENCES[2]} {SENTENCES[3]}",
+            "",
+            f"Anna: {SENTENCES[4]}",
+        ]
+        sight.page.locator(".s").nth(1).hover()
         sight.page.locator("#copy-one").click()
+        sight.until("document.getElementById('said').textContent.startsWith('Paragraph')")
+        assert sight.page.evaluate(pasted) == f"[0:04] Ben: {SENTENCES[2]} {SENTENCES[3]}"
+        for key in "jjjc":
+            sight.page.keyboard.press(key)
         sight.until("document.getElementById('said').textContent.startsWith('Sentence')")
-        assert sight.page.evaluate(pasted) == f"[0:04] Ben: {SENTENCES[2]}"
+        assert sight.page.evaluate(pasted) == f"[0:06] Ben: {SENTENCES[3]}"
         assert sight.complaints == []
 
 
@@ -145,7 +156,7 @@ def test_hostile_words_and_names_are_shown_and_run_nothing(browser, write, scrip
 def test_without_scripts_it_is_a_text_with_a_player(browser, talk):
     """Nothing that would not work is shown."""
     with Sight(browser, talk, java_script_enabled=False) as sight:
-        assert sight.texts(".s .x") == list(SENTENCES)
+        assert sight.texts(".s .x") == [" ".join(each) for each in PARAGRAPHS]
         assert sight.page.locator("#media").is_visible()
         assert not sight.page.locator("button:visible, input:visible").count()
         assert sight.page.locator("svg[role=img]").is_visible()
@@ -172,7 +183,9 @@ def test_an_address_with_a_time_opens_there(browser, talk):
 
 def test_arabic_and_hebrew_run_from_right_to_left(browser, write):
     """Line by line, and the timeline does not turn around."""
-    target = write(transcript(("שלום עולם", "Hello", "مرحبا"), language="he"), "rtl.wav", recording=False)
+    target = write(
+        transcript(("שלום עולם", "Hello", "مرحبا"), language="he", speakers="abc"), "rtl.wav", recording=False
+    )
     with Sight(browser, target) as sight:
         directions = [
             sight.page.locator(".s .x").nth(number).evaluate("element => getComputedStyle(element).direction")
@@ -224,7 +237,7 @@ def test_it_prints_as_text(browser, talk):
         sight.page.emulate_media(media="print")
 
         assert not sight.page.locator("button:visible, input:visible, audio:visible").count()
-        assert sight.page.locator(".s:visible").count() == len(SENTENCES)
+        assert sight.page.locator(".q:visible").count() == len(SENTENCES)
         assert sight.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.audio import encode
 from support.daemon import tone
 from support.lines import line_pair
 
@@ -22,7 +24,7 @@ from whisperd.engine.api import DecodedWindow, EngineInfo, RecordingEngine
 from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, Quit, Release, Released, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
-from whisperd.worker import partial, pipeline
+from whisperd.worker import pipeline, render
 from whisperd.worker.pipeline import Pipeline
 from whisperd.worker.resume_log import ResumeLog
 
@@ -102,7 +104,9 @@ class Worker:
     def __init__(self, tmp_path, engine, **output):
         self.tmp_path, self.engine = tmp_path, engine
         self.ours, self.theirs = line_pair()
-        settings = config.validate({"vad": {"enabled": False}, "output": {"formats": ["txt"], **output}}, source="test")
+        settings = config.validate(
+            {"vad": {"enabled": False}, "output": {"formats": ["txt"], "layout": "raw", **output}}, source="test"
+        )
         self.spec = resolve(settings, "")
         self.pipeline = Pipeline(self.theirs, engine, None)
         self.thread = threading.Thread(target=self.pipeline.serve)
@@ -155,6 +159,71 @@ def test_a_recording_comes_out_whole(worker, tmp_path):
     progress = [message.processed_seconds for message in said if isinstance(message, Heartbeat)]
     assert progress == sorted(progress)
     assert not (tmp_path / "a/audio.s16le").exists()
+
+
+def two_tracks(path, seconds):
+    """75 s at one loudness, and some at another."""
+    quiet, loud = tone(path.with_name("quiet.wav"), 75.0), tone(path.with_name("loud.wav"), seconds)
+    filters = ("-filter:a:1", "volume=0.1", "-c:a", "pcm_s16le")
+    titles = ("-metadata:s:a:0", "title=Ann", "-metadata:s:a:1", "title=Bob")
+    return encode(path, "-i", loud, "-i", quiet, "-map", "1", "-map", "0", *filters, *titles)
+
+
+def test_tracks_of_different_length_come_out_whole(worker, tmp_path):
+    """Each is covered to its own end; the length and the progress are those of the longest."""
+    worker.spec = dataclasses.replace(worker.spec, media=worker.spec.media.evolve(tracks="all"))
+    worker.give("a", two_tracks(tmp_path / "a.mkv", seconds=40.0))
+    said = worker.until(Finished, Failed)
+    result = said[-1].result
+
+    lengths = {"Ann": [], "Bob": []}
+    for line in worker.text("a").splitlines():
+        name, _, text = line.partition(": ")
+        lengths[name].append(float(text.split()[0]))
+    assert sum(lengths["Ann"]) == pytest.approx(75.0, abs=0.1)
+    assert sum(lengths["Bob"]) == pytest.approx(40.0, abs=0.1)
+    assert sum(worker.engine.heard) == pytest.approx(115.0, abs=1.0)
+    assert result.duration_seconds == pytest.approx(75.0)
+    assert result.quality["speech_seconds"] == pytest.approx(115.0, abs=0.1)
+    beats = [message for message in said if isinstance(message, Heartbeat)]
+    assert [beat.processed_seconds for beat in beats] == sorted(beat.processed_seconds for beat in beats)
+    assert beats[-1].processed_seconds == pytest.approx(75.0)
+    assert {beat.duration_seconds for beat in beats if beat.duration_seconds} == {result.duration_seconds}
+    assert not (tmp_path / "a/audio.s16le").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [pytest.param("all", "all", id="all"), pytest.param(2, 2, id="one"), pytest.param(1, 2, id="another")],
+)
+def test_tracks_are_resumed_where_they_were(worker, tmp_path, before, after):
+    """Only the rest is decoded; what is on record of one track is not taken for another, though its windows are the same."""
+    source = two_tracks(tmp_path / "a.mkv", seconds=75.0)
+    specs = {
+        each: dataclasses.replace(worker.spec, media=worker.spec.media.evolve(tracks=each)) for each in (before, after)
+    }
+    worker.spec = specs[after]
+    worker.give("plain", source)
+    worker.until(Finished)
+    worker.engine.heard.clear()
+    worker.engine.reached.clear()
+    worker.engine.pause_at = 1
+    worker.engine.gate.clear()
+    worker.spec = specs[before]
+    worker.give("a", source)
+    assert worker.engine.reached.wait(30)
+    worker.ours.send(Release("a"))
+    worker.engine.gate.set()
+    worker.until(Released)
+    done = len(worker.engine.heard)
+    worker.engine.pause_at = -1
+    worker.spec = specs[after]
+    worker.give("a", source)
+    result = worker.until(Finished)[-1].result
+
+    assert done >= 1
+    assert result.quality["resumed_windows"] == (done if before == after else 0)
+    assert worker.text("a") == worker.text("plain")
 
 
 def test_a_short_memo_does_not_wait_behind_a_long_meeting(worker, tmp_path):
@@ -343,7 +412,7 @@ def test_a_job_that_is_taken_away_harms_no_other(worker, tmp_path):
 
 @pytest.fixture
 def partial_worker(tmp_path, monkeypatch):
-    monkeypatch.setattr(partial, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(render, "PARTIAL_SECONDS", 0.0)
     worker = Worker(tmp_path, LoudEngine(), partial=True)
     yield worker
     worker.engine.gate.set()
@@ -392,7 +461,7 @@ def test_no_room_for_the_text_so_far_does_not_harm_the_job(partial_worker, tmp_p
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(partial, "extend", full)
+    monkeypatch.setattr(render, "extend", full)
     partial_worker.give("a", tone(tmp_path / "a.wav", seconds=200.0))
 
     assert isinstance(partial_worker.until(Finished, Failed)[-1], Finished)

@@ -18,8 +18,8 @@ import pytest
 from support.daemon import Daemon, tone
 from support.spool import FAILURE, Spool
 
-from whisperd.cli import report
-from whisperd.core.job import Phase, Progress
+from whisperd.cli.status import gather
+from whisperd.core.job import Failure, Phase, Progress
 
 WHISPERD = [sys.executable, "-m", "whisperd"]
 HOSTILE = "evil\x1b[31m\n\u202egpj[bold].wav"
@@ -152,6 +152,23 @@ def test_watching_through_a_pipe_prints_each_state_once(spool, number):
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("options", [(), ("alice/interview.mp3",)])
+def test_colours_are_for_terminals_whose_user_wants_them(spool, options):
+    """As https://no-color.org has it."""
+    spool.store.fail(spool.take("cancelled.mp3"), Failure("cancelled", "somebody cancelled it"))
+    raw = {}
+    for wants in (True, False):
+        with Terminal(status(spool, *options), **({} if wants else {"NO_COLOR": "1"})) as terminal:
+            assert terminal.end() == 0
+        raw[wants] = terminal.raw
+    colour = rb"\x1b\[(\d+;)*(3[0-7]|9[0-7]|38;[0-9;]+)m"
+
+    assert (re.search(colour, raw[True]) is None, re.search(colour, raw[False]) is None) == (False, True)
+    if not options:
+        assert b"\x1b[35mcancelled" in raw[True]
+        assert b"\x1b[31mfailed" in raw[True]
+
+
 def test_a_pipe_gets_plain_text(spool):
     """`whisperd status | cat` has neither colours nor a progress bar that is full at 43 %."""
     done = subprocess.run(status(spool), capture_output=True, text=True, check=True)
@@ -182,7 +199,7 @@ def test_sidecars_that_somebody_wrote_are_not_believed(spool):
 
 def test_who_may_not_look_into_the_work_reads_the_sidecars(spool, monkeypatch):
     """Members of the group see the same jobs; only whether a daemon is at work stays unknown to them."""
-    before = report.gather(spool.layout, lambda name: False, wanted_bytes=0)
+    before = gather(spool.layout, lambda name: False, wanted_bytes=0)
     listdir = os.listdir
 
     def forbidden(path, *arguments):
@@ -192,7 +209,7 @@ def test_who_may_not_look_into_the_work_reads_the_sidecars(spool, monkeypatch):
 
     monkeypatch.setattr(os, "listdir", forbidden)
     monkeypatch.setattr(type(spool.layout), "is_locked", lambda layout: forbidden(layout.work))
-    after = report.gather(spool.layout, lambda name: False, wanted_bytes=0)
+    after = gather(spool.layout, lambda name: False, wanted_bytes=0)
 
     assert after["daemon_running"] is None
     assert after["jobs"] == before["jobs"]
@@ -220,6 +237,46 @@ def test_a_running_daemon_is_named_with_its_version(tmp_path):
     assert check.returncode == 1
     assert "the running whisperd is version 0.0.1" in check.stdout
     assert "-> systemctl restart whisperd" in check.stdout
+
+
+@pytest.mark.parametrize("result", ["text", "files"])
+def test_transcribe_shows_progress_on_a_terminal_and_ctrl_c_leaves_nothing(tmp_path, result):
+    """The model that is loaded, then each file with its share and the time left; no part of a transcript stays."""
+    configuration = tmp_path / "whisperd.yaml"
+    configuration.write_text("engine: scripted\nscript: slow:0.5\n")
+    here = tmp_path / "here"
+    here.mkdir()
+    recording = tone(tmp_path / "[bold]interview.wav", 60.0)
+    options = {"text": [], "files": ["--output-dir", here]}[result]
+    command = [*WHISPERD, "transcribe", "--config", configuration, *options, recording]
+    with Terminal(command, columns=160, TMPDIR=str(here)) as terminal:
+        terminal.wait("loading the model base")
+        shown = terminal.wait("[bold]interview.wav")
+        terminal.wait(" 2%")
+        during = list(here.iterdir())
+        terminal.process.sendintr()
+        code = terminal.end()
+
+    assert re.search(r"interview\.wav .* left", shown)
+    assert len(during) == 1
+    assert list(here.iterdir()) == []
+    assert code == 1
+    assert b"Traceback" not in terminal.raw
+
+
+def test_transcribe_mixes_nothing_into_its_standard_output(tmp_path):
+    """Where standard error is a terminal, the bar goes there, and the text alone to the file."""
+    configuration = tmp_path / "whisperd.yaml"
+    configuration.write_text("engine: scripted\n")
+    recording = tone(tmp_path / "a.wav")
+    program = 'out=$1; shift; exec "$@" >"$out"'
+    command = [*WHISPERD, "transcribe", "--config", configuration, recording]
+    with Terminal(["sh", "-c", program, "sh", tmp_path / "out", *command]) as terminal:
+        terminal.wait("loading the model base")
+        assert terminal.end() == 0
+
+    assert (tmp_path / "out").read_text().startswith("scripted 1.00 s sum ")
+    assert "\x1b" not in (tmp_path / "out").read_text()
 
 
 def test_bash_completes_commands_options_and_values(tmp_path):

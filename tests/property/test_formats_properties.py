@@ -6,6 +6,8 @@ import importlib
 import io
 import json
 import math
+import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pysubs2
@@ -13,11 +15,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from whisperd.core.options import FORMATS, OutputOptions
+from whisperd.core.options import OutputOptions
 from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.output.formats import render
+from whisperd.output.subtitles import GAP, SHORTEST
+from whisperd.output.text import one_line
+from whisperd.output.units import columns, is_wide
 
-TEXT_FORMATS = tuple(name for name in FORMATS if name != "html")  # which has tests of its own
+TEXT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")  # of openai-whisper; the others have tests of their own
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCRIPTS = ["speech", "ünïcödé", "שלום", "مرحبا", "你好", "こんにちは", "नमस्ते", "🎙️", "👩‍👩‍👧"]
 HOSTILE = [
@@ -43,7 +48,7 @@ def none_or(smallest, largest):
     return st.none() | st.integers(smallest, largest)
 
 
-PLAIN = OutputOptions(formats=TEXT_FORMATS)
+PLAIN = OutputOptions(formats=TEXT_FORMATS, layout="raw")
 options = st.builds(
     PLAIN.evolve,
     max_line_width=none_or(1, 60),
@@ -209,10 +214,65 @@ def test_no_transcript_breaks_a_file(transcript, options):
 @SETTINGS
 def test_no_text_is_lost_in_subtitles(transcript, options):
     """Every visible character of what was said stands in the cues, in order, whatever their shape."""
-    assume("--" not in "".join(said(transcript)))
+    assume(not re.search(r"--|\\N", "".join(said(transcript))))  # `\N` is a line break to pysubs2
     cues = subtitles("vtt", render(transcript, options.evolve(highlight_words=False))["vtt"].decode())
 
     assert letters(cue.text.replace("\\N", "\n") for cue in cues) == letters(said(transcript))
+
+
+@given(transcript=any_transcripts, options=options)
+@SETTINGS
+def test_no_transcript_breaks_readable_subtitles(transcript, options):
+    """Each cue fits its lines, can be seen, and is apart from the next; no visible character is lost."""
+    options = options.evolve(layout="readable", highlight_words=False)
+    files = {name: content.decode() for name, content in render(transcript, options).items()}
+    srt, vtt = subtitles("srt", files["srt"]), subtitles("vtt", files["vtt"])
+
+    # pysubs2 takes a line of digits for the number of a cue
+    texts = [block.split("\n")[2:] for block in files["srt"].removesuffix("\n\n").split("\n\n") if block]
+
+    assert files["srt"].count("-->") == files["vtt"].count("-->") == len(srt) == len(vtt) == len(texts)
+    assert all(cue.end - cue.start >= SHORTEST for cue in vtt)
+    assert all(other.start - one.end >= GAP for one, other in pairwise(vtt))
+    assert max(map(len, texts), default=0) <= (options.max_line_count or 2)
+    limit = options.max_line_width or 42
+    lines = [line for shown in texts for line in shown]
+    assert all(
+        columns(line) <= (2 * limit if is_wide(line) else max(limit, 2 * 16)) or len(line) == 1 for line in lines
+    )
+    if "--" not in "".join(readable(transcript)):
+        assert letters(lines) == letters(readable(transcript))
+
+
+@given(transcript=any_transcripts, speakers=st.lists(st.sampled_from(["Ann", "Bob", "C" * 60]), min_size=6, max_size=6))
+@SETTINGS
+def test_speakers_at_the_same_time_break_no_readable_subtitles(transcript, speakers):
+    """Cues of srt stay apart, those of vtt are in order, all can be seen, and nobody's words are lost."""
+    named = [replace(found, speaker=speaker) for found, speaker in zip(transcript.segments, speakers, strict=False)]
+    transcript = replace(transcript, segments=tuple(named))
+    files = {name: content.decode() for name, content in render(transcript, PLAIN.evolve(layout="readable")).items()}
+    assume(not re.search(r"\d{3}:", files["srt"]))  # of which pysubs2 reads the last two digits
+    srt, vtt = subtitles("srt", files["srt"]), subtitles("vtt", files["vtt"])
+
+    assert all(cue.end - cue.start >= SHORTEST for cue in [*srt, *vtt])
+    assert all(other.start - one.end >= GAP for one, other in pairwise(srt))
+    assert all(one.start <= other.start for one, other in pairwise(vtt))
+    if "--" not in "".join(readable(transcript)):
+        cues = re.sub(r"\AWEBVTT\n\n(STYLE\n.*?\n\n)?", "", files["vtt"], flags=re.DOTALL)
+        spoken = html.unescape(re.sub(r"<v [^>]*>|[\d:.]+ --> [\d:.]+\n", "", cues))
+        assert sorted(letters([spoken])) == sorted(letters(readable(transcript)))
+
+
+@given(transcript=any_transcripts)
+@SETTINGS
+def test_no_text_is_lost_in_paragraphs(transcript):
+    """Every visible character stands in txt, in order; no line is empty but those between paragraphs."""
+    text = render(transcript, PLAIN.evolve(layout="readable"))["txt"].decode()
+
+    assert letters([text]) == letters(readable(transcript))
+    assert all(
+        paragraph.strip() and "\n" not in paragraph for paragraph in text.removesuffix("\n").split("\n\n") if text
+    )
 
 
 @given(transcript=any_transcripts)
@@ -242,6 +302,13 @@ def said(transcript):
     """What the words say where there are any, else what the segments say."""
     for found in transcript.segments:
         yield from [word.text for word in found.words] if found.words else [found.text]
+
+
+def readable(transcript):
+    """The same, but a segment whose words are all blank says its text."""
+    for found in transcript.segments:
+        spoken = [word.text for word in found.words or ()]
+        yield from spoken if one_line("".join(spoken)).strip() else [found.text]
 
 
 def letters(texts):

@@ -18,7 +18,7 @@ from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, text
 
 from whisperd.core.display import printable
 from whisperd.core.job import Job
-from whisperd.spool import claim, names, original_and_ticket, publish, records, recover, status_file, store
+from whisperd.spool import claim, job_directory, names, publish, recover, status_file, store
 from whisperd.spool.durable import Folder
 
 MAX_ATTEMPTS = 3
@@ -43,13 +43,13 @@ class Power:
         self.left = None
         for module, call in [
             (store, "move"),
-            (original_and_ticket, "move"),
+            (job_directory, "move"),
             (publish, "move"),
             (publish, "failpoint"),
             (status_file, "write"),
             (store, "remove_tree"),
             (store, "failpoint"),
-            (records, "write"),
+            (job_directory, "write"),
             (recover, "remove_tree"),
             (claim, "remove_tree"),
         ]:
@@ -324,7 +324,7 @@ class StoreMachine(RuleBasedStateMachine):
         """The jobs on record in .work."""
         for job_id in sorted(self.spool.jobs()):
             with Folder(self.spool.layout.work, (job_id,)) as own:
-                if job := records.load_job(own):
+                if job := job_directory.load_job(own):
                     yield job
 
     def paths_of(self, job):

@@ -18,7 +18,9 @@ USUAL = config.validate({}, source="test")
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 YAML = st.text(alphabet="abz:-[]{}&*!|>'\"#%@`,?~<= \n\t01.e\u2028\ud83d", max_size=60)
 MAPPINGS = st.dictionaries(
-    st.sampled_from(["model", *SETTABLE]) | st.text(max_size=8), SCALARS | st.lists(SCALARS, max_size=3), max_size=5
+    st.sampled_from(["model", *SETTABLE]) | st.text(max_size=8),
+    SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=4), SCALARS, max_size=3),
+    max_size=5,
 )
 BOMB = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (n, n, n - 1, n - 1) for n in range(ord("b"), ord("z")))
 
@@ -29,6 +31,8 @@ BOMB = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (n, n, n - 1, n - 
 @example(b"{" * BYTES_MAX)
 @example(b"a: |\n" + b" x\n" * 5000)
 @example(b"<<: {language: fr}\n")
+@example(b"a: {<<: {b: c}}\n")
+@example(b"a: {? [x] : y}\n")
 @settings(deadline=None)
 @given(st.binary(max_size=200) | YAML.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_no_bytes_can_do_more_than_be_refused(data):
@@ -39,6 +43,9 @@ def test_no_bytes_can_do_more_than_be_refused(data):
     assert time.process_time() - started < 5.0
     assert not (ticket.values and ticket.problems)
     for value in ticket.values.values():
+        if isinstance(value, dict):
+            assert all(type(each) is str for entry in value.items() for each in entry)
+            continue
         for each in value if isinstance(value, tuple) else (value,):
             assert each is None or type(each) in {str, int, float, bool}
 

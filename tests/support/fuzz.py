@@ -19,7 +19,7 @@ from whisperd.container import HEAD_BYTES, Complete, Damaged, Short, Source, Unk
 from whisperd.core.errors import JobError
 from whisperd.core.options import MediaOptions
 from whisperd.media.decode import decode
-from whisperd.media.ffmpeg_run import LONGEST_TEXT, FfmpegLog
+from whisperd.media.ffmpeg import LONGEST_TEXT, FfmpegLog
 from whisperd.spool import status_file
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def parse_log(data: bytes) -> None:
     for at in range(0, len(data), 1000):
         log.feed(data[at : at + 1000])
     log.finish()
-    for text in (log.container, log.audio, log.cause):
+    for text in (log.container, *(track.about + track.title for track in log.tracks), log.cause):
         assert text.isprintable()
         assert len(text) <= LONGEST_TEXT
     assert log.promised_seconds is None or log.promised_seconds >= 0
@@ -109,7 +109,7 @@ class Parsers:
         targets: tuple[tuple[str, Callable[[bytes], None], Sequence[bytes], tuple[str, ...], int], ...] = (
             ("container", parse_container, [*recordings, *heads], _sources("container"), 6),
             ("header", parse_header, heads, ("container/formats.py",), 2),
-            ("ffmpeg's log", parse_log, [LOG], ("media/ffmpeg_run.py",), 1),
+            ("ffmpeg's log", parse_log, [LOG], ("media/ffmpeg.py",), 1),
             ("sidecar", parse_sidecar, [status], ("spool/status_file.py",), 1),
         )
         self.tried: collections.Counter[str] = collections.Counter()

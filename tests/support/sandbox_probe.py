@@ -195,7 +195,7 @@ def claim() -> bool:
 
 def who_is_connected() -> list[bool]:
     """Ask as the daemon does whether the user of the lab's session, and another one, may come back to an upload."""
-    from whisperd.intake.sessions import Sessions  # noqa: PLC0415  # the cheap probes do without
+    from whisperd.intake.writers import Sessions  # noqa: PLC0415  # the cheap probes do without
 
     return [Sessions().is_connected(uid) for uid in (4711, 4712)]
 

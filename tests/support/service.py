@@ -64,11 +64,6 @@ def lay_program(prefix: Path, binds: tuple[Bind, ...]) -> None:
     program.chmod(0o755)
 
 
-def provide_packages(lab: SystemdLab) -> None:
-    """Let the virtual environment at the default prefix see the packages that the tests use."""
-    lay_packages(lab.host_path(PREFIX), lab.binds)
-
-
 def lay_packages(prefix: Path, binds: tuple[Bind, ...]) -> None:
     """Let a virtual environment see the packages that the tests use."""
     packages = [str(bind.target) for bind in binds if bind.target.parent == PACKAGES]

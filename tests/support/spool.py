@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Failure, Job, Result, Signature
+from whisperd.core.options import OutputOptions
+from whisperd.output.formats import render
 from whisperd.spool import names, publish, store
 from whisperd.spool.layout import Layout
 from whisperd.spool.recover import Recovery, recover
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import pytest
+
+    from whisperd.core.transcript import Transcript
 
 FORMATS = ("txt", "json")
 SEEN_AT = "2026-01-02T03:04:05.678Z"
@@ -31,6 +36,7 @@ def result(formats: tuple[str, ...] = FORMATS, **changes: object) -> Result:
         "sha256": "0" * 64,
         "language": "de",
         "language_probability": 0.9,
+        "languages": ((0.0, 12.0, "de"),),
         "engine": "scripted",
         "model": "base",
         "device": "cpu",
@@ -89,6 +95,17 @@ class Spool:
     def finish(self, job: Job) -> Job:
         """Render and publish."""
         return self.store.finish(job, self.render(job))
+
+    def complete(self, name: str, transcript: Transcript, formats: tuple[str, ...] = FORMATS, **changes: object) -> Job:
+        """Upload a recording, transcribe it as a worker does, and publish."""
+        job = self.take(name)
+        outputs = self.layout.job_directory(job.id) / "outputs"
+        outputs.mkdir()
+        files = render(transcript, OutputOptions(formats=formats))
+        for kind, content in files.items():
+            (outputs / kind).write_bytes(content)
+        digests = {kind: hashlib.sha256(content).hexdigest() for kind, content in files.items()}
+        return self.store.finish(job, result(formats, **{"digests": digests} | changes))
 
     def restart(self, max_attempts: int = 3) -> Recovery:
         """What a new daemon does first."""

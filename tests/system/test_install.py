@@ -1,11 +1,10 @@
 """install.sh as an admin meets it, on a machine that runs and on one that has never been booted."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
-from support.service import INSTALL, PREFIX, PYTHON, QUICK, Service, lay_program, program_binds, provide_packages
+from support.service import CLONE, INSTALL, PREFIX, QUICK, Service, lay_program, program_binds
 from support.systemd_lab import Bind, SystemdLab
 
 pytestmark = pytest.mark.systemd
@@ -73,22 +72,39 @@ class TestInstall:
         assert "/home/alice/venv, a home directory" in result.stderr
         assert lab.properties(service.unit)["LoadState"] == "not-found"
 
-    @pytest.mark.slow
-    def test_program_made_by_pip(self, lab, service):
-        """The script makes the virtual environment and fills it from the clone; run again, it mends what failed before."""
-        lab.run("rm", "-rf", PREFIX)
-        index = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        no_index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
-        command = [INSTALL, "--extras", "", "--python", PYTHON / "bin/python3"]
-        first = lab.run(*command, check=False, **no_index)
-        provide_packages(lab)  # nothing needs to be downloaded but what builds the package
-        lab.run(*command, timeout_seconds=200, **index)
-        state = service.state("ActiveState")
-        lab.run(INSTALL, "--uninstall")
+    def test_as_the_readme_calls_it(self, lab, service):
+        """By its path in the clone, from there, and also where the service's user may not be."""
+        lab.run("sh", "-c", f"cd {CLONE} && systemd/install.sh --no-pip")
+        lab.run("sh", "-c", f"cd /root && {INSTALL} --no-pip")
 
-        assert first.returncode == 1
-        assert state == "active"
-        assert not lab.host_path(PREFIX).exists()
+        assert service.state("ActiveState") == "active"
+
+    def test_a_user(self, lab, service):
+        """`--user` adds her to the group and tries what she can do then; nothing is installed anew."""
+        service.install()
+        pid = service.main_pid
+        lab.run("useradd", "alice")
+        upload = ["runuser", "--user=alice", "--", "touch", f"{service.root}/inbox/a.cancel"]
+        before = lab.run(*upload, check=False).returncode
+        result = lab.run(INSTALL, "--user", "alice")
+        unknown = lab.run(INSTALL, "--user", "bob", check=False)
+
+        assert before != 0
+        assert lab.run(*upload).returncode == 0
+        assert f"alice can write to {service.root}/inbox" in result.stdout
+        assert "new login" in result.stdout
+        assert "there is no user bob" in unknown.stderr
+        assert service.main_pid == pid
+
+    def test_a_user_who_cannot_get_in(self, lab, service):
+        """The group alone does not help where a directory on the way is closed, and that is said."""
+        service.install()
+        lab.run("useradd", "alice")
+        lab.run("chmod", "700", service.root)
+        result = lab.run(INSTALL, "--user", "alice", check=False)
+
+        assert result.returncode == 1
+        assert f"alice cannot write to {service.root}/inbox" in result.stderr
 
     @pytest.mark.usefixtures("_bootable")
     def test_before_the_first_boot(self, tmp_path):

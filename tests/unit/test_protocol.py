@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from whisperd.core.errors import EngineError
 from whisperd.core.job import ERROR_TEXT_MAX, Failure, Phase, Result
 from whisperd.core.options import EngineOptions, JobSpec
+from whisperd.core.transcript import KnownVoices
 from whisperd.protocol import (
     CHUNK_BYTES,
     DEPTH_MAX,
@@ -59,6 +60,8 @@ RESULT = Result(
     "cpu",
     ("txt", "json"),
     {"windows": 3, "avg_logprob": None, "low_confidence": [[1.0, 2.5], [3.0, 4.0]], "language_votes": {"en": 1.5}},
+    digests={"txt": "0b" * 32, "json": "0c" * 32},
+    voices=KnownVoices({"Anna": 0.87}, ("inbox/_voices/Ben.wav: the file is empty",)),
 )
 HEARTBEAT = Heartbeat("job", Phase.TRANSCRIBING, 1.5, 75.25, 1 << 34)
 SAMPLES = [
@@ -71,7 +74,16 @@ SAMPLES = [
     EngineFailed(Failure("internal", "CUDA error", "see the journal", retryable=True), ("job", "other")),
     Released("job"),
     Boot(EngineOptions("scripted", "base", Path("/models"), "cpu", 2, script="ok", ffmpeg=Path("ffmpeg"))),
-    Work("job", Path("/spool/.work/job"), Path("/spool/.work/job/original.mp3"), SPEC, "talk.mp3", "../done/talk.mp3"),
+    Work(
+        "job",
+        Path("/spool/.work/job"),
+        Path("/spool/.work/job/original.mp3"),
+        SPEC,
+        "talk.mp3",
+        "../done/talk.mp3",
+        Path("/spool/inbox"),
+        ("alice", "\udcff"),
+    ),
     Release("job"),
     Quit(),
 ]
@@ -116,7 +128,7 @@ results = st.builds(
     texts,
     st.lists(texts, max_size=6).map(tuple),
     st.dictionaries(texts, st.none() | st.integers(-9, 9) | st.lists(st.tuples(seconds, seconds).map(list))),
-)
+).map(lambda result: dataclasses.replace(result, digests=dict.fromkeys(result.outputs, "0b" * 32)))
 specs = st.builds(
     JobSpec,
     texts,
@@ -144,7 +156,9 @@ messages = st.one_of(
     st.builds(EngineFailed, failures, st.lists(texts, max_size=3).map(tuple)),
     st.builds(Released, texts),
     st.builds(Boot, st.builds(EngineOptions, texts, texts, names.map(Path), texts, st.integers(1, 64))),
-    st.builds(Work, texts, names.map(Path), names.map(Path), specs, texts, texts),
+    st.builds(
+        Work, texts, names.map(Path), names.map(Path), specs, texts, texts, names.map(Path), st.lists(names).map(tuple)
+    ),
     st.builds(Release, texts),
 )
 
@@ -229,6 +243,10 @@ def test_a_heartbeat_that_no_worker_has(wrong):
         {"sha256": "../" * 21 + "x"},
         {"language_probability": 1.5},
         {"language": 7},
+        {"languages": [[2.0, 1.0, "en"]]},
+        {"languages": [[0.0, 1e12, "en"]]},
+        {"languages": [[0.0, 1.0, "<script>"]]},
+        {"languages": [[0.0, 1.0]]},
         {"outputs": "txt"},
         {"outputs": ["txt", 7]},
         {"outputs": ["x"] * 101},
@@ -240,6 +258,20 @@ def test_a_heartbeat_that_no_worker_has(wrong):
         {"quality": {"low_confidence": [1.0, 2.0]}},
         {"quality": {"language_votes": {"en": {}}}},
         {"quality": {"\x1b": 1}},
+        {"quality": {"gaps": 1}},
+        {"quality": {"gaps": [[0.0, 1.0]]}},
+        {"quality": {"gaps": [{"from": 0.0, "to": 1.0, "why": "<script>"}]}},
+        {"quality": {"gaps": [{"from": 2.0, "to": 1.0, "why": "loop"}]}},
+        {"quality": {"gaps": [{"from": 0.0, "to": "1", "why": "loop"}]}},
+        {"quality": {"gaps": [{"from": 0.0, "to": 1.0, "why": ["loop"]}]}},
+        {"voices": {"recognized": {"Anna": 1.5}, "unusable": []}},
+        {"voices": {"recognized": {"Anna": "1"}, "unusable": []}},
+        {"voices": {"recognized": {"\x1b": 0.5}, "unusable": []}},
+        {"voices": {"recognized": {}, "unusable": ["\x1b[2J"]}},
+        {"voices": {"recognized": {}}},
+        {"digests": {}},
+        {"digests": {"txt": "0b" * 32, "json": "0B" * 32}},
+        {"digests": {"txt": "0b" * 32, "json": "0c" * 32, "srt": "0d" * 32}},
         {"more": 1},
     ],
     ids=repr,

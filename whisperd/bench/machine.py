@@ -1,7 +1,7 @@
 """Measures this machine: how fast it multiplies matrices and which models keep up with speech on it.
 
-Models that are not installed are estimated from those that are, by the operations that both need. The floor is the speed
-at which this machine's matrix products alone would run; no program can be faster.
+Models that are not installed are estimated from those that are, by the seconds that layers of both sizes take here. The floor
+is the speed at which this machine's matrix products alone would run; no program can be faster.
 """
 
 from __future__ import annotations
@@ -9,53 +9,32 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from whisperd.bench.daemon import Daemon
-from whisperd.bench.systems import Conversation, peer_settings
+from whisperd.bench.programs import SIZES, TOKENS_PER_WINDOW, Dimensions
+from whisperd.bench.systems import Conversation, Daemon, peer_settings
 from whisperd.core.errors import BootError
-from whisperd.engine.weights.catalogue import OFFICIAL, canonical
-from whisperd.engine.weights.find import find, find_ct2
+from whisperd.core.process import processor_name
+from whisperd.engine.weights.find import OFFICIAL, canonical, find, find_ct2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from whisperd.bench.recordings import ReferenceRecording
     from whisperd.settings.config import Config
 
 
 WINDOW_SECONDS = 30
-TOKENS_PER_WINDOW = 100  # of continuous speech
 _CONTEXT = 1500  # features of a window
-
-
-@dataclass(frozen=True, slots=True)
-class Dimensions:
-    """What decides how much a Whisper model computes; names as in `whisper.model.ModelDimensions`."""
-
-    n_mels: int
-    n_state: int  # the same for audio and text in all models
-    n_audio_layer: int
-    n_text_layer: int
-    n_vocab: int
-
-
-_SIZES: Final = {
-    "tiny": Dimensions(80, 384, 4, 4, 51865),
-    "base": Dimensions(80, 512, 6, 6, 51865),
-    "small": Dimensions(80, 768, 12, 12, 51865),
-    "medium": Dimensions(80, 1024, 24, 24, 51865),
-    "large-v1": Dimensions(80, 1280, 32, 32, 51865),
-    "large-v2": Dimensions(80, 1280, 32, 32, 51865),
-    "large-v3": Dimensions(128, 1280, 32, 32, 51866),
-    "large-v3-turbo": Dimensions(128, 1280, 32, 4, 51866),
-}
 
 
 def dimensions(model: str) -> Dimensions | None:
     """The dimensions of one of OpenAI's models; None for any other. An `.en` has one token less, which does not matter here."""
-    return _SIZES.get(canonical(model).removesuffix(".en"))
+    return SIZES.get(_size_name(model))
+
+
+def _size_name(model: str) -> str:
+    return canonical(model).removesuffix(".en")
 
 
 def operations(size: Dimensions) -> float:
@@ -113,7 +92,7 @@ def look_at_machine(settings: Config) -> Machine:
     """
     with Conversation(peer_settings("gemm", settings)) as child:
         rates = child.loaded().rates
-    return Machine(_processor(), len(os.sched_getaffinity(0)), rates)
+    return Machine(processor_name(), len(os.sched_getaffinity(0)), rates)
 
 
 def measure_models(
@@ -132,23 +111,31 @@ def measure_models(
         speed = max(run.durations[0] / run.seconds for run in runs)
         measured.append(ModelSpeed(model, speed, True, max(run.peak_bytes for run in runs), _floor(model, rate)))
         show(f"{model}: x{speed:.1f}")
+    show("timing layers of all sizes")
+    with Conversation(peer_settings("layers", settings)) as child:
+        seconds = child.loaded().rates
     known = {canonical(one.model) for one in measured}
-    return sorted(
-        [*measured, *(one for name in OFFICIAL if name not in known and (one := estimate(name, measured, rate)))],
-        key=lambda one: -one.speed,
-    )
+    estimates = (estimate(name, measured, seconds, rate) for name in OFFICIAL if name not in known)
+    return sorted([*measured, *(one for one in estimates if one)], key=lambda one: -one.speed)
 
 
-def estimate(model: str, measured: list[ModelSpeed], rate: float) -> ModelSpeed | None:
-    """Estimate the speed of a model from the measured one of the most similar size; None without a model of known dimensions."""
-    size = dimensions(model)
-    known = [(one, found) for one in measured if (found := dimensions(one.model))]
-    if size is None or not known:
+def estimate(model: str, measured: list[ModelSpeed], seconds: Mapping[str, float], rate: float) -> ModelSpeed | None:
+    """Estimate the speed of a model from the measured one of the most similar size.
+
+    Args:
+        model: one of OpenAI's names.
+        measured: models that were run here.
+        seconds: that the layers of one window take here, by the names of `SIZES`.
+        rate: operations per second, for the floor.
+
+    Returns:
+        None where no measured model is one of OpenAI's.
+    """
+    wanted = seconds.get(_size_name(model))
+    known = [(one, found) for one in measured if (found := seconds.get(_size_name(one.model)))]
+    if wanted is None or not known:
         return None
-    wanted = operations(size)
-    nearest, its = min(
-        ((one, operations(found)) for one, found in known), key=lambda pair: abs(math.log(pair[1] / wanted))
-    )
+    nearest, its = min(known, key=lambda pair: abs(math.log(pair[1] / wanted)))
     return ModelSpeed(model, nearest.speed * its / wanted, False, None, _floor(model, rate))
 
 
@@ -166,11 +153,3 @@ def is_here(model: str, settings: Config) -> bool:
 def _floor(model: str, rate: float) -> float | None:
     size = dimensions(model)
     return fastest_speed(size, rate) if size else None
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return "unknown processor"

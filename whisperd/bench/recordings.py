@@ -9,6 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from whisperd.core.errors import WhisperdError
+from whisperd.core.options import FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ SAMPLE_TEXT = (
     "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 )
 SAMPLE_REPEATED = 11  # two minutes
-TEXTS = frozenset({"", ".txt", ".json", ".srt", ".vtt", ".tsv", ".md"})  # what may lie beside a recording
+TEXTS = frozenset({"", ".rttm", *(f".{name}" for name in FORMATS)})  # what may lie beside a recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,15 @@ def find_recordings(directory: Path) -> list[ReferenceRecording]:
             f"no recordings with reference texts in {directory}", hint="each x.ogg needs an x.txt with its words"
         )
     return found
+
+
+def find_conversations(directory: Path) -> list[Path]:
+    """Find every `x.ogg` (or any other suffix) that has an `x.rttm` beside it, which says who speaks when, at any depth."""
+    return [
+        path
+        for path in sorted(directory.rglob("*"))
+        if path.suffix.lower() not in TEXTS and path.is_file() and path.with_suffix(".rttm").is_file()
+    ]
 
 
 def make_sample(directory: Path, ffmpeg: Path) -> ReferenceRecording:

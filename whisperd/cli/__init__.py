@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 COMMANDS = {  # the name of the command, which is that of its module, and one line of help
     "run": "run the daemon",
     "check": "check configuration and environment, and say how to fix what is wrong; start nothing",
-    "status": "show what runs, waits and has failed",
+    "status": "show what runs, waits, is done and has failed, or all about one upload",
+    "logs": "print what was logged about one job",
+    "config": "show the settings in force, and where each comes from",
     "retry": "move files from failed/ back into the inbox",
     "cancel": "end jobs, or remove uploads from the inbox; the originals go to failed/",
+    "render": "write transcripts again, without the model, with names of speakers and wrong words put right",
     "models": "list, fetch, import and verify model weights",
     "completion": "print a script that makes a shell complete commands and options",
     "transcribe": "transcribe files directly, without the daemon",
+    "init": "prepare a service of your own, run by `systemctl --user`",
     "demo": "try whisperd: transcribe a short recording in a new spool in ./whisperd-demo",
     "bench": "measure the speed of this machine, or compare whisperd with other programs",
 }

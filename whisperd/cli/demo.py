@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperd.core import events, log_lines
+from whisperd.core import events, process
 from whisperd.daemon.supervisor import Supervisor
 from whisperd.listeners import logs
 from whisperd.settings import config
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     with resources.as_file(sample) as path:
         shutil.copy(path, layout.inbox / SAMPLE)
     print(f"whisperd demo: {SAMPLE} is in {layout.inbox}; the daemon starts, transcribes it and ends", flush=True)
-    log_lines.setup(settings.log_level)
+    process.set_up_logging(settings.log_level)
     finished: list[events.JobFinished] = []
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)

@@ -1,4 +1,4 @@
-"""Runs an action for every name on a command line, for `retry` and `cancel`."""
+"""Runs an action for every name on a command line, for `retry`, `cancel` and `render`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
-from whisperd.core.errors import EXIT_FAILED, EXIT_OK
+from whisperd.core.errors import EXIT_FAILED, EXIT_OK, SpoolError
 from whisperd.settings import config
 from whisperd.spool import names
 from whisperd.spool.layout import Layout
@@ -23,7 +23,7 @@ def each(arguments: argparse.Namespace, room: str, act: Callable[[Layout, str], 
     Args:
         arguments: `names`, `config` and `root` of the command line.
         room: the folder of the spool that has the names; `room/name` means the same as `name`.
-        act: does the work and returns a text to print; raises OSError with a reason for people.
+        act: does the work and returns a text to print; raises OSError or SpoolError with a reason for people.
     """
     layout = Layout(config.load(arguments.config, root=arguments.root).root)
     code = EXIT_OK
@@ -34,8 +34,9 @@ def each(arguments: argparse.Namespace, room: str, act: Callable[[Layout, str], 
             if ".." in folders or not file:
                 raise FileNotFoundError(errno.ENOENT, f"no such file in {room}/")
             said = act(layout, name)
-        except OSError as error:
-            print(f"whisperd: {printable(name)}: {error.strerror}", file=sys.stderr)
+        except (OSError, SpoolError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            print(f"whisperd: {printable(name)}: {reason}", file=sys.stderr)
             code = EXIT_FAILED
         else:
             print(f"{printable(name)}: {said}")

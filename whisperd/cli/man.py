@@ -31,6 +31,7 @@ FILES = {
     "outbox/": "Transcripts, and a status file for each recording.",
     "done/, failed/": "The originals. A file that is moved from failed/ back into inbox/ is tried again.",
 }
+MORE = "README.md of the repository leads to the other pages of the documentation, which are in .github/docs/ there."
 
 
 def command_page() -> str:
@@ -43,7 +44,7 @@ def command_page() -> str:
         if not any(isinstance(action, argparse._SubParsersAction) for action in parser._actions):  # noqa: SLF001
             lines += _command(parser)
     lines += [".SH EXIT STATUS", *_terms({str(code): text for code, text in EXIT_CODES.items()})]
-    lines += [".SH FILES", *_terms(FILES), ".SH SEE ALSO", ".BR whisperd.yaml (5)"]
+    lines += [".SH FILES", *_terms(FILES), ".SH SEE ALSO", ".BR whisperd.yaml (5)", ".PP", _plain(MORE)]
     return "\n".join(lines) + "\n"
 
 
@@ -52,7 +53,7 @@ def configuration_page() -> str:
     lines = [_title("whisperd.yaml", 5), ".SH NAME", "whisperd.yaml \\- configuration of whisperd"]
     lines += [".SH DESCRIPTION", "YAML. Every key may be left out. A key with a dot belongs to a section:"]
     lines += [_plain("pool.workers is the key workers: of the section pool:. Unknown keys are refused."), ".SH KEYS"]
-    lines += [*_terms(dict(_keys(Config))), ".SH SEE ALSO", ".BR whisperd (1)"]
+    lines += [*_terms(dict(_keys(Config))), ".SH SEE ALSO", ".BR whisperd (1)", ".PP", _plain(MORE)]
     return "\n".join(lines) + "\n"
 
 

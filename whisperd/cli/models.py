@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperd.cli import add_spool_arguments
-from whisperd.core.errors import EXIT_OK
-from whisperd.engine.weights import catalogue
-from whisperd.engine.weights.find import installed
+from whisperd.core.errors import EXIT_OK, BootError
+from whisperd.engine.weights import speakers
+from whisperd.engine.weights.find import OFFICIAL, installed
 from whisperd.settings import config
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_spool_arguments(verbs.add_parser("list", help="list installed models and those that can be fetched"))
 
-    fetch = verbs.add_parser("fetch", help="download a model from OpenAI")
+    fetch = verbs.add_parser("fetch", help="download a model from OpenAI, or `speakers`, the weights of diarization")
     add_spool_arguments(fetch)
     fetch.add_argument("name", metavar="NAME")
 
@@ -48,6 +48,9 @@ def main(arguments: argparse.Namespace) -> int:
             weights = import_directory(arguments.directory, arguments.name, directory)
             print(f"{weights.model}: imported to {weights.paths[0]}")
         case "verify":
+            if arguments.name == speakers.NAME:
+                print(f"{speakers.NAME}: unchanged, from {speakers.verify_speakers(directory).source}")
+                return EXIT_OK
             from whisperd.engine.weights.find import verify  # noqa: PLC0415
 
             weights = verify(arguments.name, directory)
@@ -60,14 +63,22 @@ def _list(directory: Path) -> None:
     print("installed:")
     for weights in here:
         print(f"  {weights.model:16} {weights.source}")
-    if not here:
+    try:
+        print(f"  {speakers.NAME:16} {speakers.find_speakers(directory).source}")
+        names = {speakers.NAME}
+    except BootError:
+        names = set()
+    if not here and not names:
         print("  none")
     print(f"can be fetched into {directory}:")
-    names = {weights.model for weights in here}
-    print("  " + " ".join(name for name in catalogue.OFFICIAL if name not in names))
+    names |= {weights.model for weights in here}
+    print("  " + " ".join(name for name in (*OFFICIAL, speakers.NAME) if name not in names))
 
 
 def _fetch(name: str, directory: Path) -> None:
+    if name == speakers.NAME:
+        print(f"{name}: in {speakers.fetch_speakers(directory).segmentation.parent}")
+        return
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
 
     from whisperd.engine.weights.fetch import fetch  # noqa: PLC0415

@@ -6,8 +6,8 @@ import faulthandler
 from typing import TYPE_CHECKING
 
 from whisperd.cli import add_spool_arguments
-from whisperd.cli.doctor.models import examine_models
-from whisperd.core import events, log_lines
+from whisperd.cli.doctor import examine_models
+from whisperd.core import events, process
 from whisperd.core.errors import BootError, ConfigError
 from whisperd.daemon.supervisor import Supervisor
 from whisperd.listeners import logs
@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.once:  # with --once nobody is uploading, so that an empty or truncated file need not wait for its data
         intake = settings.intake.model_copy(update={"empty_seconds": 0.0, "truncated_seconds": 0.0})
         settings = settings.model_copy(update={"intake": intake})
-    log_lines.setup(settings.log_level)
+    process.set_up_logging(settings.log_level)
     faulthandler.enable()  # so that SIGABRT by the watchdog prints where the loop hangs
     emitter = events.Emitter()
     emitter.subscribe(logs.log_event)

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from whisperd.cli.config import Setting
 from whisperd.core.display import clock, readable_size
 
 if TYPE_CHECKING:
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
 
 WIDE = 80  # columns; a list is easier to read below
 BAR = 16
-SHOWN = {"in_progress": 50, "queued": 20, "inbox": 20, "failed": 10}
+SHOWN = {"in_progress": 50, "queued": 20, "inbox": 20, "completed": 10, "failed": 10}
+CANCELLED = Text("cancelled", style="magenta")
+STATES = {
+    "waiting": Text("in the inbox", style="yellow"),
+    "queued": Text("queued"),
+    "running": Text("running", style="cyan"),
+    "completed": Text("completed", style="green"),
+    "failed": Text("failed", style="red"),
+    "cancelled": CANCELLED,
+}
 
 
 class Line(NamedTuple):
@@ -32,12 +42,17 @@ class Line(NamedTuple):
 
 
 def render(report: dict[str, Any], *, width: int, height: int | None = None) -> Group:
-    """Render a report; if `height` is given in lines, only as much as fits."""
+    """Render a report of the spool or of one upload; if `height` is given in lines, only as much of the spool as fits."""
+    if "state" in report:
+        return Group(*_one(report))
     shown = SHOWN if height is None else {part: max(1, min(limit, height // 4)) for part, limit in SHOWN.items()}
     running = [job for job in report["jobs"] if job["status"] == "in_progress"]
     queued = [job for job in report["jobs"] if job["status"] != "in_progress"]
-    parts = {"in_progress": running, "queued": queued, "inbox": report["inbox"], "failed": report["failed"]}
-    more = [f"{len(all_) - shown[part]} {WORDS[part]}" for part, all_ in parts.items() if len(all_) > shown[part]]
+    parts = {"in_progress": running, "queued": queued} | {
+        part: report[part] for part in ("inbox", "completed", "failed")
+    }
+    totals = {part: len(all_) for part, all_ in parts.items()} | {"completed": report["done"]}
+    more = [f"{total - shown[part]} {WORDS[part]}" for part, total in totals.items() if total > shown[part]]
     rows = [row(each, report) for part, row in ROWS.items() for each in parts[part][: shown[part]]]
     body: list[RenderableType] = [*_head(report, running, queued)]
     if rows:
@@ -51,12 +66,17 @@ def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iter
     state = {True: "running", False: "not running", None: "running or not (this user may not see it)"}
     color = {True: "bold green", False: "bold red", None: "bold"}
     version = f" {report['daemon_version']}" if report["daemon_version"] else ""
+    cancelled = sum(each["code"] == "cancelled" for each in report["failed"])
+    ends = f"{report['done']} done, {len(report['failed']) - cancelled} failed" + (
+        f", {cancelled} cancelled" if cancelled else ""
+    )
     yield Text.assemble(
         f"whisperd{version} is ",
         (state[report["daemon_running"]], color[report["daemon_running"]]),
         f" in {report['root']}: {len(running)} in progress, {len(queued)} queued, "
-        f"{len(report['inbox'])} in the inbox, {report['done']} done, {len(report['failed'])} failed",
+        f"{len(report['inbox'])} in the inbox, {ends}",
     )
+    yield from _devices(report["devices"])
     disk = report["disk"]
     room = f"{readable_size(disk['free_bytes'])} of {readable_size(disk['total_bytes'])} free"
     if disk["free_bytes"] < disk["wanted_bytes"]:
@@ -65,14 +85,26 @@ def _head(report: dict[str, Any], running: list[Any], queued: list[Any]) -> Iter
         yield Text(room, style="dim")
 
 
+def _devices(devices: list[dict[str, Any]]) -> Iterator[Text]:
+    """One line for the devices at work, if there are several, and one for each that is out of service."""
+    works = [
+        each["name"] + (f" x{each['speed']:.1f}" if each["speed"] else "") for each in devices if not each["reason"]
+    ]
+    if len(devices) > 1 and works:
+        yield Text(f"devices: {', '.join(works)}", style="dim")
+    for each in devices:
+        if each["reason"]:
+            again = f"; it is tried again at {each['retry_at']}" if each["retry_at"] else "; it is being tried"
+            yield Text(f"device {each['name']} is out of service: {each['reason']}{again}", style="bold red")
+
+
 def _running(job: dict[str, Any], report: dict[str, Any]) -> Line:
     bar = Table.grid(padding=(0, 1))
     percent = min(100.0, max(0.0, job["progress"] or 0.0))
     bar.add_row(ProgressBar(total=100.0, completed=percent, width=BAR), f"{percent:3.0f} %")
-    speed = f"x{job['speed']:.1f}" if job["speed"] else ""
     left = clock(round(max(0.0, job["eta_seconds"]))) if job["eta_seconds"] is not None else ""
     note = job["reason"] or ("" if report["daemon_running"] is not False else "continues at the next start")
-    return Line(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, speed, left)
+    return Line(_name(job), Text(job["phase"] or "", style="cyan"), Text(note), bar, _speed(job), left)
 
 
 def _queued(job: dict[str, Any], _: dict[str, Any]) -> Line:
@@ -81,23 +113,92 @@ def _queued(job: dict[str, Any], _: dict[str, Any]) -> Line:
 
 
 def _upload(upload: dict[str, Any], _: dict[str, Any]) -> Line:
-    return Line(upload["name"], Text("in the inbox", style="yellow"), Text(upload["reason"] or ""))
+    return Line(upload["name"], STATES["waiting"], Text(upload["reason"] or ""))
+
+
+def _completed(job: dict[str, Any], _: dict[str, Any]) -> Line:
+    length = f"{clock(job['duration_seconds'])} of audio" if job["duration_seconds"] else ""
+    facts = filter(None, (_time(job["finished_at"]), length, job["language"]))
+    return Line(job["name"], STATES["completed"], Text(", ".join(facts)), "", _speed(job))
 
 
 def _failed(failure: dict[str, Any], _: dict[str, Any]) -> Line:
+    if failure["code"] == "cancelled":
+        return Line(failure["name"], CANCELLED, Text(_time(failure["finished_at"])))
     note = Text(failure["message"] or "its status file is missing")
     if failure["hint"]:
         note.append(f"\n-> {failure['hint']}", style="dim")
-    return Line(failure["name"], Text("failed", style="red"), note)
+    return Line(failure["name"], STATES["failed"], note)
 
 
-ROWS = {"in_progress": _running, "queued": _queued, "inbox": _upload, "failed": _failed}
+ROWS = {"in_progress": _running, "queued": _queued, "inbox": _upload, "completed": _completed, "failed": _failed}
 WORDS = {
     "in_progress": "more in progress",
     "queued": "more queued",
     "inbox": "more in the inbox",
-    "failed": "more failed",
+    "completed": "more done",
+    "failed": "more failed or cancelled",
 }
+
+
+def _one(report: dict[str, Any]) -> Iterator[RenderableType]:
+    """All that is known about one upload: its state, then each fact on a line of its own."""
+    yield Text.assemble((report["name"], "bold"), ": ", STATES[report["state"]])
+    if report["state"] == "running":
+        line = _running(report | {"status_file": ""}, {"daemon_running": True})
+        left = f"{line.left} left" if line.left else ""
+        yield Padding(line.bar, (0, 0, 0, 2))
+        yield Text("  ") + Text(" ").join(filter(None, (line.state, Text(line.speed), Text(left))))
+    size = readable_size(report["size_bytes"]) if report["size_bytes"] else ""
+    length = f"{clock(report['duration_seconds'])} of audio" if report["duration_seconds"] else ""
+    by = ", ".join(filter(None, (report["engine"], report["model"], report["device"])))
+    error = report["error"] or {"code": None, "message": None, "hint": None}
+    facts = {
+        "why": report["reason"],
+        "error": f"{error['message']} ({error['code']})" if error["message"] else None,
+        "what to do": error["hint"],
+        "recording": ", ".join(filter(None, (size, length, report["language"]))),
+        "original": report["path"] or "was removed",
+        "same as": report["duplicate_of"],
+        "job": report["id"],
+        "status file": report["status_file"],
+        "transcribed by": by,
+        "first seen": _time(report["created_at"]),
+        "claimed": _time(report["claimed_at"]),
+        "first attempt": _time(report["started_at"]),
+        "ended": _time(report["finished_at"]),
+        "attempts": f"{report['attempts']:.0f}" if report["attempts"] else None,
+    }
+    table = Table.grid(padding=(0, 2))
+    for title, fact in facts.items():
+        if fact:
+            table.add_row(Text(title, style="dim"), Text(fact, overflow="fold"))
+    yield Padding(table, (0, 0, 0, 2), expand=False)
+    yield from _lists(report)
+
+
+def _lists(report: dict[str, Any]) -> Iterator[RenderableType]:
+    """The attempts that failed, the options and the transcripts of one upload."""
+    attempts = []
+    for each in report["failed_attempts"]:
+        counted = "" if each["counted"] else ", which does not count"
+        hint = f" -> {each['hint']}" if each["hint"] else ""
+        attempts.append(f"{_time(each['at'])}: {each['message']} ({each['code']}){counted}{hint}")
+    options = [str(Setting(each["key"], each["value"], each["origin"])) for each in report["options"]]
+    outputs = [path for path in report["outputs"].values() if path]
+    for title, lines in (("attempts that failed", attempts), ("options", options), ("transcripts", outputs)):
+        if lines:
+            yield Text(f"  {title}", style="dim")
+            yield from (Padding(Text(line, overflow="fold"), (0, 0, 0, 4), expand=False) for line in lines)
+
+
+def _time(at: str | None) -> str:
+    """A time of a status file for people: `2026-01-02 03:04:05 UTC`."""
+    return f"{at[:19].replace('T', ' ')} UTC" if at else ""
+
+
+def _speed(job: dict[str, Any]) -> str:
+    return f"x{job['speed']:.1f}" if job["speed"] else ""
 
 
 def _name(job: dict[str, Any]) -> str:

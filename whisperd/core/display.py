@@ -1,10 +1,38 @@
-"""How names, sizes and times are shown to people: in logs, status files, pages and on the terminal."""
+"""How names, sizes, times and places in a file are shown to people: in logs, status files, pages and on the terminal."""
 
 from __future__ import annotations
 
+import difflib
+import re
 import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HIDDEN = "***"  # stands for a token or password
 SHORT_SECONDS = 90  # up to here a duration is given in seconds
+
+
+class Position(NamedTuple):
+    """A place in a text file, counted from 1, as editors do."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"line {self.line}, column {self.column}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is not known: ` (did you mean beam_size?)`; empty if none is similar."""
+    similar = nearest(word, known)
+    return f" (did you mean {similar}?)" if similar else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The most similar of the known words; empty if none is similar."""
+    return next(iter(difflib.get_close_matches(word.lower()[:100], known, n=1, cutoff=0.7)), "")
 
 
 def printable(name: str) -> str:
@@ -13,6 +41,22 @@ def printable(name: str) -> str:
     A backslash is doubled, so that no two names are shown alike.
     """
     return "".join(char if _is_harmless(char) else _escaped(char) for char in name)
+
+
+def without_secrets(text: str) -> str:
+    """A text, or only scheme and host if it has an address in it: tokens and passwords are everywhere else in addresses.
+
+    Only web addresses keep their host, since the addresses of chats have their token in its place.
+    """
+    before, sign, after = text.partition("://")
+    if not sign:
+        return text
+    scheme = re.search("[A-Za-z][A-Za-z0-9+.-]*$", before)
+    if scheme is None:
+        return HIDDEN
+    host = re.match(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(?=[/?#]|$)", after)
+    is_web = scheme[0].lower() in {"http", "https"} and "@" not in after
+    return f"{scheme[0]}://{host[0]}/{HIDDEN}" if is_web and host else f"{scheme[0]}://{HIDDEN}"
 
 
 def one_line(text: str) -> str:

@@ -10,6 +10,7 @@
         SpoolFull            no room: stop claiming, keep running
         ClaimRefused         the upload cannot be claimed until a person acts (permissions)
         ClaimLost            the upload changed or disappeared while it was claimed
+        CorrectionRefused    a correction of a completed job cannot be made; nothing was changed
       JobError               belongs to one job: retryable, stage
         InputError           not retryable: not audio, corrupt, truncated, no speech track, too long, too big
         EngineError          retryable, on a fresh worker
@@ -24,7 +25,12 @@ An error crosses from one process to another as a `whisperd.core.job.Failure`, n
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from whisperd.core.display import Position
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -56,15 +62,20 @@ class WhisperdError(Exception):
 
 
 class ConfigError(WhisperdError):
-    """The configuration is wrong; `problems` lists everything, each with its dotted key."""
+    """The configuration is wrong; `problems` lists everything, each with its dotted key.
+
+    The message has them in the order of the file, each with its position, where `positions` has one for it.
+    """
 
     code = "config"
     exit_code = EXIT_CONFIG
 
-    def __init__(self, source: str, problems: list[str]) -> None:
+    def __init__(self, source: str, problems: list[str], positions: Sequence[Position | None] = ()) -> None:
         self.source = source
         self.problems = problems
-        lines = "".join(f"\n  {problem}" for problem in problems)
+        placed = [(where, text) for where, text in zip(positions, problems, strict=False) if where]
+        others = [text for number, text in enumerate(problems) if not any(positions[number : number + 1])]
+        lines = "".join(f"\n  {text}" for text in [*(f"{where}: {text}" for where, text in sorted(placed)), *others])
         super().__init__(f"{source}: {len(problems)} problem{'s' if len(problems) != 1 else ''}{lines}")
 
 
@@ -106,6 +117,20 @@ class ClaimLost(SpoolError):
     code = "claim_lost"
 
 
+class CorrectionRefused(SpoolError):
+    """A correction of a completed job cannot be made as it is; nothing was changed.
+
+    Attributes:
+        is_early: the job may still complete, so that the correction is tried again.
+    """
+
+    code = "correction_refused"
+
+    def __init__(self, message: str, *, hint: str = "", is_early: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_early = is_early
+
+
 class JobError(WhisperdError):
     """Base of errors that concern one job and no other.
 
@@ -126,8 +151,8 @@ class JobError(WhisperdError):
 class InputError(JobError):
     """The recording itself cannot be transcribed; another attempt would fail in the same way.
 
-    Codes in use: `empty`, `not_media`, `no_audio`, `corrupt`, `truncated`, `too_long`, `unreadable`, `forbidden`,
-    `unsupported`, `bad_ticket`, `bad_options`.
+    Codes in use: `empty`, `not_media`, `no_audio`, `no_track`, `corrupt`, `truncated`, `too_long`, `unreadable`,
+    `forbidden`, `unsupported`, `bad_ticket`, `bad_options`.
     """
 
     code = "input"

@@ -1,4 +1,7 @@
-"""Events, the values that describe what happened, and the emitter that passes them to listeners such as logs and metrics."""
+"""What listeners such as logs, metrics and the overview page are told: events, their emitter, and snapshots.
+
+An event describes what happened. A snapshot describes what there is now; a listener asks for it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from whisperd.core.job import Failure, Job, Result
+    from whisperd.core.job import Failure, Job, Progress, Result
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +116,23 @@ class UploadStalled(Event):
     name: str
     reason: str
     quiet_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionMade(Event):
+    """The transcripts of a completed job were rendered again; `kept` are files that stay because somebody had changed them."""
+
+    place: str
+    by: str
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionDenied(Event):
+    """A ticket corrects a completed job and cannot be followed."""
+
+    ticket: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +271,14 @@ class FilesPruned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JunkRemoved(Event):
+    """Files and empty folders that no person makes were removed from the inbox."""
+
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerWorn(Event):
     """A worker holds more memory after a job than `pool.max_memory` allows, and is replaced."""
 
@@ -293,10 +321,12 @@ class WorkerRetired(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkersFail(Event):
-    """Workers cannot be started or cannot load their model; the pool keeps trying."""
+    """Workers of a device cannot be used; the pool keeps trying. With `is_out`, the device has no other one."""
 
     failure: Failure
     retry_seconds: float
+    device: str = ""
+    is_out: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +338,74 @@ class LoopTurned(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkersWork(Event):
-    """All workers can be used again after `WorkersFail`."""
+    """All workers of a device can be used again after `WorkersFail`; with `all_work`, so can those of all devices."""
+
+    device: str = ""
+    all_work: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobsNow:
+    """The jobs and uploads that have not ended.
+
+    Attributes:
+        running: the first of those that workers have.
+        queued: the first of those that wait for a worker, in their order.
+        running_total: how many run.
+        waiting_total: how many others there are, in the inbox or claimed.
+    """
+
+    running: tuple[tuple[Job, Progress], ...] = ()
+    queued: tuple[Job, ...] = ()
+    running_total: int = 0
+    waiting_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerVitals:
+    """Device and memory of one worker process."""
+
+    device: str
+    resident_bytes: int
+    device_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceVitals:
+    """One device on which workers run.
+
+    Attributes:
+        name: such as `cuda:1`.
+        model: what the driver calls it; may be empty.
+        workers: how many are to run on it.
+        reason: why it is out of service; empty while it is in service.
+        retry_at: when it is tried again, monotonic clock; None if it is in service, or being tried.
+        speed: audio seconds per second of its last jobs; None if it has finished none.
+    """
+
+    name: str
+    model: str
+    workers: int
+    reason: str = ""
+    retry_at: float | None = None
+    speed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The figures of the whole daemon, such as counts, memory and disk space."""
+
+    arriving: int
+    queued: int
+    running: int
+    ending: int
+    notices: int
+    free_bytes: int
+    total_bytes: int
+    scanned_at: float | None  # seconds since 1970
+    workers: tuple[WorkerVitals, ...]
+    workers_failing: int = 0
+    devices: tuple[DeviceVitals, ...] = ()
 
 
 Listener = Callable[[Event], None]

@@ -12,9 +12,33 @@ from urllib.parse import quote
 
 from whisperd.core.display import one_line
 from whisperd.core.errors import JobError, WhisperdError
+from whisperd.core.transcript import KnownVoices  # noqa: TC001  # pydantic reads the types of the fields
 
 if TYPE_CHECKING:
+    from whisperd.core.display import Position
     from whisperd.core.options import JobSpec
+
+
+MEDIA_EXTENSIONS = frozenset(
+    [
+        ".mp3",
+        ".wav",
+        ".m4a",
+        ".mp4",
+        ".flac",
+        ".ogg",
+        ".opus",
+        ".webm",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".aac",
+        ".wma",
+        ".aiff",
+        ".amr",
+        ".3gp",
+    ]
+)
 
 
 class Status(StrEnum):
@@ -40,6 +64,7 @@ class Phase(StrEnum):
     ENDED = "ended"  # completed or failed
 
 
+FAILED_ATTEMPTS_MAX = 10  # on record: a device that is out of order may interrupt a job for days
 ERROR_TEXT_MAX = 4000  # characters of what a library says of its error
 _UNSTABLE_INODES: set[int] = set()
 
@@ -86,7 +111,7 @@ class Ticket:
     name: str  # relative to the inbox
     suffix: str = ""  # what its name adds to that of the upload; empty: the ticket of a folder
     values: dict[str, Any] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)  # the line number of each key
+    positions: dict[str, Position] = field(default_factory=dict)  # of each key
     problems: tuple[str, ...] = ()  # why it cannot be followed
     hint: str = ""  # what to do about the problems; empty: correct the ticket
     signature: Signature | None = None  # of the file when it was read
@@ -119,6 +144,17 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that failed and was not the last one; `counted` says whether it was the fault of the job."""
+
+    at: str
+    counted: bool
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One upload on its way through the spool, as `job.json` records it.
 
@@ -141,10 +177,16 @@ class Job:
     spec: JobSpec | None = None  # None: claimed by a release that did not record it
     ticket: str = ""  # the suffix of its own ticket; empty: no ticket
     ticket_signature: Signature | None = None  # of that ticket when read; one that differs belongs to the next upload
+    failed_attempts: tuple[FailedAttempt, ...] = ()  # the latest, oldest first
 
     def evolve(self, **changes: Any) -> Job:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def after(self, failure: Failure, *, counted: bool) -> Job:
+        """The job with one more failed attempt on record."""
+        latest = FailedAttempt(utc_now(), counted, failure.code, failure.message, failure.hint)
+        return self.evolve(failed_attempts=(*self.failed_attempts, latest)[-FAILED_ATTEMPTS_MAX:])
 
     def given_back(self) -> Job:
         """The job after an attempt that does not count."""
@@ -193,6 +235,11 @@ class Result:
     outputs: tuple[str, ...]  # formats rendered
     quality: dict[str, Any] = field(default_factory=dict)
     duplicate_of: str | None = None  # the place of the earlier job that these transcripts belong to
+    languages: tuple[tuple[float, float, str], ...] = ()  # start, end and language of each part, in seconds
+    digests: dict[str, str] = field(
+        default_factory=dict
+    )  # SHA-256 by format: a file that differs was changed by a user
+    voices: KnownVoices | None = None  # None: there were no samples of known voices
 
     @property
     def rendered(self) -> tuple[str, ...]:

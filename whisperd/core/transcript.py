@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,45 @@ class Word:
     end: float
     text: str
     probability: float
+
+
+class Turn(NamedTuple):
+    """One person speaks from `start` to `end`; people are numbered from 0 in the order of their first turns."""
+
+    start: float
+    end: float
+    speaker: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVoices:
+    """What the samples of known voices gave: who was recognized, with which score, and which samples could not be used, and why."""
+
+    recognized: dict[str, float] = field(default_factory=dict)
+    unusable: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> KnownVoices:
+        """Make one from what `to_json` made of it."""
+        return cls(dict(values["recognized"]), tuple(values["unusable"]))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedText:
+    """What the engine wrote in a segment, before words were replaced."""
+
+    text: str
+    words: tuple[Word, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The report of one replacement: how often it was made, and whether its pattern came to its end in time."""
+
+    wrong: str
+    right: str
+    count: int = 0
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +73,19 @@ class Segment:
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] | None = None
-    speaker: str | None = None  # where channels are speakers
+    speaker: str | None = None  # where channels are speakers, or people are told apart by their voices
+    recorded: RecordedText | None = None  # where words were replaced
+    language: str | None = None  # a code, where the recording has several
+    is_edited: bool = False  # a person wrote the text: it is shown as it is, and no replacement of before is made in it
+
+
+# Why a part of a recording is a gap.
+GAP_REASONS = {
+    "no_text": "speech without text",
+    "silence": "taken for silence",
+    "loop": "the text repeats itself",
+    "doubtful": "the model stayed unsure",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +97,20 @@ class Transcript:
     language: str
     language_probability: float | None = None
     quality: dict[str, Any] = field(default_factory=dict)
+    replacements: tuple[Replaced, ...] = ()
+    voices: KnownVoices | None = None  # None: no samples
+
+    def languages(self) -> tuple[tuple[float, float, str], ...]:
+        """Start, end and language of each run of segments in one language."""
+        runs: list[tuple[float, float, str]] = []
+        for segment in self.segments:
+            language = segment.language or self.language
+            if runs and runs[-1][2] == language:
+                start, end, _ = runs[-1]
+                runs[-1] = (start, max(end, segment.end), language)
+            else:
+                runs.append((segment.start, segment.end, language))
+        return tuple(runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +125,7 @@ class About:
         task: `translate`: the text is English, whatever was spoken.
         made_by: engine and model.
         made_at: UTC, ISO 8601.
+        recorded_sha256: of the recorded transcript, so that a page can say which one it shows; empty: there is none.
     """
 
     title: str = ""
@@ -69,6 +135,7 @@ class About:
     task: str = "transcribe"
     made_by: str = ""
     made_at: str = ""
+    recorded_sha256: str = ""
 
 
 NOT_KNOWN = About()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import functools
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from whisperd.daemon.registry import JobState
 from whisperd.intake.ticket import Tickets
 from whisperd.protocol import Failed, Finished, Heartbeat, Ready, Released, Work
 from whisperd.settings.profiles import models
+from whisperd.spool import names
 from whisperd.spool.durable import remedy
 
 if TYPE_CHECKING:
@@ -34,6 +37,14 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
     from whisperd.spool.layout import Layout
 
+LONG_SECONDS = 1800.0  # a recording that is at least this long, as far as its size tells, is a long one
+# Bytes of a second, typically: PCM of recorders and studios, lossless, video; speech in MP3, AAC or Opus.
+BYTES_PER_SECOND = {
+    **dict.fromkeys((".wav", ".aif", ".aiff", ".au", ".w64", ".rf64"), 100_000),
+    **dict.fromkeys((".flac", ".wv", ".ape"), 50_000),
+    **dict.fromkeys((".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts"), 250_000),
+}
+OTHER_BYTES_PER_SECOND = 12_000
 OVERTAKEN_SECONDS = 60.0  # for how long others go before a job for whose model a worker would have to be replaced
 
 
@@ -71,9 +82,10 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """The next step: replace a worker by a fresh one for a job that needs it."""
+    """The next step: replace a worker, if possible on a device that is not to be avoided, by a fresh one for a job that needs it."""
 
     engine: EngineOptions
+    avoid: tuple[str, ...] = ()
 
 
 Step = Start | Reject | Overtake | Prepare | Renew
@@ -83,22 +95,32 @@ def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Ste
     """Decide the next step by which a waiting job gets a worker; None if there is nothing to do.
 
     Jobs for a model that is loaded go before one for which a worker would have to be replaced, but not for long: then that
-    one gets the first worker that is idle.
+    one gets the first worker that is idle. A short recording goes before a long one that would take the last free slot.
     """
-    tried = set()
+    tried: set[str] = set()
+    held_back: set[str] = set()  # models of which no long recording can start
     lacking = []
     for entry in registry.candidates():
-        spec = spec_of(config, entry.job)
-        if spec.model in tried:
+        model = (entry.job.spec or spec_of(config, entry.job)).model
+        long = is_long(entry.job)
+        if model in tried or (long and model in held_back):
             continue
+        spec = spec_of(config, entry.job)
         engine = config.engine_options(spec.model)
         if failure := pool.broken.get(engine):
             return Reject(entry.job, failure)
-        tried.add(spec.model)
-        if child := pool.free(engine, alone=entry.must_be_alone, fresh=entry.needs_fresh_worker):
+        avoid = tuple(entry.failed_on)
+        find = functools.partial(
+            pool.free, engine, alone=entry.must_be_alone, fresh=entry.needs_fresh_worker, avoid=avoid
+        )
+        if child := find(is_long=long):
             return Start(child, entry.job, spec, entry.must_be_alone)
-        if entry.needs_fresh_worker and pool.used(engine) is not None:
-            return Renew(engine)
+        if long and find(is_long=False):
+            held_back.add(model)
+            continue
+        tried.add(model)
+        if entry.needs_fresh_worker and pool.used(engine, avoid) is not None:
+            return Renew(engine, avoid)
         if entry.overtaken_since is None:
             return Overtake(entry)
         lacking.append(engine)
@@ -109,6 +131,12 @@ def next_step(registry: Registry, pool: Pool, config: Config, now: float) -> Ste
             break  # nobody further back asks for anything else
     preparable = (engine for engine in lacking if not pool.is_coming(engine) and pool.replaceable(engine))
     return next(map(Prepare, preparable), None)
+
+
+def is_long(job: Job) -> bool:
+    """Whether a recording is a long one, by its size: its length is only known once ffmpeg has read it."""
+    rate = BYTES_PER_SECOND.get(os.path.splitext(job.name)[1].lower(), OTHER_BYTES_PER_SECOND)
+    return job.signature.size >= LONG_SECONDS * rate
 
 
 def spec_of(config: Config, job: Job) -> JobSpec:
@@ -147,8 +175,8 @@ class Assignment(Part):
                     entry.overtaken_since = now
                 case Prepare(engine):
                     self._pool.prepare(engine)
-                case Renew(engine):
-                    self._pool.renew(engine)
+                case Renew(engine, avoid):
+                    self._pool.renew(engine, avoid)
             if share.is_used_up():
                 return AT_ONCE
         return NEVER
@@ -165,7 +193,8 @@ class Assignment(Part):
             return False
         directory = self._layout.job_directory(job.id)
         title, link = printable(job.name), original_url(job.place)
-        work = Work(job.id, directory, directory / job.original, step.spec, title, link)
+        folders, _ = names.split(job.name)
+        work = Work(job.id, directory, directory / job.original, step.spec, title, link, self._layout.inbox, folders)
         self._pool.assign(step.child, work, now, alone=step.is_alone)
         return True
 
@@ -222,7 +251,7 @@ class Answers(Part):
                 self._jobs.released(job_id, now)  # it died because it was told to
             case Failed(job_id, failure):
                 self._jobs.attempt_failed(job_id, failure, now)
-            case Interrupted(job_id, failure, blame):
-                self._jobs.interrupted(job_id, failure, blame, now)
+            case Interrupted(job_id, failure, blame, device):
+                self._jobs.interrupted(job_id, failure, blame, now, device)
             case Released(job_id):
                 self._jobs.released(job_id, now)

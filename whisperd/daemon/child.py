@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from whisperd.core.devices import Place, unlisted
 from whisperd.core.errors import WorkerDied
 from whisperd.core.job import Failure
 from whisperd.protocol import Boot, Quit, Release, SupervisorEnd, Work
@@ -45,7 +46,8 @@ class WorkerProcess:
         OSError: the machine has no process, memory or descriptor to spare; nothing is left behind.
     """
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, place: Place) -> None:
+        self.place = place
         self.killed_because = ""  # completes "was killed because it"
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -54,7 +56,7 @@ class WorkerProcess:
                 [sys.executable, "-P", "-m", "whisperd.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=_environment(options.threads),
+                env=_environment(place),
                 start_new_session=True,
             )
             try:
@@ -64,7 +66,9 @@ class WorkerProcess:
                 self.process.wait()
                 raise
             self.connection = SupervisorEnd(socket.socket(fileno=ours.detach()))
-        self.connection.send(Boot(options))
+        device = place.device
+        own = replace(options, device=device.asked or device.name, threads=place.threads)
+        self.connection.send(Boot(own, place.cpus, device.name if device.visible else ""))
 
     @property
     def pid(self) -> int:
@@ -151,14 +155,20 @@ class Ladder:
 
 
 class Child(WorkerProcess):
-    """One worker as the supervisor sees it: its state, the jobs that it has, and their deadlines.
+    """One worker as the supervisor sees it: its place and state, the jobs that it has, and their deadlines.
+
+    Args:
+        number: its slot in the pool.
+        options: the engine that jobs ask for.
+        now: the time.
+        place: device, threads and processors; None: those of the options.
 
     Raises:
         OSError: as `WorkerProcess`.
     """
 
-    def __init__(self, number: int, options: EngineOptions, now: float) -> None:
-        super().__init__(options)
+    def __init__(self, number: int, options: EngineOptions, now: float, place: Place | None = None) -> None:
+        super().__init__(options, place or Place(unlisted(options.device)[0], options.threads))
         self.number = number
         self.options = options
         self.state = WorkerState.BOOTING
@@ -264,11 +274,12 @@ def death_of(how: str, *, is_distrusted: bool = False) -> Failure:
     return Failure.of(WorkerDied(f"the worker {how} while it had this job", hint=hint, stage="transcribing"))
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Return the environment of a worker; it limits thread pools before torch, OpenMP and BLAS are loaded."""
-    count = str(threads)
+def _environment(place: Place) -> dict[str, str]:
+    """Return the environment of a worker: it shows one GPU, and limits thread pools before torch, OpenMP and BLAS are loaded."""
+    count = str(place.threads)
     return {
         **os.environ,
+        **({"CUDA_VISIBLE_DEVICES": place.device.visible} if place.device.visible else {}),
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,

@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING
 
 from whisperd.core.job import Signature
-from whisperd.intake.recheck import read_sha256
-from whisperd.spool import completed
+from whisperd.intake.complete import read_sha256
+from whisperd.spool import status_file
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from whisperd.core.job import Job, Result
     from whisperd.core.slices import Slice
-    from whisperd.spool.completed import CompletedJob
     from whisperd.spool.layout import Layout
+    from whisperd.spool.status_file import CompletedJob
 
 
 class Duplicates:
@@ -38,7 +38,7 @@ class Duplicates:
     def configure(self, *, skip: bool) -> None:
         """Turn comparing on or off; if it is off, `compare` releases the jobs that wait."""
         if skip and not self._is_on:
-            self._reading = completed.find_all(self._layout)
+            self._reading = status_file.find_all_completed(self._layout)
         elif not skip:
             self._places.clear()
             self._sizes.clear()
@@ -109,7 +109,7 @@ class Duplicates:
     def _completed_before(self, job: Job, sha256: str) -> Result | None:
         """Find the result of an earlier job with this content, if its transcripts exist in all formats of this job."""
         place = self._places.get(bytes.fromhex(sha256))
-        earlier = completed.find(self._layout, place) if place is not None else None
+        earlier = status_file.find_completed(self._layout, place) if place is not None else None
         if earlier is None or earlier.result.sha256 != sha256 or not {*job.formats} <= {*earlier.result.outputs}:
             return None
         asked = job.spec.changes if job.spec else {}

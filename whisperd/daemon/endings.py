@@ -1,10 +1,11 @@
-"""Finishes or fails jobs whose outcome is known, and repeats that until it is written to disk.
+"""The ends of jobs: decides whether a failed attempt was the last one, and writes each outcome until it is on disk.
 
 An original that was touched during the run is read again before its result counts, in slices of the loop's time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whisperd.core import events
@@ -12,7 +13,7 @@ from whisperd.core.display import printable
 from whisperd.core.job import Phase, Progress, Result
 from whisperd.core.slices import Slice
 from whisperd.daemon.registry import Ending, JobState
-from whisperd.intake.recheck import OriginalState, recheck
+from whisperd.intake.complete import OriginalState, recheck
 
 if TYPE_CHECKING:
     from whisperd.core.job import Failure, Job
@@ -21,10 +22,42 @@ if TYPE_CHECKING:
     from whisperd.daemon.status_files import StatusWriter
     from whisperd.spool.store import Store
 
+RETRY_SECONDS_MAX = 3600.0
+TRANSIENT_CODES = frozenset({"spool_full", "no_resources"})  # nobody's fault but the machine's: costs no attempt
 SLICE_SECONDS = 0.02  # of one turn
 WRITER_SECONDS = 60.0  # a result waits this long if somebody still has the original open for writing ...
 WRITER_LOOK_SECONDS = 0.5  # ... and this is how often it is seen to
 PAUSE_SECONDS = (5.0, 60.0)  # first and longest pause before an end that could not be written is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The decision to try a job again after a pause; `counted` says whether the attempt counts."""
+
+    delay_seconds: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The decision that a job fails, with the reason."""
+
+    failure: Failure
+
+
+def decide(
+    job: Job, failure: Failure, *, max_attempts: int, retry_seconds: float, interruptions: int = 0
+) -> Retry | GiveUp:
+    """Decide what happens to a job after a failed attempt, which `job.attempts` already counts; no other function does.
+
+    `interruptions` are its earlier ends that were nobody's fault: the pause doubles for those too, or a weekend with a
+    full disk would be spent decoding the same recordings.
+    """
+    if failure.code in TRANSIENT_CODES:
+        return Retry(min(RETRY_SECONDS_MAX, max(1.0, retry_seconds) * 2**interruptions), counted=False)
+    if not failure.retryable or job.attempts >= max_attempts:
+        return GiveUp(failure)
+    return Retry(min(RETRY_SECONDS_MAX, retry_seconds * 2 ** (job.attempts - 1)), counted=True)
 
 
 class Endings:

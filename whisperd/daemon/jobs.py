@@ -9,12 +9,11 @@ from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.job import Phase, Progress
 from whisperd.core.slices import Slice
+from whisperd.daemon.devices import Blame
 from whisperd.daemon.duplicates import Duplicates
-from whisperd.daemon.endings import Endings
+from whisperd.daemon.endings import Endings, Retry, decide
 from whisperd.daemon.loop import Part
-from whisperd.daemon.pool import Blame
 from whisperd.daemon.registry import WAITING, JobAttempt, JobState, Registry
-from whisperd.daemon.retry import Retry, decide
 from whisperd.daemon.status_files import StatusWriter
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from whisperd.settings.config import Config
     from whisperd.spool.recover import Recovery
     from whisperd.spool.store import Store
+
+UNPAID_MAX = 12  # ends of fresh workers that may be the fault of a device; the next one is the job's
 
 _log = logging.getLogger(__name__)
 
@@ -165,20 +166,26 @@ class Jobs(Part):
         if (entry := self._attempt_over(job_id, now)) is not None:
             self._endings.begin(entry.job, result, now, is_unchecked=True)
 
-    def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float) -> None:
+    def interrupted(self, job_id: str, failure: Failure, blame: Blame, now: float, device: str = "") -> None:
         """Process the end of a worker with this job: the attempt fails if the job is guilty, otherwise it is tried again at once.
 
         A suspect is alone in its worker next time. If that ends too, the job gets a fresh worker, until it ends: an attempt is
-        lost there, or none.
+        lost there, or none. Where the device may be the reason, that worker is on another one if there is one; but a job that
+        ends worker after worker pays in the end.
         """
         entry, attempt = self.registry.attempt(job_id)
+        if blame is Blame.DEVICE:
+            entry.failed_on.append(device)
+            if len(entry.failed_on) > UNPAID_MAX:
+                blame = Blame.GUILTY
         if blame is not Blame.NONE:
             was_alone = entry.must_be_alone or attempt.is_alone
-            entry.must_be_alone, entry.needs_fresh_worker = True, blame is Blame.GUILTY or was_alone
+            entry.must_be_alone, entry.needs_fresh_worker = True, blame is not Blame.SUSPECT or was_alone
         if blame is Blame.GUILTY:
             self.attempt_failed(job_id, failure, now)
         elif self._attempt_over(job_id, now) is not None:
-            job = self._recorded(entry.job.suspected() if blame is Blame.SUSPECT else entry.job.given_back())
+            job = entry.job.after(failure, counted=False)
+            job = self._recorded(job.given_back() if blame is Blame.NONE else job.suspected())
             self._emit(events.JobRetried(job, failure, 0.0, counted=False))
             self.admit(job)
 
@@ -197,11 +204,13 @@ class Jobs(Part):
         if not isinstance(verdict, Retry):
             self._endings.begin(job, verdict.failure, now)
             return
+        job = job.after(failure, counted=verdict.counted)
         if not verdict.counted:
             entry.interruptions += 1
-            job = self._recorded(job.suspected() if entry.must_be_alone else job.given_back())
+            job = job.suspected() if entry.must_be_alone else job.given_back()
         elif not entry.must_be_alone:  # otherwise it stays a suspect, as `start` has recorded
-            job = self._recorded(job.failed_once())
+            job = job.failed_once()
+        job = self._recorded(job)
         self.registry.put(job, JobState.DELAYED).retry_at = now + verdict.delay_seconds
         self._emit(events.JobRetried(job, failure, verdict.delay_seconds, verdict.counted))
         self._status_files.show(job, Progress(), reason=f"attempt failed, {failure.message}; it is tried again")
@@ -271,5 +280,10 @@ class Jobs(Part):
         try:
             return self._store.record(job)
         except OSError as error:
-            _log.warning("%s: its attempts cannot be written down: %s", printable(job.name), error.strerror)
+            _log.warning(
+                "%s: its attempts cannot be written down: %s",
+                printable(job.name),
+                error.strerror,
+                extra={"job": job.id},
+            )
             return job

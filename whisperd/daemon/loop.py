@@ -1,28 +1,32 @@
-"""The loop of the daemon, and the interface of the parts that it runs.
+"""The loop of the daemon, the interface of the parts that it runs, and the part that wakes it for signals.
 
 Nothing here blocks for long; a part that takes long holds up all others, and the service manager's watchdog.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import time
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from whisperd.core.events import LoopTurned
+from whisperd.core import events
 from whisperd.core.slices import StepTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FrameType, TracebackType
 
-    from whisperd.core import events
     from whisperd.settings.config import Config
 
 AT_ONCE, NEVER = float("-inf"), float("inf")  # when a part wants its next tick
 BREATH_SECONDS = 0.01  # between two turns, unless a part wants its tick at once
 LONGEST_SECONDS = 3600.0
 BROKEN_SECONDS = 60.0  # how soon a listener that raised is tried again
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 T = TypeVar("T")
 
@@ -82,6 +86,52 @@ class Guarded(Part):
             return otherwise
 
 
+class Signals(Part):
+    """A part that handles signals, by a self-pipe (`signal.set_wakeup_fd`); a context manager of the main thread.
+
+    The handlers themselves do no work.
+
+    Args:
+        handle: called in the loop with each signal that came, and the time.
+    """
+
+    def __init__(self, handle: Callable[[signal.Signals, float], None]) -> None:
+        self._handle = handle
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in HANDLED:
+            self._before[number] = signal.signal(number, _noted)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self._old_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        signal.set_wakeup_fd(self._old_fd)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave us
+        os.close(self._read)
+        os.close(self._write)
+
+    def waitables(self) -> list[int]:
+        """Return the descriptor that becomes readable when a signal comes."""
+        return [self._read]
+
+    def tick(self, now: float) -> float:
+        """Handle the signals since the last call."""
+        for number in self._drain():
+            self._handle(number, now)
+        return NEVER
+
+    def _drain(self) -> list[signal.Signals]:
+        got = b""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._read, 4096):
+                got += chunk
+        return [signal.Signals(number) for number in got if number in HANDLED]
+
+
 class Loop:
     """Calls the tick of each part in order, then waits until one of them has something to do.
 
@@ -126,5 +176,9 @@ class Loop:
             if any(part is active for active in self._active):  # one may be retired by another in this very turn
                 due = min(due, part.tick(now))
                 times.mark()
-        self._emit(LoopTurned(tuple(times.seconds)))
+        self._emit(events.LoopTurned(tuple(times.seconds)))
         return due
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """Do nothing; Python needs a handler to write the signal's number to the pipe."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
+from whisperd.core.devices import AUTO
 from whisperd.core.errors import BootError, NoResources
 from whisperd.core.job import Failure
+from whisperd.daemon.arrangement import Arrangement
 from whisperd.daemon.child import Child, WorkerState, death_of
+from whisperd.daemon.devices import BOOT_DEATHS_MAX, Blame, Devices
 from whisperd.daemon.loop import Part
 from whisperd.protocol import (
     BootFailed,
@@ -24,103 +26,70 @@ from whisperd.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from whisperd.core.devices import Place
     from whisperd.core.options import EngineOptions
     from whisperd.protocol import FromWorker, Work
     from whisperd.settings.config import Config
     from whisperd.settings.sections import PoolOptions
 
-BOOT_DEATHS_MAX = 3  # a worker that dies this often before it is ready will not do better
-RESTART_SECONDS_MAX = 60.0
-FAILING_SECONDS_MAX = 300.0  # between tries of a worker that cannot load
-DOUBLINGS_MAX = 20
+DEVICE_HINT = "look at the device: dmesg and nvidia-smi may say more; a restart of the machine may help"
+LONG_SPEED_SHARE = 0.5  # of the fastest device's speed, which one needs to be given long recordings
+SLOTS_MIN = 4  # with fewer, a slot kept free for short jobs would cost too much
 ENDING_SECONDS = 30.0  # time for a worker that was told to end, or has closed the pipe, to free its memory
-
-
-class Blame(Enum):
-    """How likely a job is the reason for the end of its worker."""
-
-    NONE = auto()  # the engine had nothing of it
-    SUSPECT = auto()  # one of several, or the last of many that the worker had
-    GUILTY = auto()  # a fresh worker had this job and no other one
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The message for each job of a worker that ended; only a guilty one loses an attempt."""
+    """The message for each job of a worker that ended; only a guilty one loses an attempt.
+
+    `device` is that of the worker if it may be the reason.
+    """
 
     job_id: str
     failure: Failure
     blame: Blame
-
-
-class Failing:
-    """The slots of the pool without a usable worker, and why; each kind of failure is reported once until all work again."""
-
-    def __init__(self, emitter: events.Emitter) -> None:
-        self._emit = emitter.emit
-        self._failures: dict[int, Failure] = {}
-        self._tries: dict[int, int] = {}
-        self._told: set[str] = set()
-
-    def __len__(self) -> int:
-        """Return how many workers cannot be used."""
-        return len(self._failures)
-
-    @property
-    def latest(self) -> Failure | None:
-        """The failure of the worker that was tried last."""
-        return next(reversed(self._failures.values()), None)
-
-    def add(self, number: int, failure: Failure) -> float:
-        """Record that a worker could not be used; returns how long to wait before the next attempt."""
-        pause = min(FAILING_SECONDS_MAX, 2.0 ** min(DOUBLINGS_MAX, self._tries.get(number, 0)))
-        self._tries[number] = self._tries.get(number, 0) + 1
-        self._failures.pop(number, None)
-        self._failures[number] = failure
-        if failure.message not in self._told:
-            self._told.add(failure.message)
-            self._emit(events.WorkersFail(failure, pause))
-        return pause
-
-    def works(self, number: int) -> None:
-        """Record that a worker is ready."""
-        self._tries.pop(number, None)
-        if self._failures.pop(number, None) is not None and not self._failures:
-            self._told.clear()
-            self._emit(events.WorkersWork())
-
-    def try_now(self) -> None:
-        """End all pauses, because the cause may have been repaired."""
-        self._tries.clear()
+    device: str = ""
 
 
 class Pool(Part):
-    """The pool of all workers; for each job it returns exactly one of Finished, Failed, Released and Interrupted."""
+    """The pool of all workers; for each job it returns exactly one of Finished, Failed, Released and Interrupted.
 
-    def __init__(self, options: PoolOptions, engine: EngineOptions, emitter: events.Emitter) -> None:
+    Args:
+        options: how many workers, and their limits.
+        engine: what they load, and on which devices.
+        emitter: told what happens to workers and devices.
+        is_daemon: False for one person who waits: GPUs are not listed, and a job that ends a fresh worker is guilty at once.
+    """
+
+    def __init__(
+        self, options: PoolOptions, engine: EngineOptions, emitter: events.Emitter, *, is_daemon: bool = True
+    ) -> None:
+        self._is_daemon = is_daemon
         self._options = options
         self._engine = engine
         self._emit = emitter.emit
         self._children: dict[int, Child] = {}
         self._spawn_at: dict[int, float] = {}  # per slot, after a death
-        self._deaths = 0  # in a row, without a finished job in between
-        self._boot_deaths = 0
         self._was_ready = False  # from then on a worker that cannot load ends nothing
-        self.failing = Failing(emitter)
         self._closing = False
         self._unloaded: set[int] = set()
         self._wanted: dict[int, EngineOptions] = {}  # per slot, where it is not the usual engine
-        self.broken: dict[EngineOptions, Failure] = {}  # other engines that cannot be loaded, and why
+        self.arrangement = Arrangement(options, engine, lists=is_daemon)
+        self.devices = Devices(emitter)
+        self.broken: dict[EngineOptions, Failure] = {}  # other engines that no device can load, and why
+        self._unfit: dict[EngineOptions, set[str]] = {}  # the devices that cannot
 
     def configure(self, config: Config) -> None:
-        """Use these options from now on; workers that loaded something else are replaced when they are idle."""
+        """Use these options from now on; workers that loaded something else, or elsewhere, are replaced when they are idle."""
         self._options, self._engine = config.pool_options(), config.engine_options()
         engine = self._engine
-        self._boot_deaths = 0
+        self.arrangement.configure(self._options, engine)
         self.broken.clear()
-        self.failing.try_now()
+        self._unfit.clear()
+        self.devices.keep(self.arrangement.device_names())
+        self.devices.try_now()
         self._spawn_at.clear()  # whoever asks for a reload may have repaired the cause
         # a worker with another model of the same kind stays until its slot is needed
         self._wanted = {
@@ -129,12 +98,18 @@ class Pool(Part):
             if replace(wanted, model=engine.model) == engine != wanted
         }
 
+    def trial_place(self, config: Config) -> Place:
+        """Return the place of a worker that tries the engine of a new configuration."""
+        return self.arrangement.first(config.pool_options(), config.engine_options(), self.devices.condemned())
+
     def adopt(self, child: Child, ready: Ready, now: float) -> None:
         """Add a worker that is ready; the one that it replaces, if possible an idle one, ends when it is idle."""
         busy = {child.number: len(child.jobs) for child in self._children.values()}
-        number = min(range(1, self._options.workers + 1), key=lambda number: busy.get(number, -1))
+        places = self.arrangement.by_number
+        here = [number for number, place in places.items() if place == child.place] or list(places)
+        number = min(here, key=lambda number: busy.get(number, -1), default=1)
         if (old := self._children.pop(number, None)) is not None:
-            old.number = max(self._options.workers, *self._children, 0) + 1  # which makes it surplus
+            old.number = max(*places, *self._children, 0) + 1  # which makes it surplus
             self._children[old.number] = old
             if old.state is WorkerState.BOOTING:
                 old.state = WorkerState.ENDING
@@ -148,7 +123,7 @@ class Pool(Part):
     def waitables(self) -> list[Any]:
         """Return the descriptors that become readable when a worker sends a message or ends."""
         ends = [child.connection for child in self._children.values() if not child.connection.is_closed]
-        return [*ends, *(child.pidfd for child in self._children.values())]
+        return [*ends, *(child.pidfd for child in self._children.values()), *self.arrangement.waitables()]
 
     def children(self) -> list[Child]:
         """All workers."""
@@ -161,50 +136,100 @@ class Pool(Part):
     @property
     def trouble(self) -> Failure | None:
         """The reason why no job can run now; None if a worker is ready or starting."""
-        works = any(child.state is WorkerState.READY for child in self._children.values())
-        return None if works else self.failing.latest
+        out = self.devices.condemned()
+        ready = (child for child in self._children.values() if child.state is WorkerState.READY)
+        return None if any(child.place.device.name not in out for child in ready) else self.devices.latest
+
+    def vitals(self) -> tuple[events.DeviceVitals, ...]:
+        """Return the state of each device."""
+        return tuple(self._vitals(name) for name in self.arrangement.device_names())
+
+    def _vitals(self, name: str) -> events.DeviceVitals:
+        slots = self.arrangement.numbers(name)
+        health, here = self.devices.of(name), [child for number, child in self._children.items() if number in slots]
+        own = self.arrangement.by_number[slots[0]].device
+        shown = next((child.device for child in here if child.device), name) if name == AUTO else name
+        reason, retry_at = "", None
+        if (failure := self.devices.why_out(name, slots)) is not None:
+            reason = failure.message
+            waiting = [self._spawn_at.get(number, 0.0) for number in slots]
+            retry_at = None if here else max(health.retry_at if health.is_condemned else 0.0, min(waiting))
+        return events.DeviceVitals(shown, own.model, len(slots), reason, retry_at, self.devices.speed(name))
 
     @property
     def retry_at(self) -> float | None:
         """The time when a failed worker is tried again; None if one is being tried, or none has failed."""
         waiting = [at for number, at in self._spawn_at.items() if number not in self._children]
-        return min(waiting, default=None) if len(self.failing) else None
+        return min(waiting, default=None) if len(self.devices) else None
 
-    def free(self, engine: EngineOptions, *, alone: bool = False, fresh: bool = False) -> Child | None:
-        """Find the worker with this engine that has the fewest jobs; None if it cannot take another one.
+    def free(
+        self,
+        engine: EngineOptions,
+        *,
+        alone: bool = False,
+        fresh: bool = False,
+        avoid: Collection[str] = (),
+        is_long: bool = False,
+    ) -> Child | None:
+        """Find the worker with this engine that is likely to be done first; None if none can take another job.
 
-        `alone`: one that has no job now; `fresh`: one that has never had any.
+        Args:
+            engine: what it must have loaded.
+            alone: it must have no job now.
+            fresh: it must never have had one.
+            avoid: devices that are used only where no other one is in service.
+            is_long: it must not be much slower than the fastest that can take a job, and a slot stays free for short jobs.
         """
         able = [
             child
-            for child in self._children.values()
-            if child.state is WorkerState.READY and child.options == engine and not self._is_surplus(child)
-            if not child.connection.is_closed
-            if not (child.is_reserved or (alone and child.jobs) or (fresh and child.jobs_given))
+            for child in self._usable(engine, avoid)
+            if child.state is WorkerState.READY and not self._is_surplus(child)
+            if not child.connection.is_closed and not child.connection.is_behind
+            if not (child.is_reserved or child.dooms or (alone and child.jobs) or (fresh and child.jobs_given))
+            if len(child.jobs) < self._options.jobs_per_worker
         ]
-        child = min(able, key=lambda child: len(child.jobs), default=None)
-        return (
-            child
-            if child is not None
-            and len(child.jobs) < self._options.jobs_per_worker
-            and not child.dooms
-            and not child.connection.is_behind
-            else None
-        )
+        if not able or (is_long and self._is_last_slot(engine)):
+            return None
+        known = [speed for child in able if (speed := self.devices.speed(child.place.device.name)) is not None]
+        best = max(known, default=1.0)
+        speeds = {child.number: self.devices.speed(child.place.device.name) or best for child in able}
+        if is_long:
+            able = [child for child in able if speeds[child.number] >= LONG_SPEED_SHARE * best]
+        return min(able, key=lambda child: (len(child.jobs) + 1) / speeds[child.number])
+
+    def _is_last_slot(self, engine: EngineOptions) -> bool:
+        """Whether only one more job can start now, so that a short one would wait for a long one that took its place."""
+        ready = [
+            child for child in self._usable(engine) if child.state is WorkerState.READY and not self._is_surplus(child)
+        ]
+        slots = len(ready) * self._options.jobs_per_worker
+        return slots >= SLOTS_MIN and slots - sum(len(child.jobs) for child in ready) <= 1
+
+    def _usable(self, engine: EngineOptions, avoid: Collection[str] = ()) -> list[Child]:
+        """List the workers with this engine on devices in service, if possible not on those to avoid."""
+        out = self.devices.condemned()
+        names = [name for name in self.arrangement.device_names() if name not in out]
+        wanted = [name for name in names if name not in avoid] or names
+        return [
+            child for child in self._children.values() if child.options == engine and child.place.device.name in wanted
+        ]
 
     def replaceable(self, engine: EngineOptions) -> Child | None:
-        """Find an idle worker with another engine."""
+        """Find an idle worker with another engine, on a device that is not known to be unable to load this one."""
+        unfit = self._unfit.get(engine, set())
         idle = (child for child in self._children.values() if child.state is WorkerState.READY and not child.jobs)
-        return next((child for child in idle if child.options != engine and not self._is_surplus(child)), None)
+        other = (child for child in idle if child.options != engine and not self._is_surplus(child))
+        return next((child for child in other if child.place.device.name not in unfit), None)
 
     def is_coming(self, engine: EngineOptions) -> bool:
-        """Whether a worker is loading this engine."""
-        for number in range(1, self._options.workers + 1):
+        """Whether a worker is loading this engine, or is about to."""
+        for number, place in self.arrangement.by_number.items():
             child = self._children.get(number)
             has_it = (
                 child is not None and child.state is WorkerState.READY and child.options == engine and not child.worn
             )
-            if self._engine_of(number) == engine and not has_it:
+            is_failing = child is None and number in self.devices.of(place.device.name).failures
+            if self._engine_of(number) == engine and not has_it and not is_failing:
                 return True
         return False
 
@@ -213,16 +238,16 @@ class Pool(Part):
         if not self.is_coming(engine) and (child := self.replaceable(engine)) is not None:
             self._wanted[child.number] = engine  # which makes it surplus: `tick` replaces it
 
-    def used(self, engine: EngineOptions) -> Child | None:
-        """Find an idle worker with this engine that has had jobs; None while a fresh one is starting."""
-        mine = [child for child in self._children.values() if child.options == engine]
+    def used(self, engine: EngineOptions, avoid: Collection[str] = ()) -> Child | None:
+        """Find an idle worker with this engine that has had jobs, as `free`; None while a fresh one is starting."""
+        mine = self._usable(engine, avoid)
         if not all(child.state is WorkerState.READY and not child.worn for child in mine):
             return None
         return next((child for child in mine if not child.jobs), None)
 
-    def renew(self, engine: EngineOptions) -> None:
+    def renew(self, engine: EngineOptions, avoid: Collection[str] = ()) -> None:
         """Replace an idle worker with this engine that has had jobs by a fresh one."""
-        if (child := self.used(engine)) is not None:
+        if (child := self.used(engine, avoid)) is not None:
             child.worn = True
 
     def _engine_of(self, number: int) -> EngineOptions:
@@ -237,6 +262,9 @@ class Pool(Part):
 
         Its deadline grows once the length of the audio is known.
         """
+        name = child.place.device.name
+        if not any(each.jobs for each in self._children.values() if each.place.device.name == name):
+            self.devices.begins(name, now)
         child.is_reserved = alone
         child.assign(work, now, self._options.deadline_seconds)
 
@@ -264,35 +292,39 @@ class Pool(Part):
         Raises:
             BootError: a worker has not loaded its model in time, or cannot be started, and none has ever been ready.
         """
+        if self.arrangement.tick(now):
+            self.devices.keep(self.arrangement.device_names())
         for child in tuple(self._children.values()):
             self._check(child, now)
         if not self._closing:
-            for number in range(1, self._options.workers + 1):
+            for number, place in self.arrangement.by_number.items():
                 missing = number not in self._children and number not in self._unloaded
-                if missing and now >= self._spawn_at.get(number, 0.0):
-                    self._spawn(number, now)
+                if missing and now >= self._spawn_at.get(number, 0.0) and self._may_try(number, place, now):
+                    self._spawn(number, place, now)
         return self.next_at(now)
 
-    def _spawn(self, number: int, now: float) -> None:
+    def _may_try(self, number: int, place: Place, now: float) -> bool:
+        """Whether a worker may be started; on a condemned device one is, after a pause, and the others wait for it."""
+        health = self.devices.of(place.device.name)
+        first = min(self.arrangement.numbers(place.device.name))
+        return not health.is_condemned or (number == first and now >= health.retry_at)
+
+    def _spawn(self, number: int, place: Place, now: float) -> None:
+        name = place.device.name
         try:
-            self._children[number] = Child(number, self._engine_of(number), now)
+            self._children[number] = Child(number, self._engine_of(number), now, place)
         except OSError as error:  # a limit of processes or descriptors: like a worker that died at once
             failure = Failure.of(NoResources("a worker", error))
-            self._boot_deaths += 1
+            health = self.devices.of(name)
+            health.boot_deaths += 1
             if self._was_ready:
-                pause = self.failing.add(number, failure)
-            elif self._boot_deaths >= BOOT_DEATHS_MAX:
+                pause = self.devices.load_failed(name, number, failure, self.arrangement.numbers(name))
+            elif health.boot_deaths >= BOOT_DEATHS_MAX:
                 raise BootError(failure.message, hint=failure.hint) from error
             else:
-                pause = self._pause()
+                pause = self.devices.died(name)
             self._spawn_at[number] = now + pause
             self._emit(events.WorkerEnded(number, 0, f"could not be started: {error.strerror}", False, pause))
-
-    def _pause(self) -> float:
-        """Return how long to wait after another death of a worker."""
-        pause = min(RESTART_SECONDS_MAX, float(2**self._deaths - 1))
-        self._deaths = min(self._deaths + 1, 10)
-        return pause
 
     def next_at(self, now: float) -> float:
         """Return the time when `tick` may have something to do, unless a message comes before."""
@@ -300,6 +332,7 @@ class Pool(Part):
         return min(
             [
                 now + 5.0,
+                self.arrangement.next_at(),
                 *(max(at, now + 0.05) for at in waiting),
                 *(now + 1.0 for child in self.busy() if child.dooms),
                 *(now + 0.5 for child in self._children.values() if child.connection.is_behind),
@@ -307,7 +340,7 @@ class Pool(Part):
         )
 
     def close(self) -> None:
-        """Kill every worker."""
+        """Kill every worker, and whoever lists the devices."""
         self.kill_all()
 
     def wind_down(self) -> None:
@@ -338,6 +371,7 @@ class Pool(Part):
             child.kill()
             child.reap()
         self._children.clear()
+        self.arrangement.close()
         return held
 
     def is_empty(self) -> bool:
@@ -354,9 +388,8 @@ class Pool(Part):
                 self._give_up(child, failure.message, failure.hint, now)
                 return []
             case Ready():
-                self._boot_deaths = 0
                 self._was_ready = True
-                self.failing.works(child.number)
+                self.devices.ready(child.place.device.name, child.number)
                 child.device = message.device
                 if child.state is WorkerState.BOOTING:
                     child.state, child.free_since = WorkerState.READY, now
@@ -368,6 +401,8 @@ class Pool(Part):
                 return self._retire(child, failure, job_ids, now)
             case Heartbeat():
                 child.device_bytes = message.device_bytes or child.device_bytes
+                if message.processed_seconds > 0:
+                    self.devices.advanced(child.place.device.name)
                 if message.duration_seconds is not None:
                     pace = self._options.deadline_factor * self._options.jobs_per_worker
                     longest = child.jobs[message.job_id].work.spec.media.max_duration_seconds
@@ -377,13 +412,15 @@ class Pool(Part):
             case Finished() | Failed() | Released():
                 doom = child.jobs[message.job_id].doom
                 if isinstance(message, Finished):
-                    self._deaths = 0
+                    self._proven(child, message, now)
                 elif doom is not None:
                     message = Failed(message.job_id, doom)
-                if isinstance(message, Failed) and message.failure.code == "out_of_memory":
-                    child.worn = True  # what it holds may be fragmented, or leaked: the next attempt gets a fresh one
                 self._weigh(child)
                 child.drop(message.job_id, now)
+                if isinstance(message, Failed) and message.failure.code == "out_of_memory":
+                    child.worn = True  # what it holds may be fragmented, or leaked: the next attempt gets a fresh one
+                    if doom is None and child.jobs_given == 1:
+                        return [self._judged(child, message.job_id, message.failure, now)]
                 return [message]
         raise TypeError(message)
 
@@ -393,20 +430,45 @@ class Pool(Part):
         """End a worker whose engine failed; its jobs are tried again, and a job is guilty only if the worker never had another one."""
         child.state = WorkerState.RETIRED
         child.kill()  # what is broken may take minutes to end by itself
-        pause = self._pause()
-        if child.number <= self._options.workers:
-            self._spawn_at[child.number] = now + pause
         self._emit(events.WorkerRetired(child.number, child.pid, failure, len(child.jobs)))
         batch = child.jobs.keys() & set(job_ids) or child.jobs.keys()
-        suspicion = Blame.GUILTY if child.jobs_given == 1 else Blame.SUSPECT
         said: list[Failed | Interrupted] = []
         for job_id, job in tuple(child.jobs.items()):
             if job.doom is not None:
                 said.append(Failed(job_id, job.doom))
+            elif job_id in batch and child.jobs_given == 1:
+                judged = self._judged(child, job_id, failure, now)
+                said.append(Interrupted(job_id, failure, Blame.GUILTY) if isinstance(judged, Failed) else judged)
             else:
-                said.append(Interrupted(job_id, failure, suspicion if job_id in batch else Blame.NONE))
+                said.append(Interrupted(job_id, failure, Blame.SUSPECT if job_id in batch else Blame.NONE))
             child.drop(job_id, now)
+        pause = self.devices.died(child.place.device.name)
+        if child.number in self.arrangement.by_number:
+            self._spawn_at[child.number] = now + pause
         return said
+
+    def _judged(self, child: Child, job_id: str, failure: Failure, now: float) -> Failed | Interrupted:
+        """Decide whether a job or the device is the reason why a fresh worker that had only this job failed."""
+        name = child.place.device.name
+        blame = self.devices.strike(name, job_id) if self._is_daemon else Blame.GUILTY
+        if self._is_daemon and self.devices.is_doubtful(name):
+            self._condemn(name, failure, now)
+        return Failed(job_id, failure) if blame is Blame.GUILTY else Interrupted(job_id, failure, blame, name)
+
+    def _condemn(self, name: str, failure: Failure, now: float) -> None:
+        """Take a device out of service; its idle workers end, because a fresh one shall try it."""
+        self.devices.condemn(name, failure, self.arrangement.numbers(name), now)
+        for child in self._children.values():
+            if child.place.device.name == name:
+                child.worn = True
+
+    def _proven(self, child: Child, message: Finished, now: float) -> None:
+        """Take note of a finished job: its device works, and others that failed with the same job do not."""
+        name = child.place.device.name
+        for other in self.devices.finished(name, message.job_id, message.result, now) - {name}:
+            if not self.devices.of(other).is_condemned:
+                failure = Failure("engine", f"workers on {other} end with jobs that others finish", DEVICE_HINT)
+                self._condemn(other, failure, now)
 
     def _weigh(self, child: Child) -> None:
         """Replace a worker that holds too much memory when it has no job, before the kernel kills it during one."""
@@ -421,28 +483,35 @@ class Pool(Part):
         expected = child.state is WorkerState.ENDING
         if child.state is WorkerState.RETIRED:
             how = "has ended"
-        elif not expected:
-            if child.state is WorkerState.BOOTING:
-                self._boot_deaths += 1
-                if child.options not in self.broken and self._boot_deaths >= BOOT_DEATHS_MAX:
-                    self._give_up(
-                        child,
-                        f"a worker {how} while it loaded the model {child.options.model!r}, more than {BOOT_DEATHS_MAX - 1} times in a row",
-                        "if it ran out of memory, use a smaller model; the journal may say more",
-                        now,
-                    )
-            if child.state is not WorkerState.ENDING and child.number <= self._options.workers:
-                self._spawn_at[child.number] = now + self._pause()
-        is_replaced = not expected and not self._closing and child.number <= self._options.workers
-        pause = self._spawn_at.get(child.number, now) - now if is_replaced else None
-        self._emit(events.WorkerEnded(child.number, child.pid, how, expected, pause))
+        elif child.state is WorkerState.BOOTING:
+            health = self.devices.of(child.place.device.name)
+            health.boot_deaths += 1
+            if child.options not in self.broken and health.boot_deaths >= BOOT_DEATHS_MAX:
+                self._give_up(
+                    child,
+                    f"a worker {how} while it loaded the model {child.options.model!r}, more than {BOOT_DEATHS_MAX - 1} times in a row",
+                    "if it ran out of memory, use a smaller model; the journal may say more",
+                    now,
+                )
         death = death_of(how, is_distrusted=bool(child.killed_because))
         guilty = child.dooms or child.jobs
+        is_first = child.jobs_given == 1 and not child.dooms and not child.killed_because
         said: list[Failed | Interrupted] = []
         for job_id, job in child.jobs.items():
             failure = job.doom or death
             is_alone = job_id in guilty and len(guilty) == 1
-            said.append(Failed(job_id, failure) if is_alone else Interrupted(job_id, failure, Blame.SUSPECT))
+            if is_alone and is_first:
+                said.append(self._judged(child, job_id, failure, now))
+            else:
+                said.append(Failed(job_id, failure) if is_alone else Interrupted(job_id, failure, Blame.SUSPECT))
+        has_slot = child.number in self.arrangement.by_number
+        if not expected and child.state not in {WorkerState.RETIRED, WorkerState.ENDING}:
+            pause = self.devices.died(child.place.device.name)
+            if has_slot:
+                self._spawn_at[child.number] = now + pause
+        is_replaced = has_slot and not expected and not self._closing
+        restart = self._spawn_at.get(child.number, now) - now if is_replaced else None
+        self._emit(events.WorkerEnded(child.number, child.pid, how, expected, restart))
         return said
 
     def _check(self, child: Child, now: float) -> None:
@@ -479,23 +548,31 @@ class Pool(Part):
         """Handle an engine that cannot be loaded: that of the configuration is tried again, jobs of other ones fail.
 
         Raises:
-            BootError: it is the usual one, and none has ever been ready.
+            BootError: it is the usual one, none has ever been ready, and no other device may still be.
         """
         if child.options == self._engine:
-            if not self._was_ready:
+            name = child.place.device.name
+            others = [each for each in self.arrangement.device_names() if each != name]
+            if not self._was_ready and all(self.devices.of(each).failures for each in others):
                 raise BootError(message, hint=hint)
             failure = Failure("boot", message, hint, retryable=True)
-            self._spawn_at[child.number] = now + self.failing.add(child.number, failure)
+            pause = self.devices.load_failed(name, child.number, failure, self.arrangement.numbers(name))
+            self._spawn_at[child.number] = now + pause
             child.state = WorkerState.ENDING
             return
-        hint = f"{hint}; then `systemctl reload whisperd`, and retry"
-        self.broken[child.options] = Failure("model", message, hint, stage="transcribing")
+        unfit = self._unfit.setdefault(child.options, set())
+        unfit.add(child.place.device.name)
+        names = self.arrangement.device_names()
+        if not {name for name in names if self.devices.why_out(name, self.arrangement.numbers(name)) is None} - unfit:
+            hint = f"{hint}; then `systemctl reload whisperd`, and retry"
+            self.broken[child.options] = Failure("model", message, hint, stage="transcribing")
         self._wanted.pop(child.number, None)
-        self._boot_deaths = 0
+        self.devices.of(child.place.device.name).boot_deaths = 0
         child.state = WorkerState.ENDING
 
     def _is_surplus(self, child: Child) -> bool:
-        return child.worn or child.number > self._options.workers or child.options != self._engine_of(child.number)
+        place = self.arrangement.by_number.get(child.number)
+        return child.worn or child.place != place or child.options != self._engine_of(child.number)
 
 
 def _check_sense(child: Child, message: FromWorker) -> None:

@@ -6,19 +6,19 @@ What runs, what is next and what waits is derived from the entries; a question c
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from whisperd.core import events
 from whisperd.core.display import printable
 from whisperd.core.fair import FairQueue, top_folder
-from whisperd.core.snapshots import JobsNow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whisperd.core.job import Failure, Job, Progress, Result
-    from whisperd.intake.recheck import OriginalState
+    from whisperd.intake.complete import OriginalState
 
 LOOK_AHEAD = 1000  # waiting jobs among which one is looked for whose model is loaded
 LISTED = 50  # jobs of a kind that a snapshot names; the rest is counted
@@ -85,6 +85,7 @@ class Entry:
     interruptions: int = 0  # ends of attempts that were nobody's fault
     must_be_alone: bool = False  # its worker ended: beside it in a worker there must be no other job ...
     needs_fresh_worker: bool = False  # ... and this worker must not have had another one, if it was alone then
+    failed_on: list[str] = field(default_factory=list)  # devices whose fresh workers ended with it and nothing else
     attempt: JobAttempt | None = None
     ending: Ending | None = None
 
@@ -194,10 +195,10 @@ class Registry:
         running = f"{self.count(JobState.RUNNING)} running" + (f" ({named})" if named else "")
         return f"{running}, {self.count(*WAITING)} queued"
 
-    def snapshot(self, *, arriving: int) -> JobsNow:
+    def snapshot(self, *, arriving: int) -> events.JobsNow:
         """Return the jobs that have not ended, and the number of waiting uploads; cheap enough for every turn of the loop."""
         running = self.count(JobState.RUNNING)
-        return JobsNow(
+        return events.JobsNow(
             tuple((entry.job, attempt.progress) for entry, attempt in itertools.islice(self.attempts(), LISTED)),
             tuple(entry.job for entry in itertools.islice(self.queue(), LISTED)),
             running,

@@ -17,6 +17,7 @@ from whisperd.protocol import BootFailed, ProtocolError, Ready
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from whisperd.core.devices import Place
     from whisperd.daemon.systemd import Notifier
     from whisperd.protocol import FromWorker
     from whisperd.settings.config import Config
@@ -42,6 +43,7 @@ class Reload(Part):
         apply: puts one to use, now, with the worker that has loaded its engine, if that had to be tried.
         notifier: told when a reload begins and when it is over.
         emitter: told what came of it.
+        place: where a worker tries the engine of a configuration.
     """
 
     def __init__(
@@ -51,10 +53,13 @@ class Reload(Part):
         apply: Callable[[Config, float, tuple[Child, Ready] | None], None],
         notifier: Notifier,
         emitter: events.Emitter,
+        *,
+        place: Callable[[Config], Place | None] = lambda _: None,
     ) -> None:
         self._config = config
         self._read = read
         self._apply = apply
+        self._place = place
         self._notifier = notifier
         self._emit = emitter.emit
         self._trial: Trial | None = None
@@ -111,13 +116,13 @@ class Reload(Part):
 
     def _begin_trial(self, config: Config, now: float) -> None:
         try:
-            self._trial = Trial(config, Child(TRIAL, config.engine_options(), now))
+            self._trial = Trial(config, Child(TRIAL, config.engine_options(), now, self._place(config)))
         except OSError as error:
             failure = NoResources("a worker", error)
             self._refuse(failure.message, f"{failure.hint}; {AGAIN}")
             return
         self.status = f"loading the model {config.model} of a new configuration"
-        self._emit(events.ReloadTried(config.model, config.device))
+        self._emit(events.ReloadTried(config.model, config.engine_options().device))
 
     def _judge(self, trial: Trial, now: float) -> None:
         child, model = trial.child, repr(trial.config.model)

@@ -53,7 +53,9 @@ class StatusWriter:
         try:
             self._store.show(job, progress=progress, sync=sync, reason=reason)
         except OSError as error:
-            _log.debug("%s: its status file cannot be written: %s", printable(job.name), error.strerror)
+            _log.debug(
+                "%s: its status file cannot be written: %s", printable(job.name), error.strerror, extra={"job": job.id}
+            )
 
     def show_queued(self, entry: Entry) -> None:
         """Update the status file of a job that was just queued."""

@@ -9,22 +9,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from whisperd.core import events
 from whisperd.core.errors import EXIT_FAILED, EXIT_OK, BootError, SpoolError
-from whisperd.core.snapshots import Vitals, WorkerVitals
 from whisperd.daemon.admission import Arrivals, Claiming, EmittingExplainer, Room
 from whisperd.daemon.assignment import Answers, Assignment
 from whisperd.daemon.cancel import Cancels
 from whisperd.daemon.child import WorkerState
+from whisperd.daemon.correcting import Correcting
 from whisperd.daemon.housekeeper import Housekeeper
 from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.loop import NEVER, Guarded, Loop, Part
+from whisperd.daemon.loop import NEVER, Guarded, Loop, Part, Signals
 from whisperd.daemon.pool import Pool
 from whisperd.daemon.registry import JobState
 from whisperd.daemon.reload import Reload
-from whisperd.daemon.signals import Signals
 from whisperd.daemon.systemd import Notifier, ServiceStatus
 from whisperd.intake.inbox import Inbox
-from whisperd.intake.lease import keep_privilege
+from whisperd.intake.writers import keep_privilege
+from whisperd.listeners.device_report import DeviceReport
 from whisperd.listeners.exporter import Exporter
 from whisperd.listeners.notifications.dispatch import Dispatcher
 from whisperd.listeners.overview import OverviewPage
@@ -35,7 +36,6 @@ from whisperd.spool.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whisperd.core import events
     from whisperd.daemon.child import Child
     from whisperd.protocol import Ready
     from whisperd.settings.config import Config
@@ -101,6 +101,7 @@ class Parts:
     jobs: Jobs
     answers: Answers
     cancels: Cancels
+    correcting: Correcting
     reload: Reload
     wind_down: WindDown
     only_before_stop: tuple[Part, ...]
@@ -148,6 +149,7 @@ class Supervisor:
                 self._pool.tick(now)  # the model loads while the spool is read
                 recovery = self._recovery(store)
                 self._parts.cancels.restore(recovery)
+                self._parts.correcting.restore()
                 self._dispatcher.restore()
                 self._parts.jobs.restore(recovery, now)
                 self._watch()
@@ -176,16 +178,18 @@ class Supervisor:
         inbox = Inbox(layout.inbox, config.intake, explainer, emitter, tickets=config.tickets.enabled)
         wind_down = WindDown(pool, jobs, self._dispatcher)
         answers = Answers(pool, jobs, wind_down.is_killing, self._on_ready)
-        reload = Reload(config, self._read_config, self._configure, self._notifier, emitter)
+        reload = Reload(config, self._read_config, self._configure, self._notifier, emitter, place=pool.trial_place)
         cancels = Cancels(config, store, jobs, pool, inbox, emitter=emitter)
+        correcting = Correcting(config, store, inbox, emitter)
         admitting: list[Part] = [
             Arrivals(inbox),
             cancels,
+            correcting,
             Claiming(config, store, jobs, inbox, room, emitter=emitter),
             Assignment(config, layout, jobs, pool, room),
         ]
-        housekeeper = Housekeeper(layout, config.retention, emitter)
-        page = OverviewPage(layout, emitter, lambda: jobs.registry.snapshot(arriving=len(inbox)))
+        housekeeper = Housekeeper(layout, config, emitter)
+        page = OverviewPage(layout, emitter, lambda: jobs.registry.snapshot(arriving=len(inbox)), pool.vitals)
         page.configure(config)
         exporter = Exporter(
             config.metrics,
@@ -193,11 +197,13 @@ class Supervisor:
             emitter,
             lambda: vitals(layout, jobs, pool, inbox, notices=len(self._dispatcher)),
         )
+        report = DeviceReport(layout, pool.vitals)
         telling: list[Part] = [
             self._dispatcher,
             housekeeper,
             Guarded(page),
             Guarded(exporter),
+            Guarded(report),
             ServiceStatus(self._notifier, self._status),
         ]
         loop = Loop([signals, reload, answers, *admitting, wind_down, pool, jobs, *telling], emitter)
@@ -207,6 +213,7 @@ class Supervisor:
             jobs=jobs,
             answers=answers,
             cancels=cancels,
+            correcting=correcting,
             reload=reload,
             wind_down=wind_down,
             only_before_stop=(*admitting, housekeeper, reload),
@@ -235,7 +242,7 @@ class Supervisor:
     def _is_over(self) -> bool:
         if self._parts.wind_down.has_begun:
             return self._parts.wind_down.is_over() and not self._parts.answers.is_behind
-        may_end = self._once and self._is_ready and len(self._parts.jobs) == 0
+        may_end = self._once and self._is_ready and len(self._parts.jobs) == 0 and self._parts.correcting.is_idle
         if may_end and self._parts.inbox.is_empty() and self._dispatcher.is_idle():
             self._stop(time.monotonic(), grace_seconds=0.0)
         return False
@@ -282,16 +289,19 @@ class Supervisor:
         paused = "; not taking files: disk nearly full" if self._parts.room.is_paused else ""
         if trouble := self._pool.trouble:
             paused += f"; no worker can be used: {trouble.message}; it is tried again"
+        else:
+            out = [f"; {each.name} is out of service: {each.reason}" for each in self._pool.vitals() if each.reason]
+            paused += "".join(out)
         stopping = "stopping: " if self._parts.wind_down.has_begun else ""
         reload = f"; {self._parts.reload.status}" if self._parts.reload.status else ""
         return stopping + self._parts.jobs.summary() + waiting + paused + reload
 
 
-def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> Vitals:
+def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int) -> events.Vitals:
     """The figures of the whole daemon; cheap enough for every few seconds."""
     disk = shutil.disk_usage(layout.root)
     age = None if inbox.scanned_at is None else time.monotonic() - inbox.scanned_at
-    return Vitals(
+    return events.Vitals(
         arriving=len(inbox),
         queued=jobs.waiting,
         running=jobs.registry.count(JobState.RUNNING),
@@ -301,9 +311,10 @@ def vitals(layout: Layout, jobs: Jobs, pool: Pool, inbox: Inbox, *, notices: int
         total_bytes=disk.total,
         scanned_at=None if age is None else time.time() - age,
         workers=tuple(
-            WorkerVitals(child.device, child.resident_bytes(), child.device_bytes)
+            events.WorkerVitals(child.device, child.resident_bytes(), child.device_bytes)
             for child in pool.children()
             if child.state is not WorkerState.BOOTING
         ),
-        workers_failing=len(pool.failing),
+        workers_failing=len(pool.devices),
+        devices=pool.vitals(),
     )

@@ -1,17 +1,19 @@
-"""The protocol of engines: what a worker asks of the code that runs a model.
+"""The protocol of engines: what a worker asks of the code that runs a model, and how it creates the one that is asked for.
 
 A worker drives every engine alike: it submits windows while there is room, and calls `step` until their texts have come.
 An engine that decodes windows of at most 30 s implements `Engine`. One that takes whole recordings derives from
-`RecordingEngine` and writes `info`, `check` and `transcribe`. A new engine is registered in `whisperd.engine.create`.
+`RecordingEngine` and writes `info`, `check` and `transcribe`. A new engine is a line of `whisperd.core.options.ENGINES`.
 """
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from whisperd.core.errors import InputError, OutOfMemory
+from whisperd.core.errors import BootError, InputError, OutOfMemory
+from whisperd.core.options import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from whisperd.core.errors import JobError
-    from whisperd.core.options import TranscribeOptions
+    from whisperd.core.options import EngineOptions, TranscribeOptions
     from whisperd.core.transcript import Segment, Transcript
 
 
@@ -45,12 +47,19 @@ class AudioWindow:
         audio: shape (samples,), 16 kHz mono, signed 16 bit; a view of a memory map that cannot be written, so an engine
             that keeps or changes it makes a copy, and one that takes recordings reads it piece by piece.
         options: of the job.
-        language: a code; None: the engine detects it.
+        language: a code; None: the engine detects it, among `options.languages`.
+        parts: start and end in samples of the parts in which it detects the language too, for `DecodedWindow.heard`; an
+            engine that cannot do so leaves `heard` empty.
+        accepts: asked with what was heard in the parts; if it says no, the window is not decoded.
+        only_language: nothing is decoded; the language of the whole window is detected, which is its one part.
     """
 
     audio: npt.NDArray[np.int16]
     options: TranscribeOptions
     language: str | None
+    parts: tuple[tuple[int, int], ...] = ()
+    accepts: Callable[[Sequence[dict[str, float]]], bool] | None = None
+    only_language: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,8 @@ class DecodedWindow:
         silent: nobody speaks.
         attempts: 1, and 1 for each time it was decoded again.
         looped: it repeated itself and was stopped.
+        heard: for each part, the probability of each language that has more than a trace of it.
+        is_decoded: False if only the language was asked for, or what was heard was not accepted.
     """
 
     language: str
@@ -83,6 +94,8 @@ class DecodedWindow:
     silent: bool = False
     attempts: int = 1
     looped: bool = False
+    heard: tuple[dict[str, float], ...] = ()
+    is_decoded: bool = True
 
 
 class Engine(Protocol):
@@ -222,3 +235,26 @@ class RecordingEngine(ABC):
     def shrink(self) -> bool:
         """Refuse: one recording at a time is the least."""
         return False
+
+
+def create(options: EngineOptions) -> Engine:
+    """Load the engine that `options.engine` names, and import no other; this takes seconds to minutes.
+
+    Raises:
+        BootError: no such engine, or its model or device cannot be used.
+    """
+    entry = ENGINES.get(options.engine)
+    if entry is None:
+        raise BootError(f"there is no engine {options.engine!r}", hint=f"set engine to one of {', '.join(ENGINES)}")
+    module, _, name = (entry.batched if options.decoding == "batched" else entry.sequential).partition(":")
+    try:
+        made = importlib.import_module(f"whisperd.engine.{module}")
+    except ImportError as error:
+        if not entry.extra:
+            raise
+        raise BootError(
+            f"the engine {options.engine} is not installed: {error}",
+            hint=f"run `pip install 'whisperd[{entry.extra}]'`",
+        ) from error
+    engine: Engine = getattr(made, name)(options)
+    return engine

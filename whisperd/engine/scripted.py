@@ -2,7 +2,8 @@
 
 `EngineOptions.script` is a comma separated list. Each call of `transcribe` takes the next action, the last one repeats;
 the count begins anew in each process. Empty means `ok`. `@/path/to/file` instead of a list: the first line of that file
-is read again at every call and taken as one action, which lets a test change its mind across restarts of a worker.
+is read again at every call and taken as one action, which lets a test change its mind across restarts of a worker. In
+the path, `{device}` is the device of the worker; then a file that does not exist means `ok`.
 
 ============== =======================================================================================================
 action         what happens
@@ -10,6 +11,7 @@ action         what happens
 `ok`           a transcript made of the audio alone: `scripted 12.50 s sum 1a2b3c4d`; a report for each second of audio
 `echo`         a transcript that is the model and the options it was given, as JSON
 `slow:S`       like `ok`, but sleeps S seconds for each second of audio; ten reports a second of audio
+`wait`         reports until its file, `@/path/to/file`, says something else, then acts as that says
 `leak:MB`      keeps MB more memory, then `ok`
 `raise:KIND`   raises OutOfMemory (`oom`), EngineError (`engine`), InputError (`input`) or a RuntimeError (`bug`)
 `sticky:N`     like `ok`, but after N seconds of audio, or N windows, in this process every call raises EngineError
@@ -19,6 +21,7 @@ action         what happens
 `kill`         the process kills itself with SIGKILL
 `boot:ACTION`  `fail` raises BootError when the engine is created, `hang`, `exit:N` and `kill` act then; `ok` in calls
 `windows`      first in the list: the engine takes windows of several jobs; `ok`, `slow`, `sticky`, `poison`, `raise` only
+`devices:N`    first in the list, or after `windows`: the machine has N GPUs, `cuda:0` and so on
 ============== =======================================================================================================
 """
 
@@ -35,6 +38,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from whisperd.core.devices import Device
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.engine.api import SAMPLE_RATE, DecodedWindow, EngineInfo, RecordingEngine
@@ -48,11 +52,13 @@ if TYPE_CHECKING:
     from whisperd.core.options import EngineOptions, TranscribeOptions
 
 WINDOWS = "windows,"  # how the script of an engine begins that takes windows
+DEVICES = re.compile(r"devices:(\d+),?")
 
 _CHUNK = 60 * SAMPLE_RATE
 _STEPS_PER_SECOND_WHEN_SLOW = 10
+_PAUSE_OF_WAIT_SECONDS = 0.05
 _ACTION = re.compile(
-    r"ok|echo|hang|kill|sticky:\d+|poison:\d+|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
+    r"ok|echo|hang|kill|wait|sticky:\d+|poison:\d+|exit:\d+|leak:\d+|slow:\d+(\.\d+)?|raise:(oom|engine|input|bug)|boot:(fail|hang|kill|exit:\d+)"
 )
 
 
@@ -69,8 +75,9 @@ class Scripted(RecordingEngine):
 
     def __init__(self, options: EngineOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__()
-        self._info = EngineInfo("scripted", options.model, "cpu", "fp32")
-        self._script = options.script
+        device = options.device if options.device.startswith("cuda:") else "cpu"
+        self._info = EngineInfo("scripted", options.model, device, "fp32")
+        self._script = DEVICES.sub("", options.script.removeprefix(WINDOWS), count=1)
         self._sleep = sleep
         self._calls = 0
         self._steps = 0  # seconds of audio, or windows, in this process
@@ -83,7 +90,7 @@ class Scripted(RecordingEngine):
 
     @property
     def info(self) -> EngineInfo:
-        """The model is the one asked for; the device is always the CPU."""
+        """The model is the one asked for, and so is a GPU with a number; any other device is the CPU."""
         return self._info
 
     def check(self, options: TranscribeOptions) -> None:
@@ -97,6 +104,10 @@ class Scripted(RecordingEngine):
     ) -> Transcript:
         """Act as the script says for this call; see the docstring of the module."""
         verb, argument = self._next_action()
+        while verb == "wait":
+            self._sleep(_PAUSE_OF_WAIT_SECONDS)
+            report(0.0)
+            verb, argument = self._next_action()
         pause_seconds = 0.0
         if verb == "slow":
             pause_seconds = float(argument)
@@ -136,9 +147,11 @@ class Scripted(RecordingEngine):
         self._check_health("", "", 0)
 
     def _actions(self) -> list[str]:
-        actions = self._script.removeprefix(WINDOWS).split(",")
+        actions = self._script.split(",")
         if self._script.startswith("@"):
-            actions = Path(self._script[1:]).read_text(encoding="utf-8").splitlines()[:1]
+            path = Path(self._script[1:].replace("{device}", self._info.device))
+            is_there = path.exists() or "{device}" not in self._script
+            actions = path.read_text(encoding="utf-8").splitlines()[:1] if is_there else []
         actions = [action.strip() for action in actions if action.strip()] or ["ok"]
         for action in actions:
             if not _ACTION.fullmatch(action):
@@ -240,3 +253,9 @@ def _transcript(audio: npt.NDArray[np.int16], options: TranscribeOptions) -> Tra
 def create(options: EngineOptions) -> Scripted:
     """Make the engine that the script asks for: of whole recordings, or of windows."""
     return ScriptedWindows(options) if options.script.startswith(WINDOWS) else Scripted(options)
+
+
+def scripted_devices(script: str) -> list[Device]:
+    """Return the GPUs that a script speaks of."""
+    found = DEVICES.match(script.removeprefix(WINDOWS))
+    return [Device(f"cuda:{number}", model="scripted GPU") for number in range(int(found[1]) if found else 0)]

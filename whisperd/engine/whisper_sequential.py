@@ -21,10 +21,17 @@ from whisper.audio import FRAMES_PER_SECOND, N_FRAMES
 from whisperd.core.errors import BootError, EngineError, OutOfMemory
 from whisperd.core.transcript import Segment, Transcript, Word
 from whisperd.engine.api import SAMPLE_RATE, EngineInfo, RecordingEngine
-from whisperd.engine.limits import check_capabilities, find_device, is_out_of_memory, language_code, limit_threads
+from whisperd.engine.limits import (
+    among,
+    check_capabilities,
+    find_device,
+    is_out_of_memory,
+    language_code,
+    limit_threads,
+)
 from whisperd.engine.log_mel import LogMel
+from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.find import find
-from whisperd.engine.weights.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +134,7 @@ class OpenAIWhisper(RecordingEngine):
         try:
             with self._watched(progress):
                 mel = LogMel(audio, self._model.dims.n_mels, lambda frame: progress.reach(frame / FRAMES_PER_SECOND))
-                language, probability = self._language(mel, options.language)
+                language, probability = self._language(mel, options)
                 result = self._run(audio, mel, arguments_of(options) | {"language": language})
         except Exception as error:
             if error is progress.interruption:
@@ -135,7 +142,8 @@ class OpenAIWhisper(RecordingEngine):
             raise self._engine_error(error) from error
         progress.reach(duration_seconds)
         segments = tuple(
-            _segment(segment, duration_seconds, with_words=options.word_timestamps) for segment in result["segments"]
+            _segment(segment, duration_seconds, with_words=bool(options.word_timestamps))
+            for segment in result["segments"]
         )
         return Transcript(result["text"], segments, language, probability)
 
@@ -150,15 +158,19 @@ class OpenAIWhisper(RecordingEngine):
             module.log_mel_spectrogram = original
         return result
 
-    def _language(self, mel: LogMel, asked: str | None) -> tuple[str, float | None]:
-        """Detect the language and its probability, as `transcribe` does, which does not return the probability."""
-        if asked is not None:
-            return language_code(asked), None
+    def _language(self, mel: LogMel, options: TranscribeOptions) -> tuple[str, float | None]:
+        """Detect the language and its probability, as `transcribe` does, which does not return the probability.
+
+        It is that of the first 30 s, and used for the whole recording.
+        """
+        if options.language is not None:
+            return language_code(options.language), None
         if not self._model.is_multilingual:
             return "en", None
         window = mel[:, :N_FRAMES].to(self._model.device).to(torch.float16 if self._fp16 else torch.float32)
-        _, probabilities = self._model.detect_language(window)
-        language = max(probabilities, key=probabilities.get)
+        _, detected = self._model.detect_language(window)
+        probabilities = among(detected, options.languages)
+        language = max(probabilities, key=probabilities.__getitem__)
         return language, probabilities[language]
 
     @contextmanager
@@ -221,8 +233,8 @@ def _without_known_warnings() -> Iterator[None]:
 
 
 def arguments_of(options: TranscribeOptions) -> dict[str, Any]:
-    """Make the keyword arguments for `whisper.transcribe`: without hotwords, which it does not know, and the vocabulary, which is in the prompt."""
-    return options.model_dump(exclude={"hotwords", "vocabulary"})
+    """Make the keyword arguments for `whisper.transcribe`: without hotwords, which it does not know, the languages to choose from, and the vocabulary, which is in the prompt."""
+    return options.model_dump(exclude={"hotwords", "vocabulary", "languages"})
 
 
 def _segment(raw: dict[str, Any], duration_seconds: float, *, with_words: bool) -> Segment:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from whisperd.intake.lease import Leases
+    from whisperd.intake.writers import Leases
 
 SUFFIX = ".cancel"
 BYTES_MAX = 4096  # a request is removed once it is obeyed: a recording that was renamed must not be taken for one

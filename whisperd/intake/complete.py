@@ -1,29 +1,38 @@
-"""Judges whether an upload is complete: quiet for long enough, open for writing nowhere, and as long as its header promises.
+"""Judges whether an upload is complete: before it is claimed, and again after its run.
 
-The three tests are independent, and all must agree.
+Before (`judge`), it must be quiet for long enough, open for writing nowhere, and as long as its header promises. The three
+tests are independent, and all must agree. After (`recheck`), it must still be what the worker read: a writer that had it open
+may have continued. It is then read block by block, so that the loop of the supervisor can do other things in between.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from whisperd.container import Complete, Short, Source, inspect
+from whisperd.container import Complete, Short, Source, format_of, inspect
 from whisperd.core.display import printable, readable_size
 from whisperd.core.job import Failure, Signature
-from whisperd.intake.ignore import UNFINISHED
+from whisperd.intake.ignore import LIKE_RECORDINGS, NO_RECORDINGS, UNFINISHED
+from whisperd.intake.writers import Leases, Sessions
+from whisperd.spool import names
+from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
-    from whisperd.intake.lease import Leases
-    from whisperd.intake.sessions import Sessions
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from whisperd.core.job import Job
     from whisperd.settings.sections import IntakeOptions
-    from whisperd.spool.durable import Folder
 
 CLIENT_CONNECTED = "complete; its owner is still connected, and the client may come back to it"
 LOOK_AGAIN_SECONDS = (0.5, 30.0)  # at first, and at most, while nothing about a file changes
+BLOCK_BYTES = 1 << 16  # a slow disk (10 MB/s) reads one in 7 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,14 @@ class Changed:
 Verdict = Wait | Take | Refuse | Changed
 
 
+class OriginalState(Enum):
+    """The result of the second comparison of an original."""
+
+    SAME = auto()
+    WRITER = auto()  # the same so far, but somebody has it open for writing
+    CHANGED = auto()
+
+
 def judge(
     folder: Folder,
     file: str,
@@ -97,8 +114,10 @@ def judge(
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or Signature.of(status) != seen:
             return Changed()
-        if status.st_nlink > 1 and not _is_open_to_readers(folder, status):
+        if status.st_nlink > 1 and not is_open_to_readers(folder, status):
             return Refuse("this is a hard link to a file that the inbox's group may not read; copy it instead")
+        if kind := _no_recording(fd, file, seen.size):
+            return Refuse(f"this is no recording, by its name ({kind}) and its content; rename it if it is one")
         writer = leases.has_writer(folder, fd)
         if writer:
             return Wait("still open for writing", again, held_back=True)
@@ -113,6 +132,57 @@ def judge(
         os.close(fd)
 
 
+def recheck(directory: Path, job: Job, sha256: str) -> Iterator[OriginalState | None]:
+    """Compare the original in a job's directory with its state when the attempt started.
+
+    Blocks do not count, the filesystem allocates late. A new ctime alone (chmod, a backup, or data written with mtime set
+    back) is decided by the content.
+
+    Yields:
+        None for each block that was read, then the state.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Folder(directory) as folder:
+        fd = os.open(job.original, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        try:
+            before = Signature.of(os.fstat(fd))
+            content: str | None = sha256
+            if not _is_of_same_length(before, job.signature):
+                content = None
+            elif _stamps(before) != _stamps(job.signature):
+                for content in read_sha256(fd, before.size):
+                    if content is None:
+                        yield None
+            after = Signature.of(os.fstat(fd))
+            if content != sha256 or not _is_of_same_length(after, before):
+                yield OriginalState.CHANGED
+            elif _stamps(after) != _stamps(before) or Leases().has_writer(folder, fd):
+                yield OriginalState.WRITER  # what was written behind the reader is found by the next look
+            else:
+                yield OriginalState.SAME
+        finally:
+            os.close(fd)
+
+
+def read_sha256(fd: int, size: int) -> Iterator[str | None]:
+    """Compute the SHA-256 of a file in steps: yields None for each block, then the hexadecimal digest.
+
+    No more than `size` bytes are read: a writer that appends must not keep the reader forever.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    at = 0
+    while at < size and (block := os.pread(fd, min(BLOCK_BYTES, size - at), at)):
+        digest.update(block)
+        at += len(block)
+        yield None
+    yield digest.hexdigest()
+
+
 def _awaited(folder: Folder, file: str, marker: str) -> str | None:
     """Find the file that this one waits for: a temporary file that must disappear, or a done marker that is missing."""
     for suffix in UNFINISHED:
@@ -121,7 +191,7 @@ def _awaited(folder: Folder, file: str, marker: str) -> str | None:
     return file + marker if marker and not folder.exists(file + marker) else None
 
 
-def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
+def is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
     """Whether the readers of the outbox may read this file, which a user who is not its owner may have linked here.
 
     The kernel prevents such links where `fs.protected_hardlinks` is on (proc(5)), but not those made by another machine.
@@ -129,6 +199,14 @@ def _is_open_to_readers(folder: Folder, status: os.stat_result) -> bool:
     if status.st_mode & stat.S_IROTH:
         return True
     return bool(status.st_mode & stat.S_IRGRP) and status.st_gid == os.fstat(folder.fd).st_gid
+
+
+def _no_recording(fd: int, file: str, size: int) -> str:
+    """Find the extension of a file that is no recording and begins like none; empty if it may be one."""
+    extension = names.stem_and_extension(file)[1].lower()
+    if extension not in NO_RECORDINGS:
+        return ""
+    return extension if extension in LIKE_RECORDINGS or format_of(Source(fd, size)) is None else ""
 
 
 def _judge_closed(fd: int, size: int, quiet_seconds: float, options: IntakeOptions, *, is_known: bool) -> Verdict:
@@ -202,3 +280,11 @@ def _truncated(short: Short) -> Failure:
 
 def _io(error: OSError) -> str:
     return f"cannot be read: {error.strerror}"
+
+
+def _is_of_same_length(one: Signature, other: Signature) -> bool:
+    return (one.size, one.inode) == (other.size, other.inode)
+
+
+def _stamps(signature: Signature) -> tuple[int, int]:
+    return signature.mtime_ns, signature.ctime_ns

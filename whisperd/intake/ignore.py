@@ -64,8 +64,17 @@ DEFAULT_PATTERNS = (
     "#snapshot",
     "@Recycle",  # QNAP
     "lost+found",
+    "_voices",  # samples of known voices, which workers read where they are
 )
 
+# Documents, subtitles, pictures, archives and programs, which people keep beside their recordings.
+_NO_RECORDINGS = """
+.txt .md .rtf .pdf .doc .docx .odt .xls .xlsx .ods .csv .ppt .pptx .odp .epub .htm .html .eml .vcf .ics
+.srt .vtt .ass .lrc .nfo .cue .jpg .jpeg .png .gif .bmp .tif .tiff .svg .webp .heic .heif .avif
+.zip .rar .7z .tar .gz .bz2 .xz .json .xml .ini .log .url .lnk .exe .msi .dmg
+"""
+NO_RECORDINGS = frozenset(_NO_RECORDINGS.split())
+LIKE_RECORDINGS = frozenset({".webp", ".heic", ".heif", ".avif"})  # pictures in a container that recordings have too
 
 _PLAIN = re.compile(r"[^*?\[\]]+")
 _EXTENSION = re.compile(r"\*\.([^*?\[\].]+)")

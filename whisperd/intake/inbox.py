@@ -16,18 +16,19 @@ from whisperd.intake.cancel_requests import CancelRequests
 from whisperd.intake.complete import LOOK_AGAIN_SECONDS, Changed, Refuse, Take, Verdict, Wait, judge
 from whisperd.intake.explain import Explainer, Explanations
 from whisperd.intake.ignore import Ignore
-from whisperd.intake.lease import Leases, ignore_lease_breaks
 from whisperd.intake.scan import Found, Walker, is_gone, look, remove
-from whisperd.intake.sessions import Sessions
 from whisperd.intake.ticket import Tickets, is_folder_ticket, is_ticket, reason
 from whisperd.intake.upload import Upload, Uploads, UploadState
 from whisperd.intake.watch_health import WatchHealth
+from whisperd.intake.writers import Leases, Sessions, ignore_lease_breaks
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from whisperd.core.job import Ticket
     from whisperd.settings.sections import IntakeOptions
 
 DUE_PER_TURN = 2000
@@ -192,6 +193,15 @@ class Inbox:
             with contextlib.suppress(OSError):
                 remove(self._path, name + self._options.done_marker)
 
+    def corrections(self, now: float) -> Iterator[Ticket | None]:
+        """Yield the tickets that correct completed jobs; None for other steps. What is wrong with one is told by `judge`."""
+        return self.tickets.corrections(now, self._watch.slowed(self._options), self._leases)
+
+    def judge(self, ticket: str, verdict: str, *, again_at: float | None = None, is_early: bool = False) -> None:
+        """Record what is wrong with a ticket, and explain it in its status file."""
+        self.tickets.judge(ticket, verdict, again_at=again_at, is_early=is_early)
+        self._hints[ticket] = None
+
     def seize(self, name: str, now: float) -> Upload | str | None:
         """Return an upload that is to be cancelled, complete or not, or the reason why it cannot be moved yet; None if there is none."""
         known = self._uploads.get(name)
@@ -278,7 +288,8 @@ class Inbox:
             if is_file:
                 self._forget(name)
             if self._uploads.has_room(name, is_file=False):
-                why = found.refusal or reason(self._path, name, enabled=self.tickets.enabled)
+                verdict = self.tickets.verdict(name) if self.tickets.enabled else ""
+                why = found.refusal or verdict or reason(self._path, name, enabled=self.tickets.enabled)
                 self.refuse(name, why, now, is_unread=found.is_unread)
             return None
         if not self._uploads.has_room(name):

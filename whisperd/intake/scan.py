@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from whisperd.core.job import Signature
+from whisperd.core.job import MEDIA_EXTENSIONS, Signature
 from whisperd.core.slices import Slice
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
@@ -21,26 +21,6 @@ if TYPE_CHECKING:
 
     from whisperd.intake.ignore import Ignore
 
-MEDIA_EXTENSIONS = frozenset(
-    [
-        ".mp3",
-        ".wav",
-        ".m4a",
-        ".mp4",
-        ".flac",
-        ".ogg",
-        ".opus",
-        ".webm",
-        ".mkv",
-        ".mov",
-        ".avi",
-        ".aac",
-        ".wma",
-        ".aiff",
-        ".amr",
-        ".3gp",
-    ]
-)
 SKIPPED_MAX = 100  # entries that are no uploads between two pauses
 ARRIVED_SECONDS = 0.01  # of one turn
 SCANNED_SECONDS = 0.015

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
 from whisperd.core.job import Signature
-from whisperd.intake.filesystem import remote_name
 from whisperd.intake.watch import BindingError, Hints, Watch
+from whisperd.intake.writers import remote_name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
 
     from whisperd.core import events
-    from whisperd.core.snapshots import Vitals
     from whisperd.listeners.metrics import Metrics
     from whisperd.settings.config import Config
     from whisperd.settings.sections import MetricsOptions
@@ -42,7 +41,7 @@ class Exporter:
     """
 
     def __init__(
-        self, settings: MetricsOptions, layout: Layout, emitter: events.Emitter, vitals: Callable[[], Vitals]
+        self, settings: MetricsOptions, layout: Layout, emitter: events.Emitter, vitals: Callable[[], events.Vitals]
     ) -> None:
         self._settings = settings
         self._vitals = vitals

@@ -6,7 +6,7 @@ import logging
 
 from whisperd.core import events
 from whisperd.core.display import mebibytes, printable, readable_size
-from whisperd.core.job import Failure, Job
+from whisperd.core.job import Failure, Job, Result
 
 SILENT = (events.UploadExplained, events.ExplanationRemoved)  # one for each file that waits, every few seconds
 STALL_SECONDS = 5.0  # a step of the loop that takes this long is named
@@ -39,6 +39,8 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.JobFinished(job, result) if result.duplicate_of is not None:
             earlier = printable(result.duplicate_of)
             return logging.INFO, "skip", f"{_name(job)}: not transcribed again, its content is that of {earlier}"
+        case events.JobFinished(job, result) if flaws := _flaws(job, result):
+            return logging.WARNING, "finish", f"{_name(job)}: completed, but {'; '.join(flaws)}"
         case events.JobFinished(job, result):
             speed = f", x{result.speed:.1f}" if result.speed else ""
             length = f"{result.duration_seconds:.1f} s of audio in {result.processing_seconds:.1f} s{speed}"
@@ -72,6 +74,10 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 "stall",
                 f"{printable(name)}: has not grown for {quiet / 60:.0f} min, {reason}",
             )
+        case events.CorrectionMade(place, by, kept):
+            return logging.INFO, "correct", f"{printable(place)}: rendered again for {printable(by)}{_kept(kept)}"
+        case events.CorrectionDenied(ticket, reason):
+            return logging.WARNING, "correct", f"{printable(ticket)}: this correction is not made, {reason}"
         case events.UploadGivenBack(_, name):
             return (
                 logging.WARNING,
@@ -128,6 +134,9 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
             return logging.WARNING, "notice_drop", f"{name}: {channel} was not notified, {reason}"
         case events.FilesPruned(room, files, freed):
             return logging.INFO, "prune", f"{room}/: removed the {files} oldest files, {readable_size(freed)}"
+        case events.JunkRemoved(count, example):
+            others = f" and {count - 1} more of its kind" if count > 1 else ""
+            return logging.INFO, "junk", f"inbox/: removed {example}{others}, which no person made (intake.remove_junk)"
         case events.WorkerWorn(worker, pid, held, most):
             message = (
                 f"holds {mebibytes(held)} after a job, more than pool.max_memory, {mebibytes(most)}: it is replaced"
@@ -147,23 +156,50 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
         case events.WorkerRetired(worker, pid, failure, jobs):
             message = f"is replaced, because its engine failed: {_reason(failure)}; jobs that go back: {jobs}"
             return logging.WARNING, "worker_retired", f"worker {worker} (pid {pid}) {message}"
-        case events.WorkersFail(failure, delay):
-            return (
-                logging.ERROR,
-                "workers_fail",
-                f"a worker cannot be used: {_reason(failure)}; it is tried again in {delay:.0f} s, later every 5 min; jobs wait",
-            )
-        case events.WorkersWork():
-            return logging.INFO, "workers_work", "all workers can be used again"
         case events.LoopTurned(step_seconds):
             text = f"the daemon was blocked for {max(step_seconds):.0f} s: a disk or a mount did not answer, or the machine was overloaded"
             return logging.WARNING, "stall", f"{text}; see the journal of the kernel"
         case _:
+            return _sentence_on_devices(event)
+
+
+def _sentence_on_devices(event: events.Event) -> tuple[int, str, str]:
+    match event:
+        case events.WorkersFail(failure, delay, device, is_out):
+            out = f"device {device} is out of service, " if is_out else f"device {device}: "
+            again = f"it is tried again in {delay:.0f} s, later every 5 min; jobs wait, or go to other devices"
+            return logging.ERROR, "workers_fail", f"{out}a worker cannot be used: {_reason(failure)}; {again}"
+        case events.WorkersWork(device, all_work):
+            everywhere = "; all workers can be used again" if all_work else ""
+            return logging.INFO, "workers_work", f"device {device} is in service again{everywhere}"
+        case _:
             raise TypeError(event)
+
+
+def _kept(files: tuple[str, ...]) -> str:
+    return f"; stays, because somebody had changed it: {', '.join(files)}" if files else ""
 
 
 def _name(job: Job) -> str:
     return printable(job.name)
+
+
+def _flaws(job: Job, result: Result) -> list[str]:
+    """Name what an operator should know about a completed job."""
+    unusable = result.voices.unusable if result.voices else ()
+    samples = f"samples of known voices cannot be used: {'; '.join(unusable)}" if unusable else None
+    return list(filter(None, (_missing(job, result), samples)))
+
+
+def _missing(job: Job, result: Result) -> str | None:
+    """Say how much of the speech has no text that can be trusted; None if it is not more than the configuration allows."""
+    share = result.quality.get("gap_share")
+    if job.spec is None or not isinstance(share, int | float) or share <= job.spec.quality.max_gap_share:
+        return None
+    return (
+        f"{share:.0%} of its speech has no text that can be trusted (quality.gaps of the status file names it: listen to it "
+        "there, and set the language or a larger model)"
+    )
 
 
 def _reason(failure: Failure) -> str:

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 import whisperd
 from whisperd.core import events
+from whisperd.core.transcript import GAP_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from whisperd.core.job import Result
-    from whisperd.core.snapshots import Vitals
 
 CODES_MAX = 50
 WAIT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -67,6 +67,9 @@ class Metrics:
         self._audio = counter("audio_seconds_total", "length of the recordings transcribed")
         self._processing = counter("processing_seconds_total", "time that workers needed for them")
         self._dropped = counter("vad_dropped_seconds_total", "audio without speech, which is not given to the model")
+        self._gaps = counter("gap_seconds_total", "speech without text that can be trusted, by reason", "why")
+        for why in GAP_REASONS:
+            self._gaps.labels(why)
         self._speed = histogram("speed_ratio", "audio seconds per second of work, per job", SPEEDS)
         self._settle_wait = histogram(
             "settle_wait_seconds", "from the first sight of an upload to its claim", WAIT_SECONDS
@@ -79,7 +82,7 @@ class Metrics:
         )
         self._restarts = counter("worker_restarts_total", "worker processes that ended unexpectedly")
         self._notices = counter(
-            "notices_total", "notifications by kind (hook, webhook, mail) and result of an attempt: told, delayed, dropped",
+            "notices_total", "notifications by kind (hook, webhook, mail, apprise) and result of an attempt: told, delayed, dropped",
             "kind", "result",
         )  # fmt: skip
         self._notices_waiting = gauge("notices_waiting", "notifications that are not delivered yet")
@@ -89,6 +92,12 @@ class Metrics:
         self._scanned = gauge("last_scan_time_seconds", "when the inbox was last scanned completely, since 1970")
         self._workers = gauge("workers", "worker processes by device", "device")
         self._failing = gauge("workers_failing", "workers that cannot be started or cannot load; they are tried again")
+        self._up = gauge(
+            "device_up", "1 while a device is in service, 0 while none of its workers can be used", "device"
+        )
+        self._device_speed = gauge(
+            "device_speed_ratio", "audio seconds per second of work, over the last jobs of a device", "device"
+        )
         self._reloads = counter("reloads_total", "configurations read on SIGHUP, by result: applied, refused", "result")
         self._resident = gauge("worker_memory_bytes", "main memory of the workers, by device", "device")
         self._device = gauge("device_memory_bytes", "memory in use on a GPU, by any process", "device")
@@ -99,7 +108,7 @@ class Metrics:
         for result in ("applied", "refused"):
             self._reloads.labels(result)
 
-    def update(self, vitals: Vitals) -> None:
+    def update(self, vitals: events.Vitals) -> None:
         """Set all gauges to the current values."""
         for state in ("arriving", "queued", "running", "ending"):
             self._jobs.labels(state).set(getattr(vitals, state))
@@ -109,8 +118,12 @@ class Metrics:
         self._total.set(vitals.total_bytes)
         if vitals.scanned_at is not None:
             self._scanned.set(vitals.scanned_at)
-        for each in (self._workers, self._resident, self._device):
+        for each in (self._workers, self._resident, self._device, self._up, self._device_speed):
             each.clear()
+        for device in vitals.devices:
+            self._up.labels(device.name).set(0 if device.reason else 1)
+            if device.speed is not None:
+                self._device_speed.labels(device.name).set(device.speed)
         for worker in vitals.workers:
             self._workers.labels(worker.device).inc()
             self._resident.labels(worker.device).inc(worker.resident_bytes)
@@ -164,6 +177,8 @@ class Metrics:
         dropped = result.quality.get("dropped_seconds")
         if isinstance(dropped, int | float):  # a worker may say anything
             self._dropped.inc(max(0.0, dropped))
+        for gap in result.quality.get("gaps", ()):
+            self._gaps.labels(gap["why"]).inc(gap["to"] - gap["from"])
         if result.speed is not None:
             self._speed.observe(result.speed)
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from whisperd.core.job import Job
-    from whisperd.core.snapshots import JobsNow
     from whisperd.settings.config import Config
     from whisperd.spool.layout import Layout
 
@@ -110,11 +109,19 @@ class OverviewPage:
         layout: the spool.
         emitter: heard for what happens.
         jobs_now: gives the jobs that have not ended.
+        devices_now: gives the state of each device.
     """
 
-    def __init__(self, layout: Layout, emitter: events.Emitter, jobs_now: Callable[[], JobsNow]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        emitter: events.Emitter,
+        jobs_now: Callable[[], events.JobsNow],
+        devices_now: Callable[[], tuple[events.DeviceVitals, ...]] = tuple,
+    ) -> None:
         self._layout = layout
         self._jobs_now = jobs_now
+        self._devices_now = devices_now
         self._is_on = False
         self._done, self._failed = Latest(), Latest()
         self._reading: Iterator[None] | None = None
@@ -202,7 +209,7 @@ class OverviewPage:
         if self._is_on and self._reading is None:
             self._write(time.monotonic(), self._overview(self._jobs_now()))
 
-    def _overview(self, jobs: JobsNow) -> Overview:
+    def _overview(self, jobs: events.JobsNow) -> Overview:
         running = [_running_row(job, progress) for job, progress in jobs.running[:SHOWN]]
         queued = [
             self._setbacks.get(job.id) or Row(printable(job.name), note=f"{position}. in the queue")
@@ -213,7 +220,7 @@ class OverviewPage:
         waiting = (*queued, *setbacks, *itertools.islice(self._arrivals.values(), SHOWN))
         return Overview(
             self._state,
-            self._warnings.text(),
+            " ".join(filter(None, (self._warnings.text(), *map(_device_warning, self._devices_now())))),
             RowList(tuple(running), jobs.running_total),
             RowList(waiting, max(jobs.waiting_total, len(waiting))),
             self._failed.part(),
@@ -259,6 +266,13 @@ class OverviewPage:
                 self._reading = None
         except OSError:
             self._reading = None
+
+
+def _device_warning(device: events.DeviceVitals) -> str:
+    """Return a sentence about a device that is out of service; empty for others."""
+    if not device.reason:
+        return ""
+    return f"The device {device.name} is out of service: {device.reason}; it is tried again, and other devices do its work."
 
 
 def _running_row(job: Job, progress: Progress) -> Row:

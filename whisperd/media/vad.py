@@ -1,7 +1,6 @@
-"""Finds speech in recordings of any length with silero-vad, run by onnxruntime.
+"""Finds speech in recordings of any length with the network of silero-vad.
 
-The network gets hundreds of frames in one call (https://github.com/snakers4/silero-vad/pull/784). Of the package
-silero-vad only the weights are used: importing it would load torch and set it to one thread.
+Of the package silero-vad only the weights are used: importing it would set torch to one thread for the whole process.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
+import torch
 
 from whisperd.core.errors import BootError
 from whisperd.media.ffmpeg import SAMPLE_RATE
+from whisperd.media.silero import Silero
 from whisperd.media.windows import FRAME_SAMPLES, MAX_SECONDS, PIECE_FRAMES, Region, UncutFrames
 
 if TYPE_CHECKING:
@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from whisperd.core.options import VadOptions
 
 CONTEXT_SAMPLES = 64  # the network sees these before each frame
-STATE = (1, 1, 128)
 EXIT_MARGIN, LEAST_EXIT = 0.15, 0.01  # speech ends below the threshold minus this; as silero-vad has it
 
 
 class Detector:
     """The loaded network. It keeps no state between calls, so any number of threads may share one.
 
-    It computes on the calling thread, without the interpreter lock.
+    It computes on the calling thread and, if torch has been given more threads there, on these.
 
     Raises:
         BootError: the weights are missing or cannot be loaded.
@@ -41,11 +40,9 @@ class Detector:
 
     def __init__(self) -> None:
         path = _weights()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no common type for what it raises
+            self._network = Silero(path)
+        except (OSError, ValueError) as error:
             raise BootError(f"{path} cannot be loaded: {error}", hint=_REMEDY) from error
 
     def detect(
@@ -81,16 +78,15 @@ class Detector:
         self, audio: npt.NDArray[np.int16], report: Callable[[float], None]
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the probability of speech in each frame of 32 ms, in pieces of up to `PIECE_FRAMES`."""
-        hidden = cell = np.zeros(STATE, dtype=np.float32)
+        state = self._network.start()
         context = np.zeros(CONTEXT_SAMPLES, dtype=np.float32)
         for first in range(0, len(audio), PIECE_FRAMES * FRAME_SAMPLES):
             samples = audio[first : first + PIECE_FRAMES * FRAME_SAMPLES].astype(np.float32) / 32768
             whole = np.concatenate([context, samples, np.zeros(-len(samples) % FRAME_SAMPLES, dtype=np.float32)])
             frames = np.lib.stride_tricks.sliding_window_view(whole, CONTEXT_SAMPLES + FRAME_SAMPLES)[::FRAME_SAMPLES]
-            feed = {"input": np.ascontiguousarray(frames), "h": hidden, "c": cell}
-            probabilities, hidden, cell = self._session.run(["speech_probs", "hn", "cn"], feed)
+            probabilities, state = self._network(torch.from_numpy(np.array(frames)), state)
             context = whole[-CONTEXT_SAMPLES:]
-            yield probabilities.reshape(-1)
+            yield probabilities.numpy()
             report((first + len(samples)) / SAMPLE_RATE)
 
 

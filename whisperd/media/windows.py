@@ -31,6 +31,8 @@ FRAME_SAMPLES = 512  # 32 ms
 PIECE_FRAMES = 256  # read at once: 8.2 s
 MAX_SECONDS = 29.0  # Whisper hears 30 s; the last second is silence, which tells it that the text ends there
 MAX_PAUSE_SECONDS = 4.0  # more silence than this is left out, not decoded
+LEAST_PART_SECONDS = 1.5  # in less than this, the language is hard to tell
+LONGEST_PART_SECONDS = 10.0
 DIP_FRAMES = 6  # a pause between words is about 0.2 s long
 
 # A cut is made once this many times the longest window is known, so that what remains is never a scrap.
@@ -108,6 +110,33 @@ def everything(
     yield from _regions(frames.cut(ended=True))
     if len(audio):
         yield Region(frames.start * FRAME_SAMPLES, len(audio))
+
+
+def parts(window: Window, audio: npt.NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Divide a window into short parts that each may be of one language: start and end in samples, in order.
+
+    Regions that are too short are joined to the next one, and long ones are cut where it is quietest.
+
+    Args:
+        window: of this audio.
+        audio: shape (samples,), 16 kHz mono.
+    """
+    divided: list[tuple[int, int]] = []
+    for region in window.regions:
+        first, after = region.start_sample, region.end_sample
+        pieces = [Region(0, after - first)]
+        if after - first > LONGEST_PART_SECONDS * SAMPLE_RATE:
+            pieces = list(everything(audio[first:after], lambda _: None, max_seconds=LONGEST_PART_SECONDS))
+        for piece in pieces:
+            start, end = first + piece.start_sample, first + piece.end_sample
+            if divided and divided[-1][1] - divided[-1][0] < LEAST_PART_SECONDS * SAMPLE_RATE:
+                divided[-1] = (divided[-1][0], end)
+            else:
+                divided.append((start, end))
+    if len(divided) > 1 and divided[-1][1] - divided[-1][0] < LEAST_PART_SECONDS * SAMPLE_RATE:
+        (start, _), (_, end) = divided[-2:]
+        divided[-2:] = [(start, end)]
+    return divided
 
 
 def seconds_outside(parts: Iterable[Region | Window], total_samples: int) -> float:

@@ -1,7 +1,7 @@
-"""Divides a transcript into subtitle cues: which words one shows, where its lines break, when it starts and ends.
+"""Turns a transcript into the cues of subtitles: `layout: readable` by `subtitles.py`, `layout: raw` as openai-whisper does.
 
-The subtitle options act only where there are word timestamps, as in openai-whisper 20250625 (`whisper/utils.py`, with
-which the tests compare). Deliberate differences from it:
+In raw cues the subtitle options act only where there are word timestamps, as in openai-whisper 20250625
+(`whisper/utils.py`, with which the tests compare). Deliberate differences from it:
 
 - A segment without words, where others have them, counts as one word, so that no text is lost.
 - `-->` in the text becomes `->`, since it would look like the time line of a cue.
@@ -19,13 +19,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from whisperd.core.transcript import Word
+from whisperd.output.subtitles import arrange
 from whisperd.output.text import has_words, milliseconds, one_line, speaker_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from whisperd.core.options import OutputOptions
     from whisperd.core.transcript import Segment, Transcript
+    from whisperd.output.subtitles import Subtitle
+    from whisperd.output.units import Unit
 
 LONG_PAUSE_SECONDS = 3.0  # between the starts of two words; ends a cue where max_line_width and max_line_count shape it
 UNLIMITED = 1000  # characters in a line, words in a cue: what whisper uses for "no limit"
@@ -44,19 +47,64 @@ class Cue(NamedTuple):
 def lay_out(
     transcript: Transcript,
     options: OutputOptions,
+    language: str,
     *,
+    overlap: bool,
     escape: Callable[[str], str],
     label: Callable[[str | None], str],
 ) -> list[Cue]:
-    """Return the cues of a transcript in order.
+    """Return the cues of a transcript in the order of their starts.
 
     Args:
         transcript: with times of words or without.
-        options: width and number of lines, words in a cue, and whether words are highlighted.
+        options: the layout, width and number of lines, words in a cue, and whether words are highlighted.
+        language: of the text, a code such as `en`.
+        overlap: readable cues of different speakers may be shown at the same time.
         escape: writes text so that the format shows it unchanged.
-        label: what stands before the words of a speaker.
+        label: what stands before the words of a speaker, if cues are raw or may overlap.
     """
-    return _repaired(_cues(transcript, options, escape=escape, label=label))
+    if options.layout == "raw":
+        return _repaired(_cues(transcript, options, escape=escape, label=label))
+    subtitles = arrange(transcript, options, language, overlap=overlap)
+    found: list[Cue] = []
+    for subtitle in subtitles:
+        labels = [label(part.speaker) if overlap else part.label for part in subtitle.parts]
+        if options.highlight_words and all(unit.probability is not None for unit in subtitle.units):
+            found += _spotlights(subtitle, labels, escape)
+        else:
+            found.append(Cue(subtitle.start, subtitle.end, _text(subtitle, labels, escape)))
+    return found
+
+
+def _text(subtitle: Subtitle, labels: Iterable[str], escape: Callable[[str], str], marked: Unit | None = None) -> str:
+    """The lines of a readable cue, with one of its units underlined."""
+    lines = []
+    for part, label in zip(subtitle.parts, labels, strict=True):
+        shown = [
+            "".join(
+                f"{unit.space if index else ''}{_underlined(escape(unit.text)) if unit is marked else escape(unit.text)}"
+                for index, unit in enumerate(line)
+            )
+            for line in part.lines
+        ]
+        lines.append(label + "\n".join(shown))
+    return _ARROW.sub("->", "\n".join(lines))
+
+
+def _spotlights(subtitle: Subtitle, labels: Sequence[str], escape: Callable[[str], str]) -> Iterator[Cue]:
+    """One cue for each word of a readable cue, in which it is underlined, and one without a mark for each pause."""
+    visible_until = subtitle.start
+    for unit in sorted(subtitle.units, key=lambda unit: unit.start):
+        start = min(max(milliseconds(unit.start), visible_until), subtitle.end)
+        end = min(max(milliseconds(unit.end), start), subtitle.end)
+        if end == start:
+            continue
+        if start > visible_until:
+            yield Cue(visible_until, start, _text(subtitle, labels, escape))
+        yield Cue(start, end, _text(subtitle, labels, escape, unit))
+        visible_until = end
+    if visible_until < subtitle.end:
+        yield Cue(visible_until, subtitle.end, _text(subtitle, labels, escape))
 
 
 def timestamp(time: int, decimal_mark: str, *, hours: bool = False) -> str:
@@ -133,13 +181,13 @@ def _words(segment: Segment) -> list[Word]:
 
 def _highlighted(words: list[Word], texts: list[str]) -> Iterator[Cue]:
     """One cue for each word, in which it is underlined, and one without a mark for each gap between two words."""
-    shown_until = milliseconds(words[0].start)
+    visible_until = milliseconds(words[0].start)
     for index, word in enumerate(words):
         start, end = milliseconds(word.start), milliseconds(word.end)
-        if start > shown_until:
-            yield Cue(shown_until, start, "".join(texts))
+        if start > visible_until:
+            yield Cue(visible_until, start, "".join(texts))
         yield Cue(start, end, "".join([*texts[:index], _underlined(texts[index]), *texts[index + 1 :]]))
-        shown_until = end
+        visible_until = end
 
 
 def _underlined(text: str) -> str:

@@ -1,13 +1,14 @@
 // The player and the text follow each other. Without this script the page is readable text with the browser's own player.
-(() => {
+const page = (() => {
   "use strict";
   const byId = (id) => document.getElementById(id);
   const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
   const media = byId("media"), seek = byId("seek"), track = byId("track"), find = byId("find"), keys = byId("keys");
-  const rows = all(".s");
-  const starts = rows.map((row) => Number(row.dataset.s));
+  let rows = all(".s");
   const length = Number(seek.max);
   const SPEEDS = all("option", byId("speed")).map((option) => Number(option.value));
+  let sentences = all("main .q");
+  let begins = sentences.map((each) => Number(each.dataset.s));
   let current = null, word = null, words = [], followsUntilScroll = true, hits = [], hit = -1;
 
   document.documentElement.classList.add("js");
@@ -35,15 +36,17 @@
     seek.value = now;
     seek.setAttribute("aria-valuetext", clock(now));
     track.style.setProperty("--at", `${length ? Math.min(100, (100 * now) / length) : 0}%`);
-    const row = rows[lastBegun(starts, now)] || null;
-    if (row !== current) {
-      current?.classList.remove("now");
+    const sentence = sentences[lastBegun(begins, now)] || null;
+    if (sentence !== current) {
+      current?.classList.remove("at");
       current?.removeAttribute("aria-current");
-      row?.classList.add("now");
-      row?.setAttribute("aria-current", "true");
-      current = row;
-      words = row ? all(".x [data-s]", row) : [];
-      if (row && followsUntilScroll) bring(row);
+      current?.closest(".s").classList.remove("now");
+      sentence?.classList.add("at");
+      sentence?.setAttribute("aria-current", "true");
+      sentence?.closest(".s").classList.add("now");
+      current = sentence;
+      words = sentence ? all("[data-s]", sentence) : [];
+      if (sentence && followsUntilScroll) bring(sentence);
     }
     const spoken = words[lastBegun(words.map((each) => Number(each.dataset.s)), now)] || null;
     if (spoken !== word) {
@@ -70,11 +73,11 @@
 
   // Keeping the spoken sentence in sight, until the reader scrolls
 
-  const bring = (row) => {
-    const box = row.getBoundingClientRect(), top = byId("player").getBoundingClientRect().bottom;
+  const bring = (sentence) => {
+    const box = sentence.getBoundingClientRect(), top = byId("play").getBoundingClientRect().bottom;
     if (box.top > top + 16 && box.bottom < window.innerHeight * 0.8) return;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    row.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
+    sentence.scrollIntoView({ block: "center", behavior: still ? "auto" : "smooth" });
   };
   const follow = (on) => {
     followsUntilScroll = on;
@@ -126,30 +129,34 @@
     paint("found", hits.slice(0, 2000));
     paint("found-now", []);
     byId("found").textContent = wanted ? (hits.length ? String(hits.length) : "none") : "";
+    if (hits.length) look(hits[0]);
   };
   const step = (by) => {
     if (!hits.length) return;
     hit = hit < 0 && by < 0 ? hits.length - 1 : (hit + by + hits.length) % hits.length;
     byId("found").textContent = `${hit + 1} of ${hits.length}`;
     paint("found-now", [hits[hit]]);
+    look(hits[hit]);
+  };
+  const look = (found) => {
     follow(false);
-    hits[hit].row.scrollIntoView({ block: "center" });
+    rangeOf(found).startContainer.parentElement.scrollIntoView({ block: "center" });
   };
 
   // Copy
 
   let silence = 0;
-  const say = (text) => {
+  const say = (text, milliseconds = 2500) => {
     byId("said").textContent = text;
     clearTimeout(silence);
-    silence = setTimeout(() => (byId("said").textContent = ""), 2500);
+    silence = setTimeout(() => (byId("said").textContent = ""), milliseconds);
   };
   const speakerOf = (row) => {
     let before = row.previousElementSibling;
     while (before && !before.matches(".who")) before = before.previousElementSibling;
     return before ? `${before.textContent}: ` : "";
   };
-  const line = (row) => `[${clock(Number(row.dataset.s))}] ${speakerOf(row)}${textOf(row).textContent}`;
+  const line = (row, said = textOf(row)) => `[${clock(Number((said.dataset.s ? said : row).dataset.s))}] ${speakerOf(row)}${said.textContent}`;
   const copy = async (text, what) => {
     try {
       await navigator.clipboard.writeText(text);
@@ -164,11 +171,11 @@
     say(`${what} copied`);
   };
   const plain = () =>
-    all("main > .s, main > .who").map((each) => (each.matches(".s") ? textOf(each).textContent : `\n${each.textContent}:`)).join("\n").trim() + "\n";
+    rows.map((row) => (row.previousElementSibling?.matches(".who") ? speakerOf(row) : "") + textOf(row).textContent).join("\n\n") + "\n";
   const copyOne = document.createElement("button");
   copyOne.id = "copy-one";
   copyOne.type = "button";
-  copyOne.title = "Copy this sentence with its time (c)";
+  copyOne.title = "Copy this paragraph with its time";
   copyOne.setAttribute("aria-label", copyOne.title);
   copyOne.append(byId("copy-icon").content.cloneNode(true));
   const offer = (event) => {
@@ -184,11 +191,11 @@
   byId("speed").onchange = (event) => setSpeed(Number(event.target.value));
   byId("follow").onclick = () => follow(!followsUntilScroll);
   byId("copy").onclick = () => copy(plain(), "Text");
-  byId("copy-timed").onclick = () => copy(rows.map(line).join("\n") + "\n", "Text with times");
+  byId("copy-timed").onclick = () => copy(rows.map((row) => line(row)).join("\n\n") + "\n", "Text with times");
   byId("help").onclick = () => keys.showModal();
   byId("earlier").onclick = () => step(-1);
   byId("later").onclick = () => step(1);
-  copyOne.onclick = () => copy(line(copyOne.closest(".s")), "Sentence");
+  copyOne.onclick = () => copy(line(copyOne.closest(".s")), "Paragraph");
   seek.oninput = () => go(Number(seek.value));
   find.oninput = search;
   find.onkeydown = (event) => {
@@ -215,11 +222,11 @@
   });
 
   const sentence = (by) => {
-    const index = current ? rows.indexOf(current) : -1;
-    const row = rows[Math.min(Math.max(0, index + by), rows.length - 1)];
-    if (!row) return;
-    go(Number(row.dataset.s));
-    bring(row);
+    const index = current ? sentences.indexOf(current) : -1;
+    const next = sentences[Math.min(Math.max(0, index + by), sentences.length - 1)];
+    if (!next) return;
+    go(Number(next.dataset.s));
+    bring(next);
   };
   const doubt = () => {
     const times = all("main .low").map((each) => Number(each.closest("[data-s]").dataset.s));
@@ -237,15 +244,18 @@
     k: () => sentence(-1),
     u: doubt,
     f: () => follow(!followsUntilScroll),
-    c: () => current && copy(line(current), "Sentence"),
+    c: () => current && copy(line(current.closest(".s"), current), "Sentence"),
     "<": () => faster(-1),
     ">": () => faster(1),
+    n: () => step(1),
+    N: () => step(-1),
     "/": () => find.select(),
     "?": () => keys.showModal(),
   };
   addEventListener("keydown", (event) => {
     const { target, key } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey || keys.open || target.closest("#find, select")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (target.closest("#find, select, textarea")) return;
     if (key === " " && target.closest("button, a")) return;
     if (Object.hasOwn(KEYS, key)) {
       event.preventDefault();
@@ -280,6 +290,30 @@
   for (const name of all("[data-language]")) {
     name.textContent = new Intl.DisplayNames(["en"], { type: "language" }).of(name.dataset.language);
   }
+  const files = byId("files").dataset.formats.split(" ").filter(Boolean);
+  if (files.length && /\.html$/.test(location.pathname)) {
+    byId("files").append("Also as ");
+    files.forEach((kind, index) => {
+      const link = document.createElement("a");
+      link.href = "./" + location.pathname.replace(/^.*\/|\.html$/g, "") + `.${kind}`;
+      link.textContent = kind;
+      byId("files").append(index ? ", " : "", link);
+    });
+  }
   show(0);
   fromAddress();
+
+  // The text has been put in anew, with corrections
+  const reload = () => {
+    rows = all(".s");
+    sentences = all("main .q");
+    begins = sentences.map((each) => Number(each.dataset.s));
+    current = word = null;
+    words = [];
+    folded.clear();
+    search();
+    show(media.currentTime);
+  };
+  return { byId, all, media, clock, go, say, plain, reload, KEYS };
 })();
+

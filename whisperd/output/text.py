@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from whisperd.core.transcript import Transcript
 
+SPEAKER_COLOURS = (
+    "ffffff",
+    "ffff00",
+    "00ffff",
+    "66ff66",
+    "ff9ecf",
+    "ffb366",
+)  # of subtitles, after the BBC's guidelines
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
 
 
@@ -17,6 +28,11 @@ def one_line(text: str) -> str:
     No text can then end a cue, a line or a field, or send commands to a terminal.
     """
     return text.translate(_CONTROLS)
+
+
+def encodable(text: str) -> str:
+    """Text with U+FFFD for each lone surrogate, which UTF-8 cannot hold."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def speaker_label(speaker: str | None) -> str:

@@ -1,19 +1,24 @@
 """Reads whisperd.yaml and checks it against the schema in `sections`.
 
-Unknown keys, wrong types and bad ranges are all reported at once, each with its dotted key.
+Unknown keys, wrong types and bad ranges are all reported at once, each with its dotted key, line and column.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from whisperd.core.display import Position, nearest, without_secrets
 from whisperd.core.errors import ConfigError
-from whisperd.settings import profiles
+from whisperd.settings import document, profiles
+from whisperd.settings.document import Document
 from whisperd.settings.sections import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["SYSTEM_CONFIG", "Config", "load", "validate"]
 
@@ -31,34 +36,102 @@ def load(path: Path | None = None, *, root: Path | None = None, **changes: Any) 
     Raises:
         ConfigError: every problem at once.
     """
-    if path is None and root is None and SYSTEM_CONFIG.exists():
-        path = SYSTEM_CONFIG
-    values: Any = {} if path is None else _read(path)
-    source = str(path) if path else "built-in defaults"
-    if not isinstance(values, dict):
-        raise ConfigError(source, ["the file must consist of `key: value` lines"])
+    path = file_of(path, root=root)
+    found = read(path) if path else Document()
+    values = dict(found.values)
     if root is not None:
         values |= {"root": str(root.absolute())}
     values |= changes
-    return validate(values, source=source)
+    return validate(values, source=str(path) if path else "built-in defaults", found=found)
 
 
-def validate(values: dict[str, Any], *, source: str) -> Config:
+def file_of(path: Path | None, *, root: Path | None) -> Path | None:
+    """The file that `load` reads; None if there is none."""
+    return SYSTEM_CONFIG if path is None and root is None and SYSTEM_CONFIG.exists() else path
+
+
+def read(path: Path) -> Document:
+    """Read a configuration file without checking what it says.
+
+    Raises:
+        ConfigError: it cannot be read, or is not one YAML mapping.
+    """
+    try:
+        found = document.parse(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [f"is not UTF-8 (byte {error.start})"]) from error
+    except yaml.YAMLError as error:
+        mark: Any = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        position = Position(mark.line + 1, mark.column + 1) if mark else None
+        raise ConfigError(str(path), [f"not valid YAML: {' '.join(str(said).split())}"], [position]) from error
+    if not isinstance(found.values or {}, dict):
+        raise ConfigError(str(path), ["the file must consist of `key: value` lines"])
+    return found if found.values else Document()
+
+
+def validate(values: dict[str, Any], *, source: str, found: Document | None = None) -> Config:
     """Make a configuration from plain values.
+
+    Args:
+        values: by section and key.
+        source: what the errors are headed with.
+        found: where the values are written, so that the errors can say so.
 
     Raises:
         ConfigError: every problem at once, under the name `source`.
     """
+    found = found or Document()
     values, problems = _tuples(values), []
     try:
         config = usable = Config.model_validate(values)
     except ValidationError as error:
-        problems = [f"{key or '(file)'}: {reason}" for key, reason in map(profiles.describe, error.errors())]
-        usable = _without(values, {found["loc"][0] for found in error.errors() if found["loc"]})
-    problems += profiles.problems(usable, usable.profiles)
+        for each in error.errors():
+            if (way := each["loc"]) in found.repeated:
+                continue  # it would be about one of its two values
+            key, reason = profiles.describe(each)
+            is_unknown = each["type"] == "extra_forbidden"
+            if is_unknown:
+                reason += _nearest(key)
+            problems.append((f"{key or '(file)'}: {reason}", found.position(way, of_key=is_unknown)))
+        usable = _without(values, {each["loc"][0] for each in error.errors() if each["loc"]})
+    for (glob, key), reason in profiles.problems(usable, usable.profiles):
+        way = (
+            ("profiles", glob, key) if ("profiles", glob, key) in found.keys else ("profiles", glob, key.split(".")[0])
+        )
+        position = found.position(way, of_key=reason.startswith("unknown key"))
+        problems.append((".".join(filter(None, ("profiles", glob, key))) + f": {reason}", position))
+    for way, position in found.repeated.items():
+        key = ".".join(without_secrets(str(part)) for part in way)
+        problems.append((f"{key}: is there twice", position))
     if problems:
-        raise ConfigError(source, problems)
+        raise ConfigError(source, [text for text, _ in problems], [position for _, position in problems])
     return config
+
+
+def dotted_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of the schema."""
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from dotted_keys(type(default), f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _nearest(key: str) -> str:
+    """Name the key that was meant: the same one of another section, or a similar one, best of the same section."""
+    prefix, _, name = key.rpartition(".")
+    known, by_name = list(dotted_keys()), dict[str, list[str]]()
+    for each in known:
+        by_name.setdefault(each.rpartition(".")[2], []).append(each)
+    level = len(prefix.split(".")) if prefix else 0
+    siblings = {".".join(each.split(".")[: level + 1]) for each in known if each.startswith(prefix and f"{prefix}.")}
+    unique = {name: found[0] for name, found in by_name.items() if len(found) == 1}
+    meant = unique.get(name) or nearest(key, siblings) or unique.get(nearest(name, unique))
+    return f" (did you mean {meant}?)" if meant else ""
 
 
 def _without(values: dict[str, Any], bad: set[int | str]) -> Config:
@@ -67,28 +140,6 @@ def _without(values: dict[str, Any], bad: set[int | str]) -> Config:
         return Config.model_validate({key: value for key, value in values.items() if key not in bad})
     except ValidationError:
         return Config()
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text("utf-8"), Loader=_UniqueKeys) or {}  # noqa: S506  # a SafeLoader
-    except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [" ".join(str(error).split())]) from error
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a repeated key, where the default would silently drop the first value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _tuples(value: Any) -> Any:

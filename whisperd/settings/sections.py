@@ -5,19 +5,28 @@ The sections that profiles and tickets may set for one recording are in `whisper
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
 
+from whisperd.core import devices
+from whisperd.core.display import HIDDEN, did_you_mean, without_secrets
 from whisperd.core.options import (
     ENGINES,
+    RECORDING_MEDIA,
+    Absolute,
+    DiarizationOptions,
     EngineOptions,
+    MailAddress,
     MediaOptions,
     OutputOptions,
     Positive,
+    QualityOptions,
     Seconds,
     Section,
     TranscribeOptions,
@@ -48,15 +57,6 @@ def default_models_directory() -> Path:
     system = Path("/var/lib/whisperd/models")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return system if system.parent.is_dir() else cache / "whisperd" / "models"
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
-
-
-Absolute = Annotated[Path, AfterValidator(_absolute)]
 
 
 class IntakeOptions(Section):
@@ -90,7 +90,12 @@ class IntakeOptions(Section):
         description="skip: content that was transcribed before is not transcribed again, its status file points to the earlier transcripts",
     )
     ignore: tuple[str, ...] = Field(
-        (), description="globs of names that are ignored, in addition to the built-in list in the README"
+        (),
+        description="globs of names that are ignored, in addition to the built-in list, which the page on uploads has",
+    )
+    remove_junk: bool = Field(
+        default=True,
+        description="remove side files of Mac, Windows, Synology and Office from the inbox after a day; the page on uploads lists them",
     )
     min_free: Bytes = Field(
         500 << 20, description="below this much free disk space nothing is claimed: bytes, or 500M, 2G"
@@ -107,10 +112,36 @@ class IntakeOptions(Section):
         return min(self.settle_seconds_proven, self.settle_seconds)
 
 
+def _device(name: str) -> str:
+    if not devices.PATTERN.fullmatch(name) or name == devices.AUTO:
+        raise ValueError("must be the name of a device: cpu, cuda, cuda:N or MIG-...")
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(_device)]
+
+
+def _devices(value: object) -> str | tuple[str, ...]:
+    """Check the key `device`: one device, or a list of different ones."""
+    if isinstance(value, str) and devices.PATTERN.fullmatch(value):
+        return value
+    if not isinstance(value, tuple) or not 0 < len(value) <= devices.DEVICES_MAX:
+        raise ValueError("must be auto, cpu, cuda, cuda:N or MIG-..., or a list of such devices")
+    for name in value:
+        if not isinstance(name, str) or not devices.PATTERN.fullmatch(name) or name in {devices.AUTO, "cuda"}:
+            raise ValueError("in a list must be devices with their number, such as [cuda:0, cuda:2]; also cpu, MIG-...")
+    if len(set(value)) != len(value):
+        raise ValueError("names one device twice; for several workers on it use pool.workers_by_device")
+    return value
+
+
 class PoolOptions(Section):
     """Worker processes, their jobs and their time limits."""
 
-    workers: int = Field(1, ge=1, le=256, description="processes, each with its own copy of the model")
+    workers: int = Field(1, ge=1, le=256, description="processes on each device, each with its own copy of the model")
+    workers_by_device: dict[DeviceName, Annotated[int, Field(ge=1, le=256)]] = Field(
+        {}, description="other numbers of workers for some devices, such as `{cuda:0: 2}`"
+    )
     jobs_per_worker: int = Field(
         8, ge=1, le=256, description="jobs whose windows share the batches of a worker; 1 with sequential decoding"
     )
@@ -150,8 +181,9 @@ class PageOptions(Section):
 def _settable() -> dict[str, tuple[str, str]]:
     keys = {field: ("transcription", field) for field in TranscribeOptions.model_fields}
     keys |= {field: ("output", field) for field in OutputOptions.model_fields}
-    keys |= {field: ("media", field) for field in ("channels", "speakers")}
-    return keys | {f"vad.{field}": ("vad", field) for field in VadOptions.model_fields}
+    keys |= {field: ("media", field) for field in RECORDING_MEDIA}
+    keys |= {f"vad.{field}": ("vad", field) for field in VadOptions.model_fields}
+    return keys | {f"diarization.{field}": ("diarization", field) for field in DiarizationOptions.model_fields}
 
 
 SETTABLE = _settable()  # what profiles and tickets may set besides `model`: key -> section and field
@@ -164,20 +196,29 @@ class TicketOptions(Section):
     allow: tuple[str, ...] = Field(
         (
             "language",
+            "languages",
             "task",
             "initial_prompt",
             "vocabulary",
             "beam_size",
             "word_timestamps",
             "formats",
+            "layout",
+            "paragraph_times",
             "max_line_width",
             "max_line_count",
             "max_words_per_line",
             "highlight_words",
             "partial",
+            "replacements",
             "channels",
+            "tracks",
             "speakers",
             "vad.enabled",
+            "diarization.enabled",
+            "diarization.min_speakers",
+            "diarization.max_speakers",
+            "diarization.speakers",
         ),
         description="the keys that tickets may set; model allows the models that the configuration names",
     )
@@ -186,7 +227,8 @@ class TicketOptions(Section):
     @classmethod
     def _are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [key for key in value if key != "model" and key not in SETTABLE]:
-            raise ValueError(f"no such option: {', '.join(unknown)}")
+            similar = did_you_mean(unknown[0], ("model", *SETTABLE)) if len(unknown) == 1 else ""
+            raise ValueError(f"no such option: {', '.join(unknown)}{similar}")
         return value
 
 
@@ -205,11 +247,15 @@ def _web_address(url: str) -> str:
     return url
 
 
-def _mail_address(address: str) -> str:
-    local, _, domain = address.rpartition("@")
-    plain = address.isascii() and address.isprintable() and not set(address) & set(' ,;:<>()[]"\\')
-    if not plain or address.startswith("-") or not ((domain and local) or "@" not in address):
-        raise ValueError("must be a plain mail address, or a local user")
+def _host_name(host: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", host):
+        raise ValueError("must be the name or address of a host; its port is smtp_port")
+    return host
+
+
+def _service_address(address: str) -> str:
+    if not address.isprintable() or " " in address or address.startswith(("-", "://")):
+        raise ValueError("must be an address such as ntfy://topic, a file, or the name of a systemd credential")
     return address
 
 
@@ -221,7 +267,8 @@ def _command(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-MailAddress = Annotated[str, Field(min_length=1), AfterValidator(_mail_address)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+ServiceAddress = Annotated[str, Field(min_length=1), AfterValidator(_service_address)]
 Command = Annotated[tuple[str, ...], AfterValidator(_command)]
 
 
@@ -234,7 +281,7 @@ class Webhook(Section):
 
 
 class NotificationOptions(Section):
-    """Notifications about the end of jobs: commands, webhooks and mail."""
+    """Notifications about the end of jobs: commands, webhooks, mail and, by Apprise, chats."""
 
     on_completed: Command = Field((), description="a command, as a list without a shell, run after a completed job")
     on_failed: Command = Field((), description="the same after a failed job")
@@ -245,7 +292,31 @@ class NotificationOptions(Section):
     mail_to: tuple[MailAddress, ...] = Field((), description="addresses that get mail")
     mail_from: MailAddress | None = Field(None, description="the sender of mail; null: the default of sendmail")
     mail_events: Ends = Field(("failed",), description="send mail about these: completed, failed")
-    sendmail: Absolute = Field(Path("/usr/sbin/sendmail"), strict=False, description="the program that sends mail")
+    sendmail: Absolute = Field(
+        Path("/usr/sbin/sendmail"), strict=False, description="the program that sends mail, without smtp_host"
+    )
+    smtp_host: HostName | None = Field(
+        None, description="a mail server that sends mail instead, and needs mail_from; null: sendmail"
+    )
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="its port; null: 587 with starttls, 465 with tls, 25 with none"
+    )
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls",
+        description="starttls: encryption that begins after connecting; tls: from the first byte; none: none",
+    )
+    smtp_user: Annotated[str, Field(min_length=1)] | None = Field(None, description="the login name; null: no login")
+    smtp_password: Path | None = Field(
+        None,
+        strict=False,
+        validate_default=True,
+        description="a file with the password, or the name of a systemd credential",
+    )
+    apprise: tuple[ServiceAddress, ...] = Field(
+        (),
+        description="addresses of chats and other services such as `ntfy://topic`, or files and systemd credentials with some; needs the extra apprise",
+    )
+    apprise_events: Ends = Field(("completed", "failed"), description="send to these services about: completed, failed")
     retry_seconds: Positive = Field(
         5.0, description="pause before a webhook or mail is tried again, doubled each time up to an hour"
     )
@@ -253,12 +324,72 @@ class NotificationOptions(Section):
         259_200.0, description="webhooks and mail are tried again for this long, then given up"
     )
 
+    @field_validator("apprise")
+    @classmethod
+    def _has_its_package(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and importlib.util.find_spec("apprise") is None:
+            raise ValueError("needs the package apprise: run `pip install 'whisperd[apprise]'`, or leave this out")
+        return value
+
     @field_validator("mail_events")
     @classmethod
     def _not_empty(cls, value: Ends) -> Ends:
         if not value:
             raise ValueError("must not be empty; to send no mail leave mail_to empty")
         return value
+
+    @field_validator("smtp_host")
+    @classmethod
+    def _has_a_sender(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("mail_from", ...) is None:
+            raise ValueError("needs mail_from, the address that sends the mail")
+        return value
+
+    @field_validator("smtp_password")
+    @classmethod
+    def _is_for_a_user_and_secret(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        user = info.data.get("smtp_user", ...)
+        if value is None and isinstance(user, str):
+            raise ValueError("must be set, since smtp_user is")
+        if value is not None and user is None:
+            raise ValueError("needs smtp_user")
+        if value is not None and info.data.get("smtp_security") == "none":
+            raise ValueError("would be sent for everybody to read; set smtp_security to starttls or tls")
+        return value
+
+
+NOT_SECRET = re.compile(r"mail_.*|smtp_(host|port|user|security)|sendmail|.*_events|.*_seconds")  # keys of `notices`
+
+
+def public(way: tuple[int | str, ...], value: Any) -> Any:
+    """A value of the configuration as it may be printed: `***` stands for tokens and passwords.
+
+    In `notices` a text is taken for a secret unless it is the path of a file or the program of a command: somebody may have
+    written a password where a credential is named.
+
+    Args:
+        way: from the top of the configuration to the value: keys of mappings, indices of lists.
+        value: as it is in YAML, JSON or the schema.
+    """
+    if isinstance(value, dict):
+        return {without_secrets(str(key)): public((*way, key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(public((*way, number), item) for number, item in enumerate(value))
+    if not isinstance(value, str | Path):
+        return value
+    shown = without_secrets(str(value))
+    if way[:1] != ("notices",) or shown != str(value) or shown.startswith("/") or _is_no_secret(way[1:]):
+        return shown
+    return HIDDEN
+
+
+def _is_no_secret(way: tuple[int | str, ...]) -> bool:
+    match way:
+        case ("webhooks", _, "events", *_) | ("on_completed" | "on_failed", 0):
+            return True
+        case (str(key), *_):
+            return NOT_SECRET.fullmatch(key) is not None
+    return False
 
 
 class MetricsOptions(Section):
@@ -325,12 +456,15 @@ class Config(Section):
     )
     compute_type: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto",
-        description="for batched decoding and faster-whisper; auto: the fastest that the device has hardware for and that loses no accuracy; int8 with openai-whisper: on CPUs, half of the encoder's products in 8 bits, measured with base only",
+        description="for batched decoding and faster-whisper; auto: the fastest that loses no accuracy, which a CPU finds out by timing at its first start; int8 with openai-whisper: on CPUs, all products in 8 bits",
     )
     batch_size: int = Field(
         16, ge=1, le=256, description="windows decoded at once; halved automatically when memory runs out"
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str | tuple[str, ...], PlainValidator(_devices)] = Field(
+        "auto",
+        description="auto: every GPU, or the CPU where there is none; cpu, cuda, cuda:N, MIG-UUID, or a list such as [cuda:0, cuda:2]",
+    )
     script: str = Field("ok", description="what the scripted engine does, for tests")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe messages that are logged: debug, info, warning or error"
@@ -339,6 +473,8 @@ class Config(Section):
     pool: PoolOptions = PoolOptions()
     media: MediaOptions = MediaOptions()
     vad: VadOptions = VadOptions()
+    diarization: DiarizationOptions = DiarizationOptions()
+    quality: QualityOptions = QualityOptions()
     transcription: TranscribeOptions = TranscribeOptions()
     output: OutputOptions = OutputOptions()
     profiles: dict[str, dict[str, Any]] = Field(
@@ -359,6 +495,13 @@ class Config(Section):
                 raise ValueError(f"{key} {reason}")
         return value
 
+    @field_validator("output")
+    @classmethod
+    def _has_its_packages(cls, value: OutputOptions) -> OutputOptions:
+        for key, reason in value.unfit():
+            raise ValueError(f"{key}: {reason}")
+        return value
+
     def engine_options(self, model: str | None = None) -> EngineOptions:
         """What a worker loads; without a model, the one that is used where no profile names another."""
         cores = len(os.sched_getaffinity(0))
@@ -367,7 +510,7 @@ class Config(Section):
             engine=self.engine,
             model=model or self.model,
             models_directory=self.models_directory,
-            device=self.device,
+            device=self.device if isinstance(self.device, str) else ",".join(self.device),
             threads=threads,
             script=self.script,
             decoding=self.decoding,

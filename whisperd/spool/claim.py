@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
 from whisperd.core.job import Signature
-from whisperd.spool import names, original_and_ticket, records
+from whisperd.spool import job_directory, names
 from whisperd.spool.durable import NOT_THERE, Folder, is_half_moved, is_reserved, remedy, remove_tree
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class InterruptedClaims:
                 is_made = own.exists(job.original) and not is_reserved(own, job.original)
                 if is_made:
                     complete(self._layout, own, job)
-                    failure = records.load_failure(own)
+                    failure = job_directory.load_failure(own)
                     is_made = failure is not None or is_what_settled(own, job) or not self._returned(own, job)
             if not is_made:
                 remove_tree(work, job.id)
@@ -87,7 +87,7 @@ class InterruptedClaims:
     def _returned(self, own: Folder, job: Job) -> bool:
         folders, file = names.split(job.name)
         with contextlib.suppress(OSError), Folder(self._layout.inbox, folders, create=True) as inbox:
-            original_and_ticket.return_to(own, job, inbox, file)
+            job_directory.return_to(own, job, inbox, file)
             return True
         return False
 
@@ -117,7 +117,7 @@ def complete(layout: Layout, own: Folder, job: Job) -> None:
     folders, file = names.split(job.name)
     try:
         with Folder(layout.inbox, folders) as inbox:
-            original_and_ticket.take_ticket(job, inbox, file, own)
+            job_directory.take_ticket(job, inbox, file, own)
             if is_half_moved(own, job.original, inbox, file):
                 os.unlink(file, dir_fd=inbox.fd)
                 inbox.sync()

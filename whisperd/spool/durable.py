@@ -200,6 +200,17 @@ def move(source: Folder, name: str, target: Folder, new_name: str) -> None:
     source.sync()
 
 
+def link(source: Folder, name: str, target: Folder, new_name: str) -> None:
+    """Give a file a second name, which costs no space, without ever overwriting another file; the new name is durable.
+
+    Raises:
+        FileExistsError: `new_name` is taken.
+        OSError: EPERM where fs.protected_hardlinks forbids links to other people's files, EXDEV, EMLINK, ...
+    """
+    os.link(name, new_name, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
+    target.sync()
+
+
 def _rename_no_replace(source: int, name: str, target: int, new_name: str) -> None:
     result = _libc.renameat2(source, os.fsencode(name), target, os.fsencode(new_name), RENAME_NOREPLACE)
     if result == 0:

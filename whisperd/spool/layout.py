@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
 import shutil
 import struct
 from contextlib import contextmanager
@@ -79,12 +80,17 @@ class Layout:
             return False
 
     def create(self) -> None:
-        """Make the folders that are missing.
+        """Make the folders that are missing; a new root is closed to all but its owner and group.
 
         Raises:
-            BootError: a folder cannot be made, or the folders are not on one filesystem.
+            BootError: a folder cannot be made, the folders are not on one filesystem, or root would run the daemon of
+                another user.
         """
+        self._refuse_root()
         try:
+            if not self.root.exists():
+                make_directory(self.root)
+                self.root.chmod(0o750)
             for folder in (self.inbox, self.outbox, self.done, self.failed, self.staging):
                 make_directory(folder)
             self.work.chmod(0o700)
@@ -94,6 +100,22 @@ class Layout:
                 hint="give the user that runs whisperd write permission there, or set another root",
             ) from error
         self.check()
+
+    def _refuse_root(self) -> None:
+        """Raise if root runs the daemon of a spool that another user owns: that user could not use what root makes in it."""
+        try:
+            owner = self.work.stat().st_uid
+        except OSError:  # there is none yet
+            return
+        if os.geteuid() == 0 != owner:
+            try:
+                name = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                name = f"#{owner}"
+            raise BootError(
+                f"the spool in {self.root} belongs to the user {name}, who could not use what root makes in it",
+                hint=f"systemctl start whisperd, or sudo -u {name} whisperd run",
+            )
 
     def check(self) -> None:
         """Prove that a file can be renamed from each folder to the next.

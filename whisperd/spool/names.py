@@ -134,6 +134,10 @@ class Naming:
             if self._holders.get(path) == job_id:
                 del self._holders[path]
 
+    def is_held(self, path: str) -> bool:
+        """Whether a path relative to the root is promised to a job that has not ended."""
+        return path in self._holders
+
     def choose(self, job_id: str, name: str, kinds: tuple[str, ...], ticket: str = "") -> str:
         """Find a place for `name` where nothing exists and no other job is going, and promise it to the job.
 

@@ -6,7 +6,9 @@ Every step may be repeated, and `retract` undoes `publish` where a name turned o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -34,6 +36,23 @@ _NOT_OURS = NOT_THERE | {errno.EACCES, errno.EPERM}
 _log = logging.getLogger(__name__)
 
 
+def linked(layout: Layout, job: Job, result: Result) -> Result:
+    """Let the transcript page play the original of the job's place, and return the result with its digest; may be repeated.
+
+    The worker wrote the page for the place that the job had then. If that was taken meanwhile, the page would play a
+    stranger's recording. A quote in the text of the page is escaped, so only the page's own links look like links.
+    """
+    with _rendered(layout, job) as rendered:
+        if PAGE not in result.rendered or not rendered.exists(PAGE):
+            return result
+        page = rendered.read(PAGE, PAGE_BYTES_MAX)
+        url = original_url(job.place).encode("ascii")
+        content = _LINK.sub(lambda _: url, page)
+        if content != page:
+            write(rendered, PAGE, content)
+    return dataclasses.replace(result, digests=result.digests | {PAGE: hashlib.sha256(content).hexdigest()})
+
+
 def publish(layout: Layout, job: Job, result: Result) -> None:
     """Move the transcripts that are still in the job's directory into the outbox; may be repeated.
 
@@ -42,17 +61,26 @@ def publish(layout: Layout, job: Job, result: Result) -> None:
     """
     folders, file = names.split(job.place)
     with Folder(layout.outbox, folders, create=True) as outbox, _rendered(layout, job) as rendered:
-        _link_to_original(rendered, job.place)
         for kind in result.rendered:
             if not rendered.exists(kind):
                 continue  # an earlier try that was interrupted has published it
-            fd = os.open(kind, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rendered.fd)
-            try:
-                share(fd, outbox)
-            finally:
-                os.close(fd)
-            move(rendered, kind, outbox, names.output(file, kind))
+            place(rendered, kind, outbox, names.output(file, kind))
             failpoint("publish.after_output")
+
+
+def place(rendered: Folder, kind: str, outbox: Folder, name: str) -> None:
+    """Move one rendered file into a folder of the outbox, for the group of that folder.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: the disk is full, ...
+    """
+    fd = os.open(kind, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=rendered.fd)
+    try:
+        share(fd, outbox)
+    finally:
+        os.close(fd)
+    move(rendered, kind, outbox, name)
 
 
 def retract(layout: Layout, job: Job, result: Result) -> None:
@@ -75,21 +103,6 @@ def retract(layout: Layout, job: Job, result: Result) -> None:
 
 def _rendered(layout: Layout, job: Job) -> Folder:
     return Folder(layout.job_directory(job.id), (OUTPUTS,), create=True)
-
-
-def _link_to_original(rendered: Folder, place: str) -> None:
-    """Let the transcript page play the original of this place; may be repeated.
-
-    The worker wrote the page for the place that the job had then. If that was taken meanwhile, the page would play a
-    stranger's recording. A quote in the text of the page is escaped, so only the page's own links look like links.
-    """
-    if not rendered.exists(PAGE):
-        return
-    page = rendered.read(PAGE, PAGE_BYTES_MAX)
-    url = original_url(place).encode("ascii")
-    linked = _LINK.sub(lambda _: url, page)
-    if linked != page:
-        write(rendered, PAGE, linked)
 
 
 def kinds_of(formats: tuple[str, ...], spec: JobSpec | None) -> tuple[str, ...]:
@@ -118,7 +131,12 @@ class PartialTexts:
         except OSError as error:
             if job.id not in self._warned:
                 self._warned.add(job.id)
-                _log.warning("%s: its text so far cannot be shown: %s", printable(job.name), error.strerror)
+                _log.warning(
+                    "%s: its text so far cannot be shown: %s",
+                    printable(job.name),
+                    error.strerror,
+                    extra={"job": job.id},
+                )
 
     def _extend(self, job: Job) -> None:
         text = self._text(job.id)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
 from whisperd.core.job import Failure, Job, Result, Signature, utc_now
-from whisperd.spool import claim, completed, names, original_and_ticket, records, status_file
+from whisperd.spool import claim, job_directory, names, status_file
 from whisperd.spool.durable import Folder, is_reserved, remove_tree
 from whisperd.spool.publish import kinds_of
 
@@ -55,15 +55,15 @@ def recover(store: Store, *, max_attempts: int) -> Recovery:
                     remove_tree(work, job_id)
                     found.removed += 1
                     continue
-                job = records.load_job(own)
+                job = job_directory.load_job(own)
                 if job is None:
                     found.to_fail.append(_rescued(store, own, job_id, original))
                     continue
                 claim.complete(layout, own, job)
                 store.naming.hold(job.id, job.place, kinds_of(job.formats, job.spec), job.ticket)
-                if failure := records.load_failure(own):
+                if failure := job_directory.load_failure(own):
                     found.to_fail.append((job, failure))
-                elif (result := records.load_result(own)) and _still_holds(layout, result):
+                elif (result := job_directory.load_result(own)) and _still_holds(layout, result):
                     found.to_finish.append((job, result))
                 elif job.attempts >= max_attempts:
                     found.to_fail.append((job, crashed_too_often(job)))
@@ -99,7 +99,7 @@ def _still_holds(layout: Layout, result: Result) -> bool:
     """Whether the transcripts of a result exist: those that a duplicate points to may have been taken away meanwhile."""
     if result.duplicate_of is None:
         return True
-    original = completed.find(layout, result.duplicate_of)
+    original = status_file.find_completed(layout, result.duplicate_of)
     return original is not None and original.result == result
 
 
@@ -115,7 +115,7 @@ def _rescued(store: Store, own: Folder, job_id: str, original: str) -> tuple[Job
     status = os.stat(original, dir_fd=own.fd, follow_symlinks=False)
     name = f"recovered-{job_id}{original.removeprefix('original')}"
     once = _retract(store, job_id, name)
-    ticket = ".yaml" if own.exists(original_and_ticket.TICKET) else ""
+    ticket = ".yaml" if own.exists(job_directory.TICKET) else ""
     place = store.naming.choose(job_id, name, (), ticket)
     now = utc_now()
     job = Job(job_id, name, place, original, Signature.of(status), now, now, ticket=ticket)

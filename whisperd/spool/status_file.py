@@ -1,26 +1,30 @@
-"""Status files: what the JSON beside a transcript says, and which one may be written, replaced or removed.
+"""Status files: what the JSON beside a transcript says, which one may be written, replaced or removed, and which jobs they find.
 
-A status file explains a job and is never the authority on it. The schema, version 1, is documented in the README; a test
-keeps the two alike. One without an id explains why an upload still waits in the inbox; it makes room for its job's.
+A status file explains a job and is never the authority on it. The schema, version 1, is documented in status-file.md; a test
+keeps the two alike. One without an id explains why an upload still waits in the inbox; it makes room for its job's. Those of
+completed jobs are the only record of them: a caller that remembers one reads it again before it points to the transcripts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core.display import printable
-from whisperd.core.job import Job, Phase, Progress, Status, utc_now
+from whisperd.core.job import Job, Phase, Progress, Result, Status, utc_now
+from whisperd.core.transcript import KnownVoices
 from whisperd.spool import layout, names
 from whisperd.spool.durable import NOT_THERE, Folder, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whisperd.core.job import Failure, Result
+    from whisperd.core.job import Failure
 
 SCHEMA = 1
 FIELDS = [
@@ -38,15 +42,21 @@ FIELDS = [
     "eta_seconds",
     "queue_position",
     "attempts",
+    "failed_attempts",
     "profile",
     "tickets",
     "options",
+    "origins",
     "model",
     "engine",
     "device",
     "language",
     "language_probability",
+    "languages",
+    "voices",
     "outputs",
+    "digests",
+    "corrections",
     "duplicate_of",
     "original",
     "sha256",
@@ -63,6 +73,16 @@ IDENTITY = frozenset({"id", "status", "original"})  # a document without these i
 EXPLAINED_MAX = 20  # earlier uploads of one name beside which a waiting upload is still explained
 
 
+@dataclass(frozen=True, slots=True)
+class CompletedJob:
+    """A completed job as its status file describes it."""
+
+    place: str
+    size_bytes: int
+    result: Result
+    options: dict[str, Any]  # what its profiles and tickets set
+
+
 def of_upload(name: str, size_bytes: int | None, reason: str, *, now: str) -> dict[str, Any]:
     """What is said of an upload that waits in the inbox, with the reason why it was not taken."""
     document: dict[str, Any] = dict.fromkeys(FIELDS)
@@ -76,9 +96,13 @@ def of_upload(name: str, size_bytes: int | None, reason: str, *, now: str) -> di
         "progress": 0.0,
         "size_bytes": size_bytes,
         "attempts": 0,
+        "failed_attempts": [],
         "tickets": [],
         "options": {},
+        "origins": {},
         "outputs": {},
+        "digests": {},
+        "corrections": [],
         "updated_at": now,
     }
     return document
@@ -115,6 +139,7 @@ def of_job(
         "eta_seconds": None if ended else _rounded(progress.eta_seconds),
         "queue_position": None if ended else progress.queue_position,
         "attempts": job.attempts,
+        "failed_attempts": [asdict(attempt) for attempt in job.failed_attempts],
         "original": printable(where) if where else None,
         "created_at": job.created_at,
         "claimed_at": job.claimed_at,
@@ -126,6 +151,7 @@ def of_job(
             "profile": printable(job.spec.profile) if job.spec.profile else None,
             "tickets": [printable(ticket) for ticket in job.spec.tickets],
             "options": job.spec.changes,
+            "origins": job.spec.origins,
         }
     if result is not None:
         folders, file = names.split(result.duplicate_of or job.place)
@@ -138,10 +164,16 @@ def of_job(
             "device": result.device,
             "language": result.language,
             "language_probability": result.language_probability,
+            "languages": [
+                {"from": _rounded(start), "to": _rounded(end), "language": code}
+                for start, end, code in result.languages
+            ],
+            "voices": None if result.voices is None else dataclasses.asdict(result.voices),
             "sha256": result.sha256,
             "outputs": {
                 kind: printable("outbox/" + names.join(folders, names.output(file, kind))) for kind in result.outputs
             },
+            "digests": {kind: digest for kind, digest in result.digests.items() if kind in result.rendered},
             "duplicate_of": printable(result.duplicate_of) if result.duplicate_of else None,
             "quality": result.quality,
         }
@@ -171,14 +203,42 @@ def decode(data: bytes) -> dict[str, Any] | None:
     return document if is_ours else None
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 2)
-
-
 def find_all(spool: layout.Layout) -> Iterator[tuple[tuple[str, ...], str] | None]:
     """Walk the outbox: the folders and the name of everything that is called like a status file; None for other steps."""
     for found in layout.files(spool.outbox):
         yield found if found and found[1].endswith(names.STATUS_SUFFIX) else None
+
+
+def find_all_completed(spool: layout.Layout) -> Iterator[CompletedJob | None]:
+    """Find every completed job whose transcripts are in the outbox, one step at a time; None for a step without one."""
+    for found in find_all(spool):
+        if found is None:
+            yield None
+            continue
+        folders, file = found
+        yield find_completed(spool, names.join(folders, file.removesuffix(names.STATUS_SUFFIX)))
+
+
+def find_completed(spool: layout.Layout, place: str) -> CompletedJob | None:
+    """Read the completed job of a place; None unless its status file says so and every transcript that it names exists.
+
+    A duplicate is not found, and neither is a name so long that its status file's had to be shortened: its transcripts
+    have other names than the status file says.
+    """
+    folders, file = names.split(place)
+    try:
+        with Folder(spool.outbox, folders) as outbox:
+            document = decode(outbox.read(names.status_file(file)))
+            if document is None or document["status"] != Status.COMPLETED or document.get("duplicate_of") is not None:
+                return None
+            for kind, shown in document["outputs"].items():
+                output = names.output(file, kind)
+                if shown != printable("outbox/" + names.join(folders, output)) or not outbox.exists(output):
+                    return None
+            options = dict(document.get("options") or {})
+            return CompletedJob(place, int(document["size_bytes"]), _result_again(document, place), options)
+    except (OSError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+        return None  # a person has edited it, or taken it away
 
 
 class StatusFiles:
@@ -306,3 +366,27 @@ class StatusFiles:
         if document["id"] is None:  # an explanation may replace nothing but an older one of the same upload
             return old is not None and old["id"] is None and old.get("source") == document["source"]
         return (old is not None and old["id"] == document["id"]) or self.is_superseded(place)
+
+
+def _result_again(document: dict[str, Any], place: str) -> Result:
+    """The result of a job with the same content: the same transcripts, and no work."""
+    voices = document.get("voices")
+    return Result(
+        duration_seconds=float(document["duration_seconds"]),
+        processing_seconds=0.0,
+        sha256=str(document["sha256"]),
+        language=document["language"],
+        language_probability=document["language_probability"],
+        engine=document["engine"],
+        model=document["model"],
+        device=document["device"],
+        outputs=tuple(document["outputs"]),
+        quality=document["quality"],
+        duplicate_of=place,
+        languages=tuple((each["from"], each["to"], each["language"]) for each in document.get("languages") or ()),
+        voices=None if voices is None else KnownVoices.from_json(voices),
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from whisperd.core.display import printable
 from whisperd.core.errors import ClaimLost
 from whisperd.core.job import Failure, Job, Progress, Result, Signature, utc_now
-from whisperd.spool import names, original_and_ticket, publish, records, status_file
+from whisperd.spool import job_directory, names, publish, status_file
 from whisperd.spool.claim import InterruptedClaims, expect, refusal, work_or_full
 from whisperd.spool.durable import Folder, failpoint, move, remove_tree
 from whisperd.spool.layout import LOCK
@@ -105,14 +105,14 @@ class Store:
                         work.sync()
                     failpoint("claim.after_directory")
                     with Folder(self.layout.job_directory(job_id)) as own:
-                        records.save(own, records.JOB, job)
+                        job_directory.save(own, job_directory.JOB, job)
                         if failure:
-                            records.save(own, records.FAILURE, failure)
+                            job_directory.save(own, job_directory.FAILURE, failure)
                         failpoint("claim.after_record")
                         move(inbox, file, own, original)
                         failpoint("claim.after_move")
                         self._keep_or_return(own, job, inbox, file)
-                        original_and_ticket.take_ticket(job, inbox, file, own)
+                        job_directory.take_ticket(job, inbox, file, own)
                         failpoint("claim.after_ticket")
                 except BaseException:
                     self._interrupted.undo(job)
@@ -130,7 +130,7 @@ class Store:
         moved = os.stat(job.original, dir_fd=own.fd, follow_symlinks=False)
         if stat.S_ISREG(moved.st_mode) and Signature.of(moved).same_content(job.signature):
             return
-        original_and_ticket.return_to(own, job, inbox, file)
+        job_directory.return_to(own, job, inbox, file)
         raise ClaimLost(f"{printable(file)} changed while it was taken")
 
     def repair_claims(self) -> list[tuple[Job, Failure | None]]:
@@ -168,13 +168,13 @@ class Store:
     def record(self, job: Job) -> Job:
         """Record the job as it is now, durably."""
         with Folder(self.layout.job_directory(job.id)) as own:
-            records.save(own, records.JOB, job)
+            job_directory.save(own, job_directory.JOB, job)
         return job
 
     def condemn(self, job: Job, failure: Failure) -> None:
         """Record that a job fails, durably; `fail` follows when its worker has released it, or after a restart."""
         with Folder(self.layout.job_directory(job.id)) as own:
-            records.save(own, records.FAILURE, failure)
+            job_directory.save(own, job_directory.FAILURE, failure)
 
     def show(
         self,
@@ -208,7 +208,7 @@ class Store:
             Folder(self.layout.job_directory(job.id)) as own,
             Folder(self.layout.inbox, folders, create=True) as inbox,
         ):
-            name = original_and_ticket.return_to(own, job, inbox, file)
+            name = job_directory.return_to(own, job, inbox, file)
         failpoint("release.after_original")
         self._remove_directory(job)
         return names.join(folders, name)
@@ -226,11 +226,12 @@ class Store:
         """
         with Folder(self.layout.job_directory(job.id)) as own:
             # 1. The result is on record: from now on a restart publishes it and transcribes nothing again.
-            records.save(own, records.RESULT, result)
+            job_directory.save(own, job_directory.RESULT, result)
             failpoint("publish.after_result")
             while True:
                 try:
-                    # 2. The transcripts are in the outbox.
+                    # 2. The transcripts are in the outbox, and what they hold is on record.
+                    result = self._linked(own, job, result)
                     publish.publish(self.layout, job, result)
                     self.partials.hide(job)
                     # 3. The status file says `completed`, which is true: all that it names is there.
@@ -252,6 +253,12 @@ class Store:
         self._remove_directory(job)
         return job
 
+    def _linked(self, own: Folder, job: Job, result: Result) -> Result:
+        linked = publish.linked(self.layout, job, result)
+        if linked != result:
+            job_directory.save(own, job_directory.RESULT, linked)
+        return linked
+
     def fail(self, job: Job, failure: Failure) -> Job:
         """Explain the failure in the status file and move the original to failed/.
 
@@ -261,7 +268,7 @@ class Store:
             OSError: the disk is full, a folder is not writable, ...: nothing is lost, call it again.
         """
         with Folder(self.layout.job_directory(job.id)) as own:
-            records.save(own, records.FAILURE, failure)
+            job_directory.save(own, job_directory.FAILURE, failure)
             failpoint("fail.after_record")
             while True:
                 try:
@@ -286,13 +293,13 @@ class Store:
         if place == job.place:
             raise error  # what is in the way cannot be seen from here: try again later, and not in a circle
         job = job.evolve(place=place)
-        records.save(own, records.JOB, job)
+        job_directory.save(own, job_directory.JOB, job)
         return job
 
     def _move_original(self, own: Folder, job: Job, to: Path) -> None:
         folders, file = names.split(job.place)
         with Folder(to, folders, create=True) as target:
-            original_and_ticket.move_out(own, job, target, file)
+            job_directory.move_out(own, job, target, file)
 
     def _remove_directory(self, job: Job) -> None:
         self.naming.drop(job.id)

@@ -14,25 +14,27 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from whisperd.core import heap
-from whisperd.core.errors import OutOfMemory, SpoolFull, WhisperdError
+from whisperd.core.errors import EngineError, OutOfMemory, SpoolFull, WhisperdError
 from whisperd.core.job import Failure, Phase, Result
+from whisperd.core.process import Trimmer
 from whisperd.engine.api import AudioWindow
 from whisperd.protocol import EngineFailed, Failed, Finished, Heartbeat, ProtocolError, Quit, Release, Released, Work
 from whisperd.worker.assembly import Assembly
-from whisperd.worker.failures import EngineBroken, disk_errors, engine_errors
-from whisperd.worker.partial import PartialText
-from whisperd.worker.prepare import Prepared, prepare, speakers
-from whisperd.worker.render import render
+from whisperd.worker.gaps import GapSearch, once_more
+from whisperd.worker.prepare import Prepared, disk_errors, prepare
+from whisperd.worker.render import PartialText, render
 from whisperd.worker.resume_log import ResumeLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from whisperd.core.errors import JobError
+    from whisperd.diarization.on_demand import DiarizerOnDemand
     from whisperd.engine.api import DecodedWindow, Engine
     from whisperd.media.vad import Detector
     from whisperd.protocol import FromWorker, PipeEnd, ToWorker
@@ -41,12 +43,27 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 0.25  # at least this long between two heartbeats of a job
 PREPARING_NICE = 10  # more than the daemon; not 19, or ffmpeg would starve on a machine that others keep busy
 NICEST = 19
+ENGINE_HINT = (
+    "a fresh worker tries it again; if this recording alone fails, give it another model; if others fail too, the model or "
+    "the device is at fault: the journal has the traceback, and dmesg or nvidia-smi may say more"
+)
 
 _log = logging.getLogger(__name__)
 
 
 class Withdrawn(Exception):  # a request, not an error
     """The supervisor wants the job back."""
+
+
+class EngineBroken(Exception):  # an end of the worker, not of one job
+    """The engine failed in a way that no job explains: every later call may fail too, so the worker must end."""
+
+    def __init__(self, error: BaseException) -> None:
+        failure = Failure.of(error, stage="transcribing")
+        if not failure.hint or failure.code == "internal":
+            failure = dataclasses.replace(failure, hint=ENGINE_HINT)
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 @dataclass(slots=True, eq=False)
@@ -90,12 +107,23 @@ class Pipeline:
         connection: to the supervisor.
         engine: the loaded model.
         detector: finds speech; None if the engine takes whole recordings.
+        diarizer: tells people apart in recordings whose spec asks for it.
+        device: what status files call the device, if not what the engine calls it.
     """
 
-    def __init__(self, connection: PipeEnd[FromWorker, ToWorker], engine: Engine, detector: Detector | None) -> None:
+    def __init__(
+        self,
+        connection: PipeEnd[FromWorker, ToWorker],
+        engine: Engine,
+        detector: Detector | None,
+        diarizer: DiarizerOnDemand | None = None,
+        *,
+        device: str = "",
+    ) -> None:
+        self._device = device or engine.info.device
         self._connection = connection
         self._engine = engine
-        self._detector = detector
+        self._detector, self._diarizer = detector, diarizer
         self._preparing: dict[str, PreparingJob] = {}
         self._prepared: collections.deque[tuple[PreparingJob, Prepared | BaseException]] = collections.deque()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -103,7 +131,7 @@ class Pipeline:
         self._in_engine: dict[int, tuple[DecodingJob, Piece]] = {}  # by handle
         self._has_shrunk = False
         self._is_quitting = False
-        self._trimmer = heap.Trimmer()
+        self._trimmer = Trimmer()
 
     def serve(self) -> None:
         """Work until told to end, the engine breaks, or the supervisor has gone (EOFError)."""
@@ -183,8 +211,9 @@ class Pipeline:
         outcome: Prepared | BaseException
         try:
             _be_nice()
+            _compute_alone()
             self._engine.check(job.work.spec.transcribe)
-            outcome = prepare(job.work, self._detector, report, whole=self._engine.takes_recordings)
+            outcome = prepare(job.work, self._detector, self._diarizer, report, whole=self._engine.takes_recordings)
         except BaseException as error:  # noqa: BLE001  # whatever it is, the loop must hear it
             outcome = error
         self._prepared.append((job, outcome))
@@ -209,20 +238,28 @@ class Pipeline:
 
     def _begin_decoding(self, job: PreparingJob, prepared: Prepared) -> None:
         work, engine = job.work, self._engine
-        made_from = {
+        made_from: dict[str, Any] = {
             "sha256": prepared.decoded.sha256,
             "engine": dataclasses.asdict(engine.info),
             "options": work.spec.transcribe.model_dump(),
             "windows": prepared.windows,
+            "parts": prepared.parts,
         }
+        if work.spec.media.tracks != "first":  # windows of another track may be at the same times
+            made_from["tracks"] = work.spec.media.tracks
         with disk_errors():
             log = ResumeLog(work.directory, made_from)
+        speech = prepared.parts if work.spec.vad.enabled else []
         assembly = Assembly(
             prepared.windows,
-            prepared.samples.size,
+            prepared.total,
             work.spec.transcribe.language,
-            speakers(prepared.samples, work.spec.media.speakers),
+            prepared.speakers,
+            prepared.turns,
             whole=engine.takes_recordings,
+            parts=prepared.parts,
+            gaps=None if engine.takes_recordings else GapSearch(speech, work.spec.transcribe),
+            names=prepared.names,
         )
         # The text of a whole recording comes all at once, when the transcript itself is there.
         partial = PartialText(work) if work.spec.output.partial and not engine.takes_recordings else None
@@ -245,10 +282,19 @@ class Pipeline:
                 if job.assembly.is_done:
                     self._finish(job)
                 continue
-            audio = job.prepared.cut(piece.start, piece.end)
+            audio, options = job.prepared.cut(piece.start, piece.end), job.work.spec.transcribe
             try:
-                with engine_errors():
-                    handle = self._engine.submit(AudioWindow(audio, job.work.spec.transcribe, piece.language))
+                with _engine_errors():
+                    handle = self._engine.submit(
+                        AudioWindow(
+                            audio,
+                            once_more(options) if piece.kind == "gap" else options,
+                            piece.language,
+                            piece.listen,
+                            piece.accepts,
+                            only_language=piece.kind == "look",
+                        )
+                    )
             except WhisperdError as error:
                 self._fail(job, error)
                 continue
@@ -263,12 +309,12 @@ class Pipeline:
 
     def _step(self) -> None:
         try:
-            with engine_errors(Withdrawn, EOFError, ConnectionError, ProtocolError):
+            with _engine_errors(Withdrawn, EOFError, ConnectionError, ProtocolError):
                 finished = self._engine.step(self._beat)
         except Withdrawn:
             return
         except OutOfMemory as error:
-            with engine_errors():
+            with _engine_errors():
                 can_continue = self._engine.shrink()
             if not can_continue:
                 raise EngineBroken(error) from error
@@ -316,12 +362,13 @@ class Pipeline:
 
     def _finish(self, job: DecodingJob) -> None:
         self._report(job, phase=Phase.PUBLISHING)
-        transcript, decoded, info = job.assembly.transcript(), job.prepared.decoded, self._engine.info
+        transcript = dataclasses.replace(job.assembly.transcript(), voices=job.prepared.voices)
+        decoded, info = job.prepared.decoded, self._engine.info
         transcript.quality["resumed_windows"] = job.resumed_windows
         if self._has_shrunk:
             transcript.quality["batch_size"] = self._engine.capacity
         try:
-            outputs = render(job.work, job.prepared, transcript, info)
+            digests = render(job.work, job.prepared, transcript, info)
         except (OSError, WhisperdError) as error:
             self._fail(job, error)
             return
@@ -333,9 +380,12 @@ class Pipeline:
             language_probability=transcript.language_probability,
             engine=info.engine,
             model=info.model,
-            device=info.device,
-            outputs=outputs,
+            device=self._device,
+            outputs=tuple(digests),
             quality=transcript.quality,
+            languages=transcript.languages(),
+            digests=digests,
+            voices=transcript.voices,
         )
         self._end(job, Finished(job.work.job_id, result))
 
@@ -345,7 +395,7 @@ class Pipeline:
 
     def _say_failed(self, job_id: str, error: BaseException) -> None:
         if not isinstance(error, WhisperdError):
-            _log.error("job %s failed with an unexpected error", job_id, exc_info=error)
+            _log.error("job %s failed with an unexpected error", job_id, exc_info=error, extra={"job": job_id})
         self._say(Failed(job_id, Failure.of(error, stage="transcribing")))
 
     def _end(self, job: DecodingJob, message: FromWorker | None) -> None:
@@ -357,6 +407,22 @@ class Pipeline:
         self._trimmer.tick()
         if message is not None:
             self._say(message)
+
+
+@contextmanager
+def _engine_errors(*passing: type[Exception]) -> Iterator[None]:
+    """Raise `EngineBroken` for an unexpected error of the engine; let errors of a job, and those of `passing`, through.
+
+    Raises:
+        EngineBroken: the worker must end.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_of_engine = isinstance(error, EngineError) and not isinstance(error, OutOfMemory)
+        if isinstance(error, (WhisperdError, *passing)) and not is_of_engine:
+            raise
+        raise EngineBroken(error) from error
 
 
 def _device_bytes(device: str) -> int | None:
@@ -380,3 +446,10 @@ def _be_nice() -> None:
     with suppress(OSError):
         nice = os.getpriority(os.PRIO_PROCESS, thread) + PREPARING_NICE
         os.setpriority(os.PRIO_PROCESS, thread, min(nice, NICEST))
+
+
+def _compute_alone() -> None:
+    """Give torch one thread on this thread: two that share each product would hold up the engine, which needs both cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)  # of OpenMP and MKL, which count them for each calling thread apart

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "resume.jsonl"
 
-Key = tuple[int, int, str | None]  # first sample, end sample, the language asked for
+Key = tuple[int, int, str | None, str]  # first sample, end sample, the language asked for, what was asked for
 
 
 class ResumeLog:
@@ -106,8 +106,8 @@ class ResumeLog:
                     if record.get("made_from") != self._head:
                         return 0
                 else:
-                    start, stop, language = record["key"]
-                    self._done[start, stop, language] = _window(record["window"])
+                    start, stop, language, kind = record["key"]
+                    self._done[start, stop, language, kind] = _window(record["window"])
                 end += len(line)
         return end
 
@@ -126,7 +126,8 @@ def _checked(line: bytes) -> dict[str, Any] | None:
 
 
 def _window(fields: dict[str, Any]) -> DecodedWindow:
-    return DecodedWindow(**{**fields, "segments": tuple(map(_segment, fields["segments"]))})
+    segments, heard = tuple(map(_segment, fields["segments"])), tuple(fields["heard"])
+    return DecodedWindow(**{**fields, "segments": segments, "heard": heard})
 
 
 def _segment(fields: dict[str, Any]) -> Segment:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import whisperd
-from whisperd.bench.memory import tree
+from whisperd.bench.systems import tree
 
 if TYPE_CHECKING:
     import random

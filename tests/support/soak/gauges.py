@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperd.bench.memory import tree
+from whisperd.bench.systems import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -1,10 +1,24 @@
-"""Systems are compared in rounds."""
+"""Systems are compared in rounds, and their word errors with those of jiwer."""
 
+import jiwer
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.bench import RECORDINGS, Fake
 
-from whisperd.bench.comparison import Spread, compare_systems, figures_of, language_of
+from whisperd.bench.comparison import (
+    Spread,
+    WordErrors,
+    compare_systems,
+    distance,
+    figures_of,
+    language_of,
+    total_errors,
+    word_errors,
+)
 from whisperd.core.errors import WhisperdError
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=12)
 
 
 def test_systems_take_turns():
@@ -52,3 +66,37 @@ def test_without_whisperd_there_is_no_contest():
 def test_most_systems_decide_the_language(heard, language):
     """In which the texts are compared."""
     assert language_of(heard) == language
+
+
+@given(WORDS, st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12))
+def test_word_errors_are_those_of_jiwer(said, heard):
+    """The fewest insertions, deletions and substitutions."""
+    counted = jiwer.process_words(" ".join(said), " ".join(heard))
+
+    assert distance(said, heard) == counted.substitutions + counted.deletions + counted.insertions
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "language", "expected"),
+    [
+        pytest.param(
+            "Mr. Smith's colour, twenty one!", "mister smith's color 21", "en", (0, 5), id="English spellings"
+        ),
+        pytest.param("Où est-il ?", "ou est il", "fr", (1, 3), id="accents count"),
+        pytest.param("こんにちは", "こんにちわ", "ja", (1, 5), id="characters without spaces"),
+        pytest.param("red green", "", "en", (2, 2), id="nothing heard"),
+    ],
+)
+def test_texts_are_compared_after_normalisation(reference, text, language, expected):
+    """Case, punctuation and, in English, ways to write a number are no errors."""
+    errors = word_errors(reference, text, language)
+
+    assert (errors.wrong, errors.words) == expected
+
+
+def test_long_recordings_count_for_more():
+    """One error rate over all words, not the mean of rates."""
+    both = total_errors([WordErrors(1, 1), WordErrors(0, 99)])
+
+    assert both.rate == 1.0
+    assert total_errors([]).rate is None

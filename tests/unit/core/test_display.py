@@ -6,7 +6,15 @@ import itertools
 
 import pytest
 
-from whisperd.core.display import clock, mebibytes, one_line, printable, readable_duration, readable_size
+from whisperd.core.display import (
+    clock,
+    mebibytes,
+    one_line,
+    printable,
+    readable_duration,
+    readable_size,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +85,24 @@ def test_a_position_is_shown_like_on_a_player(seconds, shown):
 def test_text_from_outside_becomes_one_line():
     """Neither a line break nor a direction mark reaches a mail's subject or a page."""
     assert one_line("a\r\nb\u202ec") == "a  b c"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://hooks.example.org/services/T0/token?key=token#token", "https://hooks.example.org/***"),
+        ("https://host:8443/", "https://host:8443/***"),
+        ("https://me:token@host/path", "https://***"),
+        ("https://me:to/ken@host/path", "https://***"),
+        ("https://[token", "https://***"),
+        ("https://host:token/", "https://***"),
+        ("tgram://123:token/chat", "tgram://***"),
+        ("token tgram://token token", "tgram://***"),
+        ("token ://token", "***"),
+        ("/etc/whisperd/chats", "/etc/whisperd/chats"),
+        ("base", "base"),
+    ],
+)
+def test_of_an_address_only_what_is_no_secret_is_shown(text, shown):
+    """A web address keeps its host; those of chats have the token in its place."""
+    assert without_secrets(text) == shown

@@ -1,5 +1,6 @@
 """Which waiting job is given to which worker, and what is done where no worker has its model."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,9 +18,12 @@ class Workers:
     def __init__(self, **room):
         self.room = room
         self.broken = {}
+        self.is_last_slot = False
         self.coming, self.spare, self.used_up = set(), set(), set()
 
-    def free(self, engine, *, alone, fresh):
+    def free(self, engine, *, alone, fresh, avoid, is_long):
+        if is_long and self.is_last_slot:
+            return None
         return engine.model if self.room.get(engine.model) and not (fresh and engine.model in self.used_up) else None
 
     def is_coming(self, engine):
@@ -28,7 +32,7 @@ class Workers:
     def replaceable(self, engine):
         return next(iter(self.spare - {engine.model}), None)
 
-    def used(self, engine):
+    def used(self, engine, avoid):
         return engine.model if engine.model in self.used_up else None
 
 
@@ -91,3 +95,28 @@ def test_a_job_that_needs_a_fresh_worker_has_a_used_one_replaced(desk):
     workers.used_up.add("small")
 
     assert step(desk, workers) == Renew(desk.settings.engine_options("small"))
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Two long recordings that wait before a short one."""
+    spool = Spool(tmp_path)
+    settings = config.validate({"root": str(tmp_path), "engine": "scripted"}, source="test")
+    jobs = Jobs(spool.store, events.Emitter(), max_attempts=3, retry_seconds=1.0)
+    for name, size in (("a.mp3", 40 << 20), ("b.wav", 400 << 20), ("c.mp4", 40 << 20)):
+        job = spool.take(name)
+        jobs.receive(job.evolve(signature=replace(job.signature, size=size)))
+    return SimpleNamespace(registry=jobs.registry, settings=settings, jobs=jobs)
+
+
+def test_a_short_recording_goes_before_long_ones_where_one_slot_is_left(mixed):
+    """Its length is not known yet, so its size and kind must tell: of 40 MB, an MP3 is long and a video is not."""
+    workers = Workers(base=True)
+    assert step(mixed, workers).job.name == "a.mp3"
+    workers.is_last_slot = True
+    assert step(mixed, workers).job.name == "c.mp4"
+    mixed.jobs.start(next(each.job for each in mixed.registry.queue() if each.job.name == "c.mp4"), 1, 0.0)
+
+    assert step(mixed, workers) is None
+    workers.is_last_slot = False
+    assert step(mixed, workers).job.name == "a.mp3"

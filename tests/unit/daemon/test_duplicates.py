@@ -10,7 +10,7 @@ from support.spool import FORMATS, Spool
 from whisperd.core import slices
 from whisperd.core.slices import Slice
 from whisperd.daemon.duplicates import Duplicates
-from whisperd.spool import completed, records
+from whisperd.spool import job_directory, status_file
 from whisperd.spool.durable import Folder
 
 SOUND = b"a recording" * 100
@@ -155,7 +155,7 @@ def test_a_status_file_that_somebody_edited_is_passed_over(spool, first, content
     """People can write into the outbox; the daemon must not stumble."""
     spool.put("outbox/alice/a.wav.status.json", content)
 
-    assert not any(completed.find_all(spool.layout))
+    assert not any(status_file.find_all_completed(spool.layout))
     assert compared(comparer(spool), spool.take("b.wav", SOUND)) is None
 
 
@@ -188,7 +188,7 @@ def test_turned_off_it_lets_go_of_what_it_holds(spool, first):
 
 def test_a_long_recording_is_read_in_slices(spool, first, monkeypatch):
     """The loop has other things to do; here each slice is one block."""
-    monkeypatch.setattr("whisperd.intake.recheck.BLOCK_BYTES", 100)
+    monkeypatch.setattr("whisperd.intake.complete.BLOCK_BYTES", 100)
     duplicates = comparer(spool)
     job = spool.take("b.wav", SOUND)
     times = itertools.count()
@@ -215,7 +215,7 @@ def cut_off(spool):
     job = spool.take("b.wav", SOUND)
     result = compared(comparer(spool), job)
     with Folder(spool.layout.job_directory(job.id)) as own:
-        records.save(own, records.RESULT, result)
+        job_directory.save(own, job_directory.RESULT, result)
     return job, result
 
 

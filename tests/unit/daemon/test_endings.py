@@ -1,4 +1,4 @@
-"""The end of jobs whose original was touched during the run: compared in slices, with a scripted disk and clock."""
+"""The ends of jobs: retry or fail; originals touched during the run are compared in slices, with a scripted disk and clock."""
 
 import hashlib
 import os
@@ -7,13 +7,15 @@ import pytest
 from support.spool import Spool, result
 
 from whisperd.core import events, slices
-from whisperd.core.job import Phase
+from whisperd.core.job import Failure, Job, Phase, Signature
 from whisperd.daemon import endings
+from whisperd.daemon.endings import GiveUp, Retry, decide
 from whisperd.daemon.jobs import Jobs
-from whisperd.intake.recheck import BLOCK_BYTES
+from whisperd.intake.complete import BLOCK_BYTES
 
 STEP_SECONDS = 0.05  # the loop may not be away for longer
 SIZE_BYTES = 24 << 20
+BROKEN = Failure("engine", "broken", retryable=True)
 
 
 class Disk:
@@ -133,3 +135,52 @@ def test_a_writer_seen_at_the_end_of_a_long_comparison_is_waited_for(bench, monk
             bench.jobs.tick(disk.now)
         assert len(bench.jobs) == 1
         assert "open for writing" in bench.spool.sidecar("a.wav")["reason"]
+
+
+def job(attempts):
+    return Job("1", "a", "a", "original", Signature(0, 0, 0, 0, 0, 0), "", "", attempts=attempts)
+
+
+def verdict(attempts, failure=BROKEN):
+    return decide(job(attempts), failure, max_attempts=3, retry_seconds=30.0)
+
+
+def test_the_pause_doubles():
+    """A machine in trouble is not hammered."""
+    assert verdict(1) == Retry(30.0, counted=True)
+    assert verdict(2) == Retry(60.0, counted=True)
+
+
+def test_the_last_attempt_is_the_end():
+    """With the reason of that attempt."""
+    assert verdict(3) == GiveUp(BROKEN)
+
+
+def test_what_cannot_get_better_is_not_tried_again():
+    """A file that is no recording stays none."""
+    failure = Failure("not_media", "no recording")
+
+    assert verdict(1, failure) == GiveUp(failure)
+
+
+@pytest.mark.parametrize("code", ["spool_full", "no_resources"])
+@pytest.mark.parametrize("attempts", [1, 3, 99])
+def test_a_machine_at_its_limits_costs_no_attempt(attempts, code):
+    """A full disk, or a limit of processes, is nobody's fault, however often it happens."""
+    assert verdict(attempts, Failure(code, "no room", retryable=True)) == Retry(30.0, counted=False)
+
+
+def test_the_pause_has_an_end():
+    """An hour at most."""
+    assert decide(job(50), BROKEN, max_attempts=100, retry_seconds=30.0) == Retry(3600.0, counted=True)
+
+
+def test_each_interruption_doubles_the_pause():
+    """A weekend with a full disk must not be spent decoding the same recordings."""
+    full = Failure("spool_full", "no room", retryable=True)
+    pauses = [
+        decide(job(1), full, max_attempts=3, retry_seconds=30.0, interruptions=count).delay_seconds
+        for count in range(9)
+    ]
+
+    assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0]

@@ -4,13 +4,13 @@ import pytest
 from support.spool import Spool
 
 from whisperd.core import events
-from whisperd.core.job import Failure
-from whisperd.daemon.jobs import Jobs
-from whisperd.daemon.pool import Blame
+from whisperd.core.job import FAILED_ATTEMPTS_MAX, Failure
+from whisperd.daemon.devices import Blame
+from whisperd.daemon.jobs import UNPAID_MAX, Jobs
 from whisperd.daemon.registry import JobState
 from whisperd.spool.durable import Folder
+from whisperd.spool.job_directory import load_job
 from whisperd.spool.layout import LOCK
-from whisperd.spool.records import load_job
 
 BROKEN = Failure("engine", "CUDA error", "look at the device", retryable=True)
 
@@ -39,8 +39,8 @@ class Desk:
     def id_of(self, name):
         return next(entry.job.id for entry, _ in self.jobs.registry.attempts() if entry.job.name == name)
 
-    def interrupt(self, name, blame):
-        self.jobs.interrupted(self.id_of(name), BROKEN, blame, 0.0)
+    def interrupt(self, name, blame, device=""):
+        self.jobs.interrupted(self.id_of(name), BROKEN, blame, 0.0, device)
 
     def on_disk(self, name):
         """Attempts, and whether it is a suspect, as the next daemon would read them."""
@@ -124,13 +124,55 @@ def test_the_guilty_one_pays_and_stays_alone_until_its_end(tmp_path):
     assert desk.jobs.registry.get(entry.job.id) is None
 
 
-def test_a_cancelled_job_ends_when_its_worker_does(desk):
+def test_a_cancelled_job_ends_when_its_worker_does(tmp_path):
     """As cancelled, whoever is to blame."""
+    desk = Desk(tmp_path, list("abcd"), max_attempts=1)
     desk.start()
-    for name, blame in zip("abc", Blame, strict=True):
+    for name, blame in zip("abcd", Blame, strict=True):
         job = desk.jobs.registry.get(desk.id_of(name)).job
         assert not desk.jobs.cancel(job, Failure("cancelled", "cancelled by you"), 0.0)
         desk.interrupt(name, blame)
 
     ends = [event.failure.code for event in desk.heard if isinstance(event, events.JobFailed)]
-    assert ends == ["cancelled"] * 3
+    assert ends == ["cancelled"] * 4
+
+
+def test_a_job_that_a_device_may_have_failed_loses_nothing_but_not_for_ever(tmp_path):
+    """It gets fresh workers elsewhere, durably without an attempt; one that ends them all pays."""
+    desk = Desk(tmp_path, ["a"], max_attempts=1)
+    for number in range(UNPAID_MAX):
+        assert desk.start() == ["a"]
+        desk.interrupt("a", Blame.DEVICE, f"cuda:{number}")
+        assert desk.on_disk("a") == (0, True)
+    (entry,) = desk.jobs.registry.queue()
+    assert entry.needs_fresh_worker
+    assert entry.failed_on == [f"cuda:{number}" for number in range(UNPAID_MAX)]
+
+    desk.start()
+    desk.interrupt("a", Blame.DEVICE, "cuda:0")
+    assert desk.jobs.failed == 1
+
+
+@pytest.mark.parametrize(("code", "counted"), [("engine", True), ("spool_full", False)])
+def test_each_attempt_that_failed_is_on_record(tmp_path, code, counted):
+    """For people, with its error; the next daemon and the status file know it too."""
+    desk = Desk(tmp_path, ["a"], max_attempts=2)
+    desk.start()
+    desk.jobs.attempt_failed(desk.id_of("a"), Failure(code, "why", "what to do", retryable=True), 0.0)
+    (entry,) = desk.jobs.registry.of(JobState.DELAYED)
+    with Folder(desk.spool.layout.job_directory(entry.job.id)) as own:
+        (recorded,) = load_job(own).failed_attempts
+    (shown,) = desk.spool.sidecar("a")["failed_attempts"]
+
+    assert (recorded.code, recorded.message, recorded.hint, recorded.counted) == (code, "why", "what to do", counted)
+    assert (shown["code"], shown["counted"], shown["at"]) == (code, counted, recorded.at)
+
+
+def test_an_attempt_that_was_interrupted_is_on_record_too(desk):
+    """It costs nothing, but somebody may ask why the job took so long; the latest are kept."""
+    for _ in range(FAILED_ATTEMPTS_MAX + 2):
+        desk.start()
+        desk.interrupt("a", Blame.NONE)
+    (job,) = [entry.job for entry in desk.jobs.registry.queue() if entry.job.name == "a"]
+
+    assert [each.counted for each in job.failed_attempts] == [False] * FAILED_ATTEMPTS_MAX

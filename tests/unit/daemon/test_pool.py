@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import subprocess
 import time
 from multiprocessing.connection import wait
+from pathlib import Path
 
 import pytest
+from support.spool import result
 
 from whisperd.core import events
+from whisperd.core.devices import Device, Place
 from whisperd.core.errors import BootError
 from whisperd.core.job import Failure
-from whisperd.daemon.pool import BOOT_DEATHS_MAX, Blame, Interrupted, Pool
+from whisperd.daemon.devices import BOOT_DEATHS_MAX, Blame
+from whisperd.daemon.pool import Interrupted, Pool
 from whisperd.protocol import EngineFailed, Failed, Ready, Work
 from whisperd.settings import config
 from whisperd.settings.profiles import resolve
@@ -24,14 +29,15 @@ SOON = 30.0
 class Lab:
     """A pool of real workers with the scripted engine, on a clock that the test moves."""
 
-    def __init__(self, tmp_path, script=None):
+    def __init__(self, tmp_path, script=None, **changes):
         self.script = tmp_path / "script"
         self.script.write_text("ok")
         self.heard = []
         emitter = events.Emitter()
         emitter.subscribe(self.heard.append)
         settings = config.validate(
-            {"root": str(tmp_path), "engine": "scripted", "script": script or f"@{self.script}"}, source="test"
+            {"root": str(tmp_path), "engine": "scripted", "script": script or f"@{self.script}", **changes},
+            source="test",
         )
         self.settings, self.engine = settings, settings.engine_options()
         self.pool = Pool(settings.pool_options(), self.engine, emitter)
@@ -43,7 +49,7 @@ class Lab:
         while not condition():
             assert time.monotonic() < deadline
             self.pool.tick(self.now)
-            if self.pool.children():
+            if self.pool.waitables():
                 wait(self.pool.waitables(), timeout=1.0)
                 self.pool.collect(self.now)
             else:
@@ -195,11 +201,20 @@ def test_a_worker_that_cannot_say_what_was_in_the_batch_makes_all_suspects(child
     assert {each.blame for each in child.says(EngineFailed(BROKEN, job_ids))} == {Blame.SUSPECT}
 
 
-def test_only_the_one_job_of_a_fresh_worker_is_guilty(child):
-    """Where it had others before, one of those may have broken the engine."""
+def test_only_the_one_job_of_a_fresh_worker_is_guilty(lab, child):
+    """Where it had others before, one of those may have broken the engine; the device has proven that it works."""
+    lab.pool.devices.finished("cpu", "before", result(), lab.now)
     child.give("a")
 
     assert child.says(EngineFailed(BROKEN, ("a",))) == [Interrupted("a", BROKEN, Blame.GUILTY)]
+
+
+def test_on_a_device_that_has_proven_nothing_the_one_job_may_be_innocent(lab, child):
+    """A driver that broke every worker used to cost every upload all its attempts."""
+    child.give("a")
+
+    assert child.says(EngineFailed(BROKEN, ("a",))) == [Interrupted("a", BROKEN, Blame.DEVICE, "cpu")]
+    assert lab.pool.devices.strike("cpu", "a") is Blame.GUILTY
 
 
 def test_the_last_of_many_jobs_is_a_suspect(lab, child):
@@ -271,3 +286,115 @@ def test_a_fresh_worker_takes_the_place_of_an_idle_one(lab, tmp_path):
     lab.pool.renew(lab.engine)
     lab.until(lambda: lab.pool.free(lab.engine, fresh=True) is not None)
     assert lab.pool.children()[0] is not used
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A pool with two GPUs, whose workers take four jobs each."""
+    lab = Lab(tmp_path, script="windows,devices:2,slow:9", pool={"jobs_per_worker": 4})
+    try:
+        lab.until(lambda: lab.count(events.WorkerReady) == 2)
+        lab.first, lab.second = lab.pool.children()
+        for child in (lab.first, lab.second):
+            child.send = lambda message: None
+        yield lab
+    finally:
+        lab.pool.kill_all()
+
+
+def fill(lab, tmp_path, child, count):
+    for _ in range(count):
+        lab.pool.assign(child, Work(f"job {len(lab.heard)} {len(child.jobs)}", tmp_path, tmp_path, None), lab.now)
+
+
+def measure(lab, **speeds):
+    for name, speed in speeds.items():
+        device = name.replace("_", ":")
+        lab.pool.devices.begins(device, 0.0)
+        lab.pool.devices.finished(device, "before", result(duration_seconds=10.0 * speed), 10.0)
+
+
+def test_a_job_goes_where_it_is_likely_to_be_done_first(two, tmp_path):
+    """Without figures to the worker with fewer jobs; with them a fast one may have more."""
+    assert two.pool.free(two.engine) is two.first
+    fill(two, tmp_path, two.first, 1)
+    assert two.pool.free(two.engine) is two.second
+    measure(two, cuda_0=30.0, cuda_1=10.0)
+    assert two.pool.free(two.engine) is two.first
+    fill(two, tmp_path, two.first, 2)
+    assert two.pool.free(two.engine) is two.second
+
+
+def test_a_long_recording_goes_to_a_fast_device(two, tmp_path):
+    """However many jobs that one has, while it has room."""
+    measure(two, cuda_0=30.0, cuda_1=10.0)
+    fill(two, tmp_path, two.first, 3)
+    assert two.pool.free(two.engine) is two.second
+    assert two.pool.free(two.engine, is_long=True) is two.first
+    fill(two, tmp_path, two.first, 1)
+
+    assert two.pool.free(two.engine, is_long=True) is two.second
+
+
+def test_the_last_slot_is_for_a_short_recording(two, tmp_path):
+    """A long one would keep it for hours; a job that the pool has no room for anyway changes nothing."""
+    fill(two, tmp_path, two.first, 4)
+    fill(two, tmp_path, two.second, 3)
+
+    assert two.pool.free(two.engine, is_long=True) is None
+    assert two.pool.free(two.engine) is two.second
+
+
+def test_a_single_slot_is_for_every_recording(lab):
+    """Nothing would ever run in it."""
+    lab.until(lambda: lab.count(events.WorkerReady))
+
+    assert lab.pool.free(lab.engine, is_long=True) is not None
+
+
+def test_a_job_that_failed_on_a_device_goes_to_another_one(two):
+    """Unless there is none; a condemned one is nobody's."""
+    assert two.pool.free(two.engine, avoid=["cuda:0"]) is two.second
+    assert two.pool.free(two.engine, avoid=["cuda:0", "cuda:1"]) is two.first
+    two.pool.devices.condemn("cuda:1", BROKEN, [2], two.now)
+    assert two.pool.free(two.engine, avoid=["cuda:0"]) is two.first
+    assert two.pool.trouble is None
+    two.pool.devices.condemn("cuda:0", BROKEN, [1], two.now)
+    assert two.pool.free(two.engine) is None
+    assert two.pool.trouble is BROKEN
+
+
+def test_a_worker_keeps_to_its_place(lab):
+    """It runs on its processors, sees no GPU but its own, and reports it by the name that people know."""
+    cpu = min(os.sched_getaffinity(0))
+    instance = Device("MIG-1", "cuda:0", "MIG-1")
+    lab.pool.arrangement.by_number = {1: Place(instance, 3, (cpu,))}
+    lab.until(lambda: lab.count(events.WorkerReady))
+
+    (child,) = lab.pool.children()
+    environment = Path(f"/proc/{child.pid}/environ").read_bytes().split(b"\0")
+    assert {b"CUDA_VISIBLE_DEVICES=MIG-1", b"OMP_NUM_THREADS=3"} <= set(environment)
+    assert os.sched_getaffinity(child.pid) == {cpu}
+    assert child.device == "MIG-1"
+
+
+def test_a_model_that_one_device_cannot_load_is_tried_on_another(tmp_path):
+    """It may have less memory; only where none can is the model broken."""
+    lab = Lab(tmp_path, script=f"devices:2,@{tmp_path}/{{device}}")
+    try:
+        lab.until(lambda: lab.count(events.WorkerReady) == 2)
+        other = dataclasses.replace(lab.engine, model="other")
+        for number in (0, 1):
+            (tmp_path / f"cuda:{number}").write_text("boot:fail" if number == 0 else "ok")
+        assert lab.pool.replaceable(other).place.device.name == "cuda:0"
+        lab.pool.prepare(other)
+        lab.until(lambda: (child := lab.pool.replaceable(other)) and child.place.device.name == "cuda:1")
+        assert lab.pool.broken == {}
+        lab.until(lambda: not lab.pool.is_coming(other))
+        lab.pool.prepare(other)
+        lab.until(lambda: lab.pool.free(other))
+
+        assert lab.pool.free(other).device == "cuda:1"
+        assert lab.pool.broken == {}
+    finally:
+        lab.pool.kill_all()

@@ -29,7 +29,7 @@ class Lab:
         emitter.subscribe(self.heard.append)
         self.next = self.settings()
         self.pool = Pool(self.next.pool_options(), self.next.engine_options(), emitter)
-        self.reload = Reload(self.next, self.read, self.apply, self, emitter)
+        self.reload = Reload(self.next, self.read, self.apply, self, emitter, place=self.pool.trial_place)
         self.now = 0.0
 
     def settings(self, **changes):

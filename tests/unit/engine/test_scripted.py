@@ -13,9 +13,8 @@ from support.options import options
 
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.core.options import EngineOptions
-from whisperd.engine.api import SAMPLE_RATE, AudioWindow
-from whisperd.engine.create import create
-from whisperd.engine.scripted import Scripted
+from whisperd.engine.api import SAMPLE_RATE, AudioWindow, create
+from whisperd.engine.scripted import Scripted, scripted_devices
 
 OPTIONS = options(language=None, condition_on_previous_text=True)
 AUDIO = np.arange(2 * SAMPLE_RATE + 4000, dtype=np.int16)
@@ -45,6 +44,22 @@ def test_the_text_tells_which_audio_it_was_made_of(script):
     assert other.text.startswith(" scripted 2.25 s sum ")
     assert other.text != transcript.text
     assert reports == [1.0, 2.0, 2.25]
+
+
+def test_a_script_can_speak_of_gpus(tmp_path):
+    """Each worker is told its own, and may behave differently there."""
+    script = f"windows,devices:2,@{tmp_path}/{{device}}"
+    (tmp_path / "cuda:1").write_text("raise:bug")
+    first, second = (create(dataclasses.replace(engine_options(script), device=f"cuda:{n}")) for n in (0, 1))
+    for engine in (first, second):
+        engine.submit(AudioWindow(AUDIO, OPTIONS, None))
+
+    assert [device.name for device in scripted_devices(script)] == ["cuda:0", "cuda:1"]
+    assert scripted_devices("ok") == []
+    assert (first.info.device, second.info.device) == ("cuda:0", "cuda:1")
+    assert len(first.step()) == 1
+    with pytest.raises(RuntimeError, match="a bug"):
+        second.step()
 
 
 def test_an_echo_tells_what_was_asked():
@@ -99,6 +114,23 @@ def test_a_script_in_a_file_is_read_again_at_every_call(tmp_path):
     assert transcribe(engine)[0].text
     with pytest.raises(BootError):
         make(f"@{script}")
+
+
+def test_wait_ends_when_the_file_says_something_else(tmp_path):
+    """A test is never late for a job that runs: the engine reports until the test goes on."""
+    script = tmp_path / "script"
+    script.write_text("wait\n")
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            script.write_text("ok\n")
+
+    transcript, reports = transcribe(make(f"@{script}", sleep=sleep))
+
+    assert transcript.text
+    assert reports == [0.0, 0.0, 0.0, 1.0, 2.0, 2.25]
 
 
 @pytest.mark.parametrize("script", ["sticky:3", "poison:5"])
@@ -175,7 +207,7 @@ RUN = """
 import sys
 import numpy as np
 from pathlib import Path
-from whisperd.engine.create import create
+from whisperd.engine.api import create
 from whisperd.core.options import EngineOptions
 engine = create(EngineOptions("scripted", "base", Path("models"), "auto", 1, sys.argv[1]))
 print({name.partition(".")[0] for name in sys.modules} & {"torch", "whisper", "numba"}, flush=True)

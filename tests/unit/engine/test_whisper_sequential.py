@@ -12,8 +12,8 @@ from whisper.decoding import DecodingResult
 from whisper.model import ModelDimensions, MultiHeadAttention, Whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
 
-from whisperd.core import languages
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
+from whisperd.core.options import LANGUAGES as CONFIGURED_LANGUAGES
 from whisperd.core.options import EngineOptions
 from whisperd.engine import whisper_sequential
 from whisperd.engine.api import SAMPLE_RATE, EngineInfo
@@ -350,7 +350,7 @@ def test_a_given_language_has_no_probability(engine):
 
 def test_the_configuration_knows_the_same_languages():
     """Else a good ticket is refused, or a bad one found out only by the worker."""
-    assert LANGUAGES.keys() | TO_LANGUAGE_CODE.keys() == languages.LANGUAGES
+    assert LANGUAGES.keys() | TO_LANGUAGE_CODE.keys() == CONFIGURED_LANGUAGES
 
 
 def test_an_english_model_needs_no_detection():

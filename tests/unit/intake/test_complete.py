@@ -1,16 +1,17 @@
-"""Complete: quiet, no writer, and a container that keeps its promise; where one is missing, its reason."""
+"""Complete: quiet, no writer, and a container that keeps its promise; where one is missing, its reason; and still so after the run."""
 
 import errno
+import hashlib
 import os
 
 import pytest
 from support.daemon import tone
 from support.options import INTAKE as OPTIONS
 
-from whisperd.core.job import Signature
-from whisperd.intake.complete import Changed, Refuse, Take, Wait, judge
+from whisperd.core.job import Job, Signature
+from whisperd.intake.complete import Changed, OriginalState, Refuse, Take, Wait, judge, recheck
 from whisperd.intake.ignore import UNFINISHED
-from whisperd.intake.lease import Leases
+from whisperd.intake.writers import Leases
 from whisperd.spool.durable import Folder
 
 
@@ -189,6 +190,43 @@ def test_what_is_not_as_it_was_seen_is_not_judged(tmp_path, verdict):
     assert verdict("a.wav", 100.0, seen=before) == Changed()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.txt", b"Ask her about the budget.\n"),
+        ("Scan.PDF", b"%PDF-1.7\n"),
+        ("cover.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0"),
+        ("empty.docx", b""),
+        ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+        ("picture.webp", b"RIFF\x1a\0\0\0WEBPVP8L"),
+    ],
+)
+def test_what_is_no_recording_is_refused(tmp_path, verdict, name, content):
+    """At once, and with what to do if it is one after all."""
+    (tmp_path / name).write_bytes(content)
+    refused = verdict(name, 0.3)
+
+    assert isinstance(refused, Refuse)
+    assert refused.reason.startswith("this is no recording")
+    assert "rename it" in refused.reason
+
+
+@pytest.mark.parametrize("name", ["talk.txt", "talk", "talk.mp3.pdf", "talk.weird"])
+def test_a_recording_is_taken_whatever_its_name(tmp_path, verdict, name):
+    """Its content counts; so does that of a name that says nothing, which the worker then judges."""
+    tone(tmp_path / name)
+
+    assert verdict(name, 5.0) == Take()
+
+
+def test_what_no_name_tells_is_taken(tmp_path, verdict):
+    """Only decoding can tell what is in it, and its failure then says so."""
+    for name in ("a.mp3", "a.bin", "a"):
+        (tmp_path / name).write_bytes(b"no recording\n" * 100)
+
+        assert verdict(name, 5.0) == Take()
+
+
 def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     """With what has to be done."""
     seen = Signature.of(os.lstat(tone(tmp_path / "a.wav")))
@@ -210,3 +248,93 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         monkeypatch.undo()
 
     assert found == Refuse("permission denied: whisperd cannot read it; the file needs g+r")
+
+
+@pytest.fixture
+def original(tmp_path):
+    return tone(tmp_path / "original.wav")
+
+
+@pytest.fixture
+def look(original):
+    job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    return lambda: last(recheck(original.parent, job, sha256))
+
+
+def last(steps):
+    return list(steps)[-1]
+
+
+def flipped(path):
+    data = path.read_bytes()
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("act", "state"),
+    [
+        pytest.param(lambda path: None, OriginalState.SAME, id="nothing"),
+        pytest.param(lambda path: path.chmod(0o600), OriginalState.SAME, id="chmod"),
+        pytest.param(lambda path: os.utime(path, (1, 1)), OriginalState.SAME, id="an old mtime set"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()), OriginalState.SAME, id="the same written again"),
+        pytest.param(lambda path: path.write_bytes(path.read_bytes() + b"x"), OriginalState.CHANGED, id="longer"),
+        pytest.param(lambda path: path.write_bytes(flipped(path)), OriginalState.CHANGED, id="as long, other content"),
+    ],
+)
+def test_only_content_counts(original, look, act, state):
+    """An hour of work is not thrown away for a chmod, nor kept for a file that it is not about."""
+    act(original)
+
+    assert look() is state
+
+
+def test_a_changed_file_with_its_times_set_back_is_changed(original, look):
+    """As Explorer does at the end of a copy; ctime alone tells."""
+    before = original.stat()
+    original.write_bytes(flipped(original))
+    os.utime(original, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert look() is OriginalState.CHANGED
+
+
+def test_a_writer_that_has_not_written_yet_is_seen(original, look):
+    """The result waits for it."""
+    with original.open("r+b"):
+        assert look() is OriginalState.WRITER
+    assert look() is OriginalState.SAME
+
+
+def test_a_writer_that_goes_on_appending_does_not_keep_the_reader(original, monkeypatch):
+    """The supervisor reads here: it must not read what comes while it does."""
+    job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    os.utime(original, (1, 1))
+    pread, reads = os.pread, []
+
+    def appended(fd, length, at):
+        reads.append(at)
+        assert len(reads) < 100
+        with original.open("ab") as file:
+            file.write(bytes(100_000))
+        return pread(fd, length, at)
+
+    monkeypatch.setattr(os, "pread", appended)
+
+    assert last(recheck(original.parent, job, sha256)) is OriginalState.CHANGED
+    assert len(reads) == 1
+
+
+def test_what_is_written_behind_the_reader_is_not_missed(original, monkeypatch):
+    """Reading takes many turns of the loop: a change to what was read already must not count as the same."""
+    job = Job("id", "a.wav", "a.wav", original.name, Signature.of(original.stat()), "", "")
+    sha256 = hashlib.sha256(original.read_bytes()).hexdigest()
+    monkeypatch.setattr("whisperd.intake.complete.BLOCK_BYTES", 1000)
+    os.utime(original, (1, 1))
+    steps = recheck(original.parent, job, sha256)
+    assert next(steps) is None
+    data = original.read_bytes()
+    original.write_bytes(b"XIFF" + data[4:])
+
+    assert last(steps) is OriginalState.WRITER
+    assert last(recheck(original.parent, job, sha256)) is OriginalState.CHANGED

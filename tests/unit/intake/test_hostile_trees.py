@@ -18,9 +18,8 @@ from whisperd.intake import upload as upload_module
 from whisperd.intake.complete import Refuse, Take, Wait, judge
 from whisperd.intake.ignore import Ignore
 from whisperd.intake.inbox import Inbox
-from whisperd.intake.lease import Leases
 from whisperd.intake.scan import scan
-from whisperd.intake.sessions import Sessions
+from whisperd.intake.writers import Leases, Sessions
 from whisperd.spool import names
 from whisperd.spool.durable import Folder
 from whisperd.spool.layout import DEPTH_MAX

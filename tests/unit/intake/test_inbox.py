@@ -15,9 +15,9 @@ from whisperd.core import events
 from whisperd.intake import upload as upload_module
 from whisperd.intake import watch_health
 from whisperd.intake.inbox import Inbox
-from whisperd.intake.sessions import Sessions
 from whisperd.intake.upload import UploadState
 from whisperd.intake.watch import Hints, Watch
+from whisperd.intake.writers import Sessions
 from whisperd.spool.durable import Folder
 
 
@@ -169,6 +169,23 @@ def test_what_cannot_be_taken_is_said_once(play):
     assert "symlink" in play.reason("a.wav")
 
     (play.path / "a.wav").unlink()
+    play.pass_time(1.0)
+    assert play.notes.now == {}
+
+
+def test_what_is_no_recording_stays_and_its_note_goes_with_it(play):
+    """It is named in one event, and keeps nobody from ending: nothing about it will change by itself."""
+    (play.path / "notes.txt").write_text("Ask her about the budget.")
+    taken = play.pass_time(100.0, step=1.0)
+
+    assert (taken, len(play.events(events.UploadRefused))) == ([], 1)
+    assert "no recording" in play.reason("notes.txt")
+    assert play.inbox.is_empty()
+
+    (play.path / "notes.txt").rename(play.path / "pages.txt")
+    play.pass_time(3.0)
+    assert list(play.notes.now) == ["pages.txt"]
+    (play.path / "pages.txt").unlink()
     play.pass_time(1.0)
     assert play.notes.now == {}
 
@@ -456,3 +473,17 @@ def test_to_explain_why_a_file_waits_changes_nothing(play):
     assert described["short.wav"].startswith("header promises")
     assert list(map(dataclasses.astuple, before)) == list(map(dataclasses.astuple, after))
     assert all(upload.state is UploadState.READY for upload in play.inbox._uploads)
+
+
+def test_samples_of_known_voices_stay_where_they_are(play):
+    """In whatever folder and case; nothing waits for them, and nobody is told that they wait."""
+    for name in ("_voices/Anna.wav", "alice/_Voices/Ben.wav", "alice/_voices/old/Eve.wav", "alice/a.wav"):
+        (play.path / name).parent.mkdir(parents=True, exist_ok=True)
+        tone(play.path / name, 0.1)
+
+    assert play.pass_time(40.0) == ["alice/a.wav"]
+    tone(play.path / "_voices/Zoe.wav", 0.1)
+    assert play.pass_time(40.0) == []
+    assert sorted(path.name for path in play.path.rglob("*.wav")) == ["Anna.wav", "Ben.wav", "Eve.wav", "Zoe.wav"]
+    assert play.notes.now == {}
+    assert play.inbox.is_empty()

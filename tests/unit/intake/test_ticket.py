@@ -1,14 +1,16 @@
 """What a ticket may look like, and what is said of one that does not."""
 
 import itertools
+import json
 import os
 
 import pytest
 from support.options import INTAKE
 
+from whisperd.core.correction import is_correction
 from whisperd.core.job import Signature
-from whisperd.intake.lease import Leases
-from whisperd.intake.ticket import BYTES_MAX, SPELLINGS_MAX, Tickets, is_folder_ticket, is_ticket, parse
+from whisperd.intake.ticket import BYTES_MAX, JSON_BYTES_MAX, SPELLINGS_MAX, Tickets, is_folder_ticket, is_ticket, parse
+from whisperd.intake.writers import Leases
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,7 @@ from whisperd.intake.ticket import BYTES_MAX, SPELLINGS_MAX, Tickets, is_folder_
         ("language: no\n", {"language": "no"}),
         ("language: null\nword_timestamps: true\ntemperature: [0, 0.2]\n", {"language": None, "word_timestamps": True, "temperature": (0, 0.2)}),
         ("initial_prompt: 2020-01-01 is a date\nx: 12:30\n", {"initial_prompt": "2020-01-01 is a date", "x": "12:30"}),
+        ("replacements:\n  Mayer: Meyer\n  zwei: 2\n  äh:\n", {"replacements": {"Mayer": "Meyer", "zwei": "2", "äh": ""}}),
         ("", {}),
         ("# nothing yet\n", {}),
     ],
@@ -36,24 +39,27 @@ def test_lines_lists_and_json_are_read(text, values):
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"language: fr\nbeam_size: [", "line 2: not valid YAML"),
-        (b"language: fr\ntask: a: b\n", "line 2: not valid YAML: mapping values are not allowed here"),
-        (b"language: fr\nlanguage: de\n", "line 2: language is given twice"),
-        (b"just a text\n", "line 1: only `key: value` lines"),
-        (b"- language\n", "line 1: only `key: value` lines"),
-        (b"vad:\n  enabled: false\n", "line 2: only `key: value` lines"),
-        (b"a: [[1]]\n", "line 1: only `key: value` lines"),
-        (b"a: &x 1\nb: *x\n", "line 1: anchors and aliases"),
-        (b"a: !!python/object/apply:os.system [ls]\n", "line 1: tags"),
-        (b"a: 1\n---\nb: 2\n", "line 2: only one document"),
-        (b"[a, b]: 1\n", "line 1: a key must be a word"),
-        (b"beam_size: " + b"9" * 5000, "line 1: "),
-        (b"x: 1e999\n", "line 1: the number is too large"),
-        (b'x: "\\ud800"\n', "line 1: a lone half of a surrogate pair"),
+        (b"language: fr\nbeam_size: [", "line 2, column 13: not valid YAML"),
+        (b"language: fr\ntask: a: b\n", "line 2, column 8: not valid YAML: mapping values are not allowed here"),
+        (b"language: fr\nlanguage: de\n", "line 2, column 1: language is given twice"),
+        (b"just a text\n", "line 1, column 1: only `key: value` lines"),
+        (b"- language\n", "line 1, column 1: only `key: value` lines"),
+        (b"vad:\n  enabled: [false]\n", "line 2, column 12: only `key: value` lines"),
+        (b"vad: {a: {b: c}}\n", "line 1, column 10: only `key: value` lines"),
+        (b"r:\n  a: 1\n  a: 2\n", "line 3, column 3: a is given twice"),
+        (b'r: {"\\ud800": x}\n', "line 1, column 5: a lone half of a surrogate pair"),
+        (b"a: [[1]]\n", "line 1, column 5: only `key: value` lines"),
+        (b"a: &x 1\nb: *x\n", "line 1, column 4: anchors and aliases"),
+        (b"a: !!python/object/apply:os.system [ls]\n", "line 1, column 4: tags"),
+        (b"a: 1\n---\nb: 2\n", "line 2, column 1: only one document"),
+        (b"[a, b]: 1\n", "line 1, column 1: a key must be a word"),
+        (b"beam_size: " + b"9" * 5000, "line 1, column 12: "),
+        (b"x: 1e999\n", "line 1, column 4: the number is too large"),
+        (b'x: "\\ud800"\n', "line 1, column 4: a lone half of a surrogate pair"),
         (b"x: \xff\n", "is not UTF-8"),
         (b"x: \x00\n", "not valid YAML"),
         (b"a: 1\n" * BYTES_MAX, "has more than 16 kB"),
-        (b"[" * BYTES_MAX, "line 1: only `key: value` lines"),
+        (b"[" * BYTES_MAX, "line 1, column 1: only `key: value` lines"),
     ],
 )  # fmt: skip
 def test_what_a_ticket_cannot_be_is_said_with_its_line(data, problem):
@@ -65,9 +71,10 @@ def test_what_a_ticket_cannot_be_is_said_with_its_line(data, problem):
     assert ticket.problems[0].startswith(problem)
 
 
-def test_each_key_knows_its_line():
-    """Comments and empty lines count."""
-    assert parse("x", b"\n# why\nlanguage: fr\n\ntask: translate\n").lines == {"language": 3, "task": 5}
+def test_each_key_knows_its_position():
+    """Comments and empty lines count, and so does what is before it in its line."""
+    assert parse("x", b"\n# why\nlanguage: fr\n\ntask: translate\n").positions == {"language": (3, 1), "task": (5, 1)}
+    assert parse("x", b"{language: fr, task: translate}").positions == {"language": (1, 2), "task": (1, 16)}
 
 
 def test_what_is_no_file_is_a_bad_ticket(tmp_path):
@@ -212,3 +219,129 @@ def test_a_ticket_that_is_open_is_waited_for(put, tmp_path):
 def test_what_is_called_like_a_ticket_is_one(name):
     """Whatever the case: a YAML file is never a recording."""
     assert is_ticket(name)
+
+
+CORRECTION = "correction: true\n"
+
+
+def asked_for(tickets, now=100.0):
+    """The corrections that are due."""
+    return [ticket.name for ticket in tickets.corrections(now, INTAKE, Leases()) if ticket]
+
+
+@pytest.mark.parametrize("text", [CORRECTION, f"correction: {'0a' * 32}\n", "speakers: {A: B}\nlanguage: fr\n"])
+def test_a_correction_never_counts_for_an_upload(put, tmp_path, text):
+    """Whatever else it says; and an ordinary ticket is no correction."""
+    tickets = put("a.wav", "a.wav.yaml", "b.wav.yaml")
+    (tmp_path / "a.wav.yaml").write_text(text)
+
+    assert tickets.read("a.wav") == ()
+    assert asked_for(tickets, now=0.0) == []  # they have not settled
+    tickets.observe("a.wav.yaml", Signature.of(os.stat(tmp_path / "a.wav.yaml")), 1.0)
+    assert asked_for(tickets) == ["a.wav.yaml"]
+    assert not tickets.has_unread
+
+
+def test_a_correction_beside_a_ticket_of_the_upload(put, tmp_path):
+    """Each means what it says."""
+    tickets = put("a.wav", "a.wav.yaml", "a.wav.yml")
+    (tmp_path / "a.wav.yaml").write_text(CORRECTION)
+
+    assert [ticket.name for ticket in tickets.read("a.wav")] == ["a.wav.yml"]
+
+
+def test_a_correction_is_looked_at_once_until_it_changes(put, tmp_path):
+    """Or until its job has completed, or its time has come."""
+    tickets = put("a.wav.yaml")
+    path = tmp_path / "a.wav.yaml"
+    path.write_text(CORRECTION)
+    tickets.observe("a.wav.yaml", Signature.of(path.stat()), 1.0)
+    assert asked_for(tickets) == ["a.wav.yaml"]
+    tickets.judge("a.wav.yaml", "no job of that name", again_at=200.0, is_early=True)
+    assert (asked_for(tickets), tickets.next_at(), tickets.has_unread) == ([], 200.0, False)
+    tickets.observe("a.wav.yaml", Signature.of(path.stat()), 110.0)
+    assert asked_for(tickets) == []
+
+    tickets.job_completed(120.0)
+    assert tickets.has_unread
+    assert asked_for(tickets, 120.0) == ["a.wav.yaml"]
+    tickets.judge("a.wav.yaml", "nobody is called so")
+    assert (tickets.verdict("a.wav.yaml"), tickets.next_at()) == ("nobody is called so", float("inf"))
+
+    path.write_text(f"{CORRECTION}# once more\n")
+    tickets.observe("a.wav.yaml", Signature.of(path.stat()), 130.0)
+    assert tickets.verdict("a.wav.yaml") == ""
+    assert asked_for(tickets, 140.0) == ["a.wav.yaml"]
+
+
+def test_tickets_that_are_turned_off_correct_nothing(put, tmp_path):
+    """They stay where they are."""
+    tickets = put("a.wav.yaml")
+    (tmp_path / "a.wav.yaml").write_text(CORRECTION)
+    tickets.enabled = False
+
+    assert (asked_for(tickets), tickets.has_unread, tickets.next_at()) == ([], False, float("inf"))
+
+
+def test_a_ticket_that_cannot_be_read_says_so_before_its_recording_comes(put, tmp_path):
+    """Nobody has to wait for the failure of a recording to hear of it."""
+    tickets = put("a.wav.yaml")
+    (tmp_path / "a.wav.yaml").write_text("correction: {a: [b]}\n")
+    tickets.observe("a.wav.yaml", Signature.of(os.stat(tmp_path / "a.wav.yaml")), 1.0)
+
+    assert asked_for(tickets) == []
+    assert tickets.verdict("a.wav.yaml").startswith(
+        "this ticket cannot be followed: line 1, column 17: only `key: value` lines"
+    )
+
+
+PAGE_FILE = "a.mp3.correction.yaml"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"transcript": "sha256:0a", "segments": [{"id": "3", "text": "a"}, {"id": "4-5"}]}',
+        "transcript: sha256:0a\nsegments:\n  - {id: 3, text: a}\n  - id: 4-5\n",
+    ],
+    ids=["json", "yaml"],
+)
+def test_the_file_of_a_transcript_page_has_a_list_of_segments(text):
+    """It is a correction by its name alone; other tickets may not be so deep."""
+    segments = ({"id": "3", "text": "a"}, {"id": "4-5"})
+    for name in (PAGE_FILE, "b/a.mp3.CORRECTION (1).yml", "a.mp3.correction-2.yaml"):
+        ticket = parse(name, text.encode())
+        assert ticket.values == {"correction": True, "transcript": "sha256:0a", "segments": segments}
+        assert is_correction(ticket.values)
+    assert is_correction(parse(PAGE_FILE, b"").values)
+    assert parse("a.mp3.yaml", text.encode()).problems != ()
+
+
+def test_a_large_file_of_a_page_is_json():
+    """YAML of that size would hold up the loop of the supervisor."""
+    text = json.dumps({"segments": [{"id": "1"}] * 20_000})
+
+    assert len(parse(PAGE_FILE, text.encode()).values["segments"]) == 20_000
+    for wrong in (text.replace('"', ""), text[:-1], text + " " * JSON_BYTES_MAX):
+        assert "has more than 16 kB and is no JSON" in parse(PAGE_FILE, wrong.encode()).problems[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a": "\\ud800"}',
+        '{"a": {"\\ud800": "b"}}',
+        '{"a": ' + "[" * 15_000 + "}",
+        '{"a": ' + "9" * 5000 + "}",
+        "{a: {b: {c: d}}}",
+        "{segments: [{a: [b]}]}",
+        "replacements: {a: {b: c}}",
+    ],
+)
+def test_what_json_and_yaml_of_a_page_may_not_be(text):
+    """Nothing is raised, and nothing of it is followed."""
+    ticket = parse(PAGE_FILE, text.encode())
+
+    assert ticket.problems
+    assert not ticket.values

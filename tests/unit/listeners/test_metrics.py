@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.spool import FAILURE, Spool, result
 
 from whisperd.core import events
+from whisperd.core.events import DeviceVitals, Vitals, WorkerVitals
 from whisperd.core.job import Failure
-from whisperd.core.snapshots import Vitals, WorkerVitals
 from whisperd.listeners.metrics import CODES_MAX, Metrics
 
 REPOSITORY = Path(__file__).parents[3]
@@ -65,6 +65,15 @@ def test_the_ends_of_jobs_are_counted_by_result(metrics, job):
     assert found["whisperd_speed_ratio_count",] == 1
 
 
+def test_gaps_are_counted_by_reason(metrics, job):
+    """A reason that did not occur is 0, so that its rate exists."""
+    gaps = [{"from": 1.0, "to": 3.0, "why": "loop"}, {"from": 5.0, "to": 5.5, "why": "loop"}]
+    metrics.heard(events.JobFinished(job, result(quality={"gaps": gaps})))
+
+    assert samples(metrics)["whisperd_gap_seconds_total", "loop"] == 2.5
+    assert samples(metrics)["whisperd_gap_seconds_total", "silence"] == 0
+
+
 def test_waiting_is_measured_once_for_each_job(metrics, job):
     """From first sight to claim, and from claim to the first try; a second try is no longer wait."""
     metrics.heard(events.JobClaimed(job, 4.0))
@@ -110,7 +119,8 @@ def test_what_the_daemon_suffers_is_counted(metrics):
 def test_the_present_replaces_the_past(metrics):
     """A worker that has gone takes its memory along; workers of one device are added up."""
     workers = (WorkerVitals("cuda:0", 100, 5000), WorkerVitals("cuda:0", 20, 5000), WorkerVitals("cpu", 3, None))
-    metrics.update(Vitals(1, 2, 3, 4, 5, 6, 7, 8.0, workers))
+    devices = (DeviceVitals("cuda:0", "GPU", 2, speed=12.5), DeviceVitals("cpu", "", 1, reason="no worker loads"))
+    metrics.update(Vitals(1, 2, 3, 4, 5, 6, 7, 8.0, workers, devices=devices))
     found = samples(metrics)
 
     assert [found["whisperd_jobs", state] for state in ("arriving", "queued", "running", "ending")] == [1, 2, 3, 4]
@@ -119,6 +129,9 @@ def test_the_present_replaces_the_past(metrics):
     assert (found["whisperd_worker_memory_bytes", "cuda:0"], found["whisperd_workers", "cuda:0"]) == (120, 2)
     assert found["whisperd_device_memory_bytes", "cuda:0"] == 5000
     assert ("whisperd_device_memory_bytes", "cpu") not in found
+    assert (found["whisperd_device_up", "cuda:0"], found["whisperd_device_up", "cpu"]) == (1, 0)
+    assert found["whisperd_device_speed_ratio", "cuda:0"] == 12.5
+    assert ("whisperd_device_speed_ratio", "cpu") not in found
     metrics.update(NOTHING)
     assert not [key for key in samples(metrics) if "cuda:0" in key]
 
@@ -204,7 +217,20 @@ def test_alerts_and_dashboard_speak_of_metrics_that_exist(metrics, job):
     """A renamed metric must not leave an empty panel or an alert that never comes."""
     metrics.heard(events.JobRetried(job, FAILURE, 1.0, counted=True))
     metrics.heard(events.NotificationDelivered("hook", "on_completed", "1", "a.wav", 0.1, ""))
-    metrics.update(Vitals(1, 2, 3, 4, 5, 6, 7, 8.0, (WorkerVitals("cuda:0", 1, 2),)))
+    metrics.update(
+        Vitals(
+            1,
+            2,
+            3,
+            4,
+            5,
+            6,
+            7,
+            8.0,
+            (WorkerVitals("cuda:0", 1, 2),),
+            devices=(DeviceVitals("cuda:0", "", 1, speed=1.0),),
+        )
+    )
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     recorded = {rule["record"] for rule in rules if "record" in rule}
     panels = json.loads(DASHBOARD.read_text())["panels"]

@@ -40,8 +40,12 @@ class Lab:
     def restart(self):
         self.emitter = events.Emitter()
         self.arriving = 0
+        self.devices = ()
         self.overview = OverviewPage(
-            self.spool.layout, self.emitter, lambda: self.jobs.registry.snapshot(arriving=self.arriving)
+            self.spool.layout,
+            self.emitter,
+            lambda: self.jobs.registry.snapshot(arriving=self.arriving),
+            lambda: self.devices,
         )
         self.explanations = EmittingExplainer(self.spool.store, self.emitter)
         self.configure(on=True)
@@ -291,3 +295,14 @@ def test_folders_that_cannot_be_read_are_named_above_the_lists(lab):
         lab.emitter.emit(events.ReadableAgain(f"dir{number}"))
     lab.tick()
     assert parsed(lab.page.read_bytes()).find(".//p[@class='banner']") is None
+
+
+def test_a_device_that_is_out_of_service_is_named(lab):
+    """With the reason; one that works is not worth a line."""
+    lab.devices = (events.DeviceVitals("cuda:0", "", 1), events.DeviceVitals("cuda:1", "", 1, "CUDA error"))
+    lab.emitter.emit(events.WorkersFail(FAILURE, 1.0, "cuda:1"))
+    lab.tick()
+    banner = text_of(parsed(lab.page.read_bytes()).find(".//p[@class='banner']"))
+
+    assert "The device cuda:1 is out of service: CUDA error; it is tried again" in banner
+    assert "cuda:0" not in banner

@@ -4,18 +4,20 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import whisperd
-from whisperd.core.options import FORMATS, OutputOptions
-from whisperd.core.transcript import Segment, Transcript, Word
+from whisperd.core.options import OutputOptions
+from whisperd.core.transcript import KnownVoices, Segment, Transcript, Word
 from whisperd.output.formats import render
+from whisperd.output.json import read as read_json
 
-TEXT_FORMATS = tuple(name for name in FORMATS if name != "html")  # which has tests of its own
+TEXT_FORMATS = ("txt", "srt", "vtt", "tsv", "json")  # of openai-whisper; the others have tests of their own
 ROOT = Path(whisperd.__file__).parents[1]
-PLAIN = OutputOptions(formats=TEXT_FORMATS)
+PLAIN = OutputOptions(formats=TEXT_FORMATS, layout="raw")
 HIGHLIGHTED = PLAIN.evolve(highlight_words=True)
 
 
@@ -97,8 +99,8 @@ def test_only_the_formats_asked_for_are_rendered():
 
 def test_a_format_that_does_not_exist_is_refused():
     """No format is skipped in silence."""
-    with pytest.raises(KeyError, match="docx"):
-        render(GREETING, PLAIN.evolve(formats=("docx",)))
+    with pytest.raises(KeyError, match="doc"):
+        render(GREETING, PLAIN.evolve(formats=("doc",)))
 
 
 def test_the_words_of_json():
@@ -361,3 +363,58 @@ def test_rendering_loads_no_model_code():
     ).stdout
 
     assert loaded == "set()\n"
+
+
+def test_json_names_the_language_of_each_part_where_there_are_several():
+    """One language is said once, as openai-whisper says it."""
+    spoken = [Segment(0.0, 1.0, " yes", language="en"), Segment(1.0, 2.0, " ja", language="de")]
+    several = json.loads(written("json", transcript(*spoken)))
+    one = json.loads(written("json", transcript(*(replace(segment, language=None) for segment in spoken))))
+
+    assert [segment["language"] for segment in several["segments"]] == ["en", "de"]
+    assert several["languages"] == [
+        {"start": 0.0, "end": 1.0, "language": "en"},
+        {"start": 1.0, "end": 2.0, "language": "de"},
+    ]
+    assert several["language"] == one["language"] == "en"
+    assert "languages" not in one
+    assert all("language" not in segment for segment in one["segments"])
+
+
+def test_replacements_are_made_in_every_format_and_reported_in_json():
+    """Each format shows the right word; json counts it and keeps what was recorded, but only where something changed."""
+    source = transcript(spoken(" Mayer", " says"), spoken(" yes", start=5.0), text=" Mayer says yes")
+    options = PLAIN.evolve(replacements={"Mayer": "Meyer"})
+
+    for name in TEXT_FORMATS:
+        assert "Meyer" in written(name, source, options)
+    document = json.loads(written("json", source, options))
+    changed, same = document["segments"]
+    assert document["replacements"] == [{"wrong": "Mayer", "right": "Meyer", "count": 1}]
+    assert document["text"] == " Meyer says yes"
+    assert [word["word"] for word in changed["words"]] == [" Meyer", " says"]
+    assert changed["recorded"]["text"] == " Mayer says"
+    assert [word["word"] for word in changed["recorded"]["words"]] == [" Mayer", " says"]
+    assert "recorded" not in same
+
+
+def test_json_names_gaps_and_they_are_read_again():
+    """A transcript that is rendered again has them too."""
+    gaps = [{"from": 2.0, "to": 4.5, "why": "silence"}]
+    several = (Segment(0.0, 1.0, " yes", language="en"), Segment(1.0, 2.0, " ja", language="de"))
+    data = written("json", Transcript(" yes ja", several, "en", quality={"gaps": gaps}))
+    read, _ = read_json(data.encode())
+
+    assert json.loads(data)["gaps"] == gaps
+    assert read.quality["gaps"] == gaps
+    assert [segment.language for segment in read.segments] == ["en", "de"]
+    assert "gaps" not in json.loads(written("json", transcript(Segment(0.0, 1.0, " yes"))))
+
+
+def test_json_names_known_voices_with_their_scores():
+    """And the samples that could not be used; nothing where there were none."""
+    voices = KnownVoices({"Anna": 0.87}, ("inbox/_voices/Ben.wav: the file is empty",))
+    data = json.loads(written("json", replace(transcript(Segment(0.0, 1.0, " yes")), voices=voices)))
+
+    assert data["voices"] == {"recognized": {"Anna": 0.87}, "unusable": ["inbox/_voices/Ben.wav: the file is empty"]}
+    assert "voices" not in json.loads(written("json", transcript(Segment(0.0, 1.0, " yes"))))

@@ -1,5 +1,6 @@
 """A page on its way to the outbox: it must play its own recording, and never take the overview's name."""
 
+import hashlib
 import re
 
 import pytest
@@ -39,7 +40,9 @@ def test_a_page_that_goes_elsewhere_takes_its_link_along(spool, stranger):
     job = spool.store.finish(job, result)
 
     assert job.place == "b/a-2.wav"
-    assert links((spool.layout.outbox / "b/a-2.html").read_bytes()) == {original_url("b/a-2.wav")}
+    content = (spool.layout.outbox / "b/a-2.html").read_bytes()
+    assert links(content) == {original_url("b/a-2.wav"), "../index.html"}
+    assert spool.sidecar("b/a-2.wav")["digests"]["html"] == hashlib.sha256(content).hexdigest()
 
 
 def test_a_page_that_goes_where_it_was_meant_to_is_published_as_it_is(spool):

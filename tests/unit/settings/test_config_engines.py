@@ -2,7 +2,7 @@
 
 import pytest
 
-from whisperd.cli import check
+from whisperd.cli import doctor
 from whisperd.core.errors import ConfigError
 from whisperd.settings import config
 
@@ -47,7 +47,7 @@ def test_check_looks_for_weights_of_the_right_format(tmp_path):
     (tmp_path / "medium.pt").write_bytes(b"weights")
     settings = config.load(root=tmp_path, engine="faster-whisper", model="medium", models_directory=str(tmp_path))
 
-    (finding,) = [found for found in check.examine(settings) if "medium" in found.text or "faster" in found.text]
+    (finding,) = [found for found in doctor.examine(settings) if "medium" in found.text or "faster" in found.text]
 
     assert finding.level == "error"
     assert finding.hint

@@ -1,12 +1,15 @@
 """From configuration, profiles and tickets to an order."""
 
+import re
+
 import pytest
 
+from whisperd.core.display import Position
 from whisperd.core.errors import ConfigError, InputError
 from whisperd.core.job import Ticket
-from whisperd.core.options import OutputOptions, TranscribeOptions, VadOptions
+from whisperd.core.options import DiarizationOptions, OutputOptions, TranscribeOptions, VadOptions
 from whisperd.settings import config
-from whisperd.settings.profiles import matches, models, resolve
+from whisperd.settings.profiles import matches, models, resolve, wants_diarization
 from whisperd.settings.sections import SETTABLE
 
 
@@ -60,6 +63,23 @@ def test_subtitles_that_are_shaped_have_words(output):
     assert resolve(settings(output=output), "a").transcribe.word_timestamps
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"transcription": {"word_timestamps": False}}, False),
+        ({"transcription": {"task": "translate"}}, False),
+        ({"decoding": "sequential"}, False),
+        ({"decoding": "sequential", "transcription": {"word_timestamps": True}}, True),
+        ({"engine": "faster-whisper"}, False),
+        ({"engine": "faster-whisper", "output": {"highlight_words": True}}, True),
+    ],
+)
+def test_words_have_times_where_these_cost_next_to_nothing(changes, expected):
+    """Elsewhere they are made if somebody asks for them, or for subtitles that need them."""
+    assert resolve(settings(**changes), "a").transcribe.word_timestamps is expected
+
+
 def test_profiles_that_contradict_each_other_fail_the_upload():
     """Each is right by itself; together they are not, and which would be left out is not ours to guess."""
     both = settings(profiles={"**": {"beam_size": 5, "patience": 2.0}, "a/**": {"beam_size": None}})
@@ -84,15 +104,18 @@ def test_everything_that_is_wrong_with_a_ticket_is_said_at_once():
             "speakers": ("a\nb",),
             "language": "klingon",
         },
-        lines={"patience": 1, "task": 2, "formats": 3, "speakers": 4, "language": 5},
+        positions={
+            key: Position(number, 1)
+            for number, key in enumerate(("patience", "task", "formats", "speakers", "language"), 1)
+        },
     )
     with pytest.raises(InputError) as caught:
         resolve(settings(tickets={"allow": ["patience", "task", "formats", "speakers", "language"]}), "a", [ticket])
 
     said = caught.value.message.removeprefix("ticket a.yaml: ").split("; ")
     assert [reason.split(": ")[:2] for reason in said] == [
-        ["line 1", "patience"], ["line 2", "task"], ["line 3", "formats.1"], ["line 4", "speakers.0"],
-        ["line 5", "language"],
+        ["line 1, column 1", "patience"], ["line 2, column 1", "task"], ["line 3, column 1", "formats.1"],
+        ["line 4, column 1", "speakers.0"], ["line 5, column 1", "language"],
     ]  # fmt: skip
 
 
@@ -119,14 +142,19 @@ A = "a/x.mp3"
         ({"vocabulary": ["Bodø"]}, lambda spec: spec.transcribe.initial_prompt),
         ({"vad.enabled": False}, lambda spec: spec.vad.enabled),
         ({"vad.threshold": 0.6}, lambda spec: spec.vad.threshold),
-        ({"word_timestamps": True}, lambda spec: spec.transcribe.word_timestamps),
+        ({"word_timestamps": False}, lambda spec: spec.transcribe.word_timestamps),
         ({"formats": ["srt"]}, lambda spec: spec.output.formats),
         ({"max_line_width": 42}, lambda spec: spec.output.max_line_width),
         ({"max_line_count": 2, "max_line_width": 42}, lambda spec: spec.output.max_line_count),
         ({"max_words_per_line": 7}, lambda spec: spec.output.max_words_per_line),
         ({"highlight_words": True}, lambda spec: spec.output.highlight_words),
         ({"channels": "split"}, lambda spec: spec.media.channels),
+        ({"tracks": "all"}, lambda spec: spec.media.tracks),
+        ({"tracks": 2}, lambda spec: spec.media.tracks),
         ({"speakers": ["Ann"]}, lambda spec: spec.media.speakers),
+        ({"diarization.enabled": True}, lambda spec: spec.diarization.enabled),
+        ({"diarization.speakers": 2}, lambda spec: spec.diarization.bounds),
+        ({"diarization.max_speakers": 3}, lambda spec: spec.diarization.bounds),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -145,6 +173,7 @@ def test_every_key_of_the_sections_that_shape_a_transcript_can_be_set_by_a_profi
         *TranscribeOptions.model_fields,
         *OutputOptions.model_fields,
         *(f"vad.{field}" for field in VadOptions.model_fields),
+        *(f"diarization.{field}" for field in DiarizationOptions.model_fields),
     }
 
     assert fields < SETTABLE.keys()
@@ -157,6 +186,55 @@ def test_a_ticket_says_no_more_than_the_configuration_allows():
     with pytest.raises(InputError, match=r"model: must be one of base, turbo; task: may not be set by a ticket"):
         resolve(config, A, [Ticket("a.yaml", values={"model": "large-v3", "task": "translate"})])
     assert resolve(config, A, [Ticket("a.yaml", values={"model": "turbo"})]).model == "turbo"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"min_speakers": 3, "max_speakers": 2}, "max_speakers: must be at least min_speakers, which is 3 (given: 2)"),
+        ({"speakers": 0}, "speakers: input should be greater than or equal to 1 (given: 0)"),
+        ({"speakers": 21}, "speakers: input should be less than or equal to 20 (given: 21)"),
+        ({"speakers": "two"}, "speakers: input should be a valid integer (given: 'two')"),
+        ({"speakers": 4, "max_speakers": 3}, "speakers: must be within min_speakers and max_speakers"),
+        ({"speakers": 1, "min_speakers": 2}, "speakers: must be within min_speakers and max_speakers"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_number_of_people_that_cannot_be_is_refused(values, reason):
+    """With the key, what is wrong, and what was given."""
+    ticket = Ticket("a.yaml", values={f"diarization.{key}": value for key, value in values.items()})
+
+    with pytest.raises(InputError, match=re.escape(f"diarization.{reason}")):
+        resolve(settings(), "a", [ticket])
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds"),
+    [
+        ({}, (1, None)),
+        ({"min_speakers": 2}, (2, None)),
+        ({"min_speakers": 2, "max_speakers": 4}, (2, 4)),
+        ({"min_speakers": 2, "max_speakers": 4, "speakers": 3}, (3, 3)),
+    ],
+    ids=str,
+)
+def test_the_exact_number_of_people_wins_over_bounds(values, bounds):
+    """A ticket can be more exact than its folder."""
+    assert DiarizationOptions(**values).bounds == bounds
+
+
+@pytest.mark.parametrize(
+    ("sections", "wanted"),
+    [
+        ({}, False),
+        ({"diarization": {"enabled": True}}, True),
+        ({"profiles": {"talks/**": {"diarization.enabled": True}}}, True),
+        ({"profiles": {"talks/**": {"diarization.enabled": False}}}, False),
+    ],
+)
+def test_the_weights_of_diarization_are_wanted_where_it_may_be_used(sections, wanted):
+    """By the configuration or by one of its profiles."""
+    assert wants_diarization(settings(**sections)) is wanted
 
 
 def test_the_models_are_those_that_the_configuration_names():

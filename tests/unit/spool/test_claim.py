@@ -7,7 +7,7 @@ import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, at, breaking
 
 from whisperd.core.errors import ClaimLost, ClaimRefused, SpoolFull
-from whisperd.spool import records
+from whisperd.spool import job_directory
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_an_interrupted_claim_is_completed(spool, monkeypatch, failure):
 def test_a_claim_that_fails_leaves_everything_as_it_was(spool, monkeypatch, code, kind, step):
     """The upload in the inbox, no directory in .work, no name held; and says what can be done."""
     spool.upload("a.mp3")
-    breaking(monkeypatch, *(("move", code) if step == "move" else ("write", code, records)))
+    breaking(monkeypatch, *(("move", code) if step == "move" else ("write", code, job_directory)))
 
     with pytest.raises(kind):
         spool.claim("a.mp3")

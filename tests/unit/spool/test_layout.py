@@ -1,6 +1,7 @@
 """The tree of one spool: made, proved usable, and owned by one process."""
 
 import os
+import pwd
 import stat
 import subprocess
 from pathlib import Path
@@ -47,6 +48,26 @@ def test_the_tree_is_made_and_a_second_time_left_alone(layout):
     assert sorted(os.listdir(layout.root)) == ROOMS
     assert stat.S_IMODE(layout.work.stat().st_mode) == 0o700
     assert litter(layout) == [layout.inbox / "a.mp3"]
+
+
+def test_a_new_root_is_closed_to_others_and_one_that_is_there_is_left_alone(tmp_path, layout):
+    """Whatever the umask of who starts the daemon is, and whoever that is."""
+    (tmp_path / "open").mkdir(mode=0o755)
+    Layout(tmp_path / "open").create()
+
+    assert stat.S_IMODE(layout.root.stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be told")
+def test_root_does_not_run_the_daemon_of_another_user(layout):
+    """The service could not use the files of root afterwards."""
+    os.chown(layout.work, pwd.getpwnam("nobody").pw_uid, -1)
+
+    with pytest.raises(BootError, match="belongs to the user nobody") as caught:
+        layout.create()
+
+    assert "sudo -u nobody whisperd run" in caught.value.hint
 
 
 def test_a_root_that_cannot_be_made_stops_the_daemon_with_a_hint(tmp_path):

@@ -9,7 +9,7 @@ import os
 import pytest
 from support.spool import FAILURE, Spool
 
-from whisperd.spool import durable, original_and_ticket, records
+from whisperd.spool import durable, job_directory
 from whisperd.spool.durable import Folder
 from whisperd.spool.store import Store
 
@@ -145,7 +145,7 @@ def test_a_job_with_a_result_is_published(spool):
     job = spool.store.start(spool.take("a.mp3"))
     result = spool.render(job)
     with Folder(own(spool, job)) as directory:
-        records.save(directory, records.RESULT, result)
+        job_directory.save(directory, job_directory.RESULT, result)
 
     assert spool.restart().to_finish == [(job, result)]
 
@@ -154,7 +154,7 @@ def test_a_job_with_a_failure_fails_with_it(spool):
     """The reason is not lost."""
     job = spool.store.start(spool.take("a.mp3"))
     with Folder(own(spool, job)) as directory:
-        records.save(directory, records.FAILURE, FAILURE)
+        job_directory.save(directory, job_directory.FAILURE, FAILURE)
 
     assert spool.restart().to_fail == [(job, FAILURE)]
 
@@ -195,7 +195,7 @@ def test_a_rescue_that_was_cut_off_is_a_rescue_again(spool, monkeypatch, step):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr({"save": records, "show": Store, "move": original_and_ticket}[step], step, cut)
+        patch.setattr({"save": job_directory, "show": Store, "move": job_directory}[step], step, cut)
         with pytest.raises(KeyboardInterrupt):
             spool.store.fail(*rescued)
     (again,) = spool.restart().to_fail

@@ -7,6 +7,7 @@ import pytest
 from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, result
 
 from whisperd.core.job import Failure, Job, Phase, Progress, Signature
+from whisperd.core.transcript import KnownVoices
 from whisperd.spool import status_file
 
 NOW = "2026-01-02T03:05:00.000Z"
@@ -63,11 +64,12 @@ def test_each_field_has_one_type_or_is_null(document):
     ]
     real = ["progress", "duration_seconds", "processed_seconds", "speed", "eta_seconds", "language_probability"]
     whole = ["schema", "queue_position", "attempts", "size_bytes"]
-    mappings = ["options", "outputs", "error", "quality"]
+    mappings = ["options", "origins", "outputs", "digests", "error", "quality", "voices"]
+    lists = ["tickets", "corrections", "languages", "failed_attempts"]
     read = json.loads(status_file.encode(document))
 
-    assert sorted([*text, *real, *whole, *mappings, "tickets"]) == sorted(status_file.FIELDS)
-    for fields, kind in ((text, str), (real, float | int), (whole, int), (mappings, dict), (["tickets"], list)):
+    assert sorted([*text, *real, *whole, *mappings, *lists]) == sorted(status_file.FIELDS)
+    for fields, kind in ((text, str), (real, float | int), (whole, int), (mappings, dict), (lists, list)):
         assert all(read[field] is None or isinstance(read[field], kind) for field in fields)
 
 
@@ -117,8 +119,21 @@ def test_a_completed_job_says_where_everything_is():
     assert (document["duration_seconds"], document["speed"]) == (12.5, 5.0)
     assert (document["engine"], document["model"], document["device"]) == ("scripted", "base", "cpu")
     assert (document["language"], document["language_probability"]) == ("de", 0.9)
+    assert document["languages"] == [{"from": 0.0, "to": 12.0, "language": "de"}]
     assert (document["created_at"], document["finished_at"]) == (SEEN_AT, NOW)
     assert document["error"] is None
+
+
+def test_a_completed_job_says_whom_it_knew_and_which_samples_are_of_no_use():
+    """Null where there were no samples."""
+    voices = KnownVoices({"Anna": 0.87}, ("inbox/_voices/Ben.wav: the file is empty",))
+    document = status_file.of_job(job(), now=NOW, result=result(voices=voices))
+
+    assert json.loads(status_file.encode(document))["voices"] == {
+        "recognized": {"Anna": 0.87},
+        "unusable": ["inbox/_voices/Ben.wav: the file is empty"],
+    }
+    assert STATES["completed"]["voices"] is None
 
 
 def test_a_failed_job_says_why_and_what_to_do():
@@ -359,3 +374,47 @@ def test_a_folder_of_the_outbox_that_is_a_symlink_is_not_written_through(spool):
 
     assert job.place == "b-2/a.mp3"
     assert spool.files("inbox") == {}
+
+
+def found(spool):
+    """The places of the completed jobs."""
+    return [job.place for job in status_file.find_all_completed(spool.layout) if job]
+
+
+def test_a_completed_job_is_found_with_its_result(spool):
+    """A failed or running one is not."""
+    spool.finish(spool.take("a/b.wav"))
+    spool.store.fail(spool.take("failed.wav"), FAILURE)
+    spool.store.show(spool.take("running.wav"))
+
+    assert found(spool) == ["a/b.wav"]
+    job = status_file.find_completed(spool.layout, "a/b.wav")
+    assert (job.size_bytes, job.result.outputs, job.result.duplicate_of) == (7, ("txt", "json"), "a/b.wav")
+
+
+@pytest.mark.parametrize("path", ["a.txt", "a.json", "a.wav.status.json"])
+def test_a_job_of_which_something_was_taken_away_is_not_found(spool, path):
+    """Nobody can be pointed to it."""
+    spool.finish(spool.take("a.wav"))
+    (spool.layout.outbox / path).unlink()
+
+    assert found(spool) == []
+
+
+def test_a_duplicate_is_not_found(spool):
+    """The job that it points to is."""
+    spool.finish(spool.take("a.wav"))
+    spool.store.finish(spool.take("b.wav"), status_file.find_completed(spool.layout, "a.wav").result)
+
+    assert found(spool) == ["a.wav"]
+
+
+@pytest.mark.parametrize("size", ["Infinity", "-Infinity", "NaN", "1e400", '"many"', "[]"])
+def test_a_forged_status_file_with_an_odd_size_is_not_found(spool, size):
+    """The daemon reads all of them at its start where it skips what it has transcribed before."""
+    spool.finish(spool.take("a.wav"))
+    path = spool.layout.outbox / "a.wav.status.json"
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps(document | {"size_bytes": 0}).replace('"size_bytes": 0', f'"size_bytes": {size}'))
+
+    assert found(spool) == []

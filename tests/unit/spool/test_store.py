@@ -9,7 +9,7 @@ from support.spool import FAILURE, FORMATS, SEEN_AT, Spool, at, breaking, text
 
 from whisperd.core.errors import ClaimLost
 from whisperd.core.job import Phase, Progress
-from whisperd.spool import names, original_and_ticket, publish, records, status_file
+from whisperd.spool import job_directory, names, publish, status_file
 from whisperd.spool.durable import Folder
 
 OTHER_GROUP = 54321
@@ -69,7 +69,7 @@ def test_a_claim_is_on_record_before_the_upload_is_moved(spool, monkeypatch):
 
     def look():
         with Folder(spool.layout.job_directory(*spool.jobs())) as own:
-            found.append(records.load_job(own))
+            found.append(job_directory.load_job(own))
 
     at(monkeypatch, claim__after_record=look)
     job = spool.take("a.mp3")
@@ -480,7 +480,7 @@ def test_an_end_that_could_not_be_written_is_written_by_calling_again(spool, mon
     write_down = (
         (lambda: spool.store.finish(job, rendered)) if end == "done" else (lambda: spool.store.fail(job, FAILURE))
     )
-    module = original_and_ticket if end == "failed" else publish
+    module = job_directory if end == "failed" else publish
     breaking(monkeypatch, call, code, status_file if call == "write" else module)
 
     with pytest.raises(OSError):

@@ -6,10 +6,10 @@ import pytest
 from support.lines import line_pair
 
 from whisperd.core.errors import BootError
-from whisperd.engine import create
+from whisperd.engine import api
 from whisperd.engine.api import EngineInfo
 from whisperd.media import vad
-from whisperd.protocol import BootFailed, Ready
+from whisperd.protocol import Boot, BootFailed, Ready
 from whisperd.settings import config
 from whisperd.worker.boot import _boot
 
@@ -26,7 +26,7 @@ def boot(tmp_path, **changes):
     settings = config.validate({"root": str(tmp_path), "engine": "scripted", **changes}, source="test")
     ours, theirs = line_pair()
     with ours, theirs:
-        pipeline = _boot(theirs, settings.engine_options())
+        pipeline = _boot(theirs, Boot(settings.engine_options()))
         said = ours.receive()
         assert not ours.poll()
     return said, pipeline
@@ -35,7 +35,7 @@ def boot(tmp_path, **changes):
 def test_ready_when_everything_loads(tmp_path, monkeypatch):
     """Engines that take windows and engines that take whole recordings."""
     assert isinstance(boot(tmp_path)[0], Ready)
-    monkeypatch.setattr(create, "create", lambda options: WindowEngine())
+    monkeypatch.setattr(api, "create", lambda options: WindowEngine())
     said, pipeline = boot(tmp_path)
 
     assert isinstance(said, Ready)
@@ -57,7 +57,7 @@ def broken_run(self, audio, report):
 )
 def test_voice_detection_that_fails_is_a_failed_boot(tmp_path, monkeypatch, method, replacement, reason):
     """READY used to be said first; then the worker died, and each job lost an attempt."""
-    monkeypatch.setattr(create, "create", lambda options: WindowEngine())
+    monkeypatch.setattr(api, "create", lambda options: WindowEngine())
     monkeypatch.setattr(vad.Detector, method, replacement)
     said, pipeline = boot(tmp_path)
 

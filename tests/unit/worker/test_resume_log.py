@@ -16,11 +16,12 @@ MADE_FROM = {"sha256": "ab", "options": {"language": None}, "windows": [(0, 10)]
 
 def window(text="hello", language="en"):
     segment = Segment(0.5, 1.25, f" {text}", (50364, 1, 2), 0, 0.2, -0.3, 1.1, 0.01, (Word(0.5, 1.0, f" {text}", 0.9),))
-    return DecodedWindow(language, 0.75, (segment,), 2.0, 0.2, -0.3, 1.1, 0.01, silent=False, attempts=2, looped=False)
+    heard = ({"en": 0.75, "de": 0.2}, {"de": 0.99})
+    return DecodedWindow(language, 0.75, (segment,), 2.0, 0.2, -0.3, 1.1, 0.01, attempts=2, heard=heard)
 
 
 def entries(count):
-    return [((number * 10, number * 10 + 10, None), window(f"wörld {number}")) for number in range(count)]
+    return [((number * 10, number * 10 + 10, None, "text"), window(f"wörld {number}")) for number in range(count)]
 
 
 def test_what_was_added_is_found_again_equal(tmp_path):
@@ -33,13 +34,23 @@ def test_what_was_added_is_found_again_equal(tmp_path):
     assert found == [decoded for _, decoded in entries(3)]
 
 
+def test_a_text_that_was_refused_is_not_taken_for_text(tmp_path):
+    """A window in which another language was heard has no text in the main one, and may be decoded in it later."""
+    refused = DecodedWindow("en", None, (), 2.0, heard=({"de": 0.99},), is_decoded=False)
+    with ResumeLog(tmp_path, MADE_FROM) as log:
+        log.add([((0, 10, "en", "screen"), refused)])
+    with ResumeLog(tmp_path, MADE_FROM) as log:
+        assert log.find((0, 10, "en", "screen")) == refused
+        assert log.find((0, 10, "en", "text")) is None
+
+
 def test_the_language_asked_for_is_part_of_the_key(tmp_path):
     """A window decoded again in another language is another result."""
     with ResumeLog(tmp_path, MADE_FROM) as log:
-        log.add([((0, 10, None), window("a")), ((0, 10, "fr"), window("b", "fr"))])
+        log.add([((0, 10, None, "text"), window("a")), ((0, 10, "fr", "text"), window("b", "fr"))])
 
-        assert log.find((0, 10, "fr")).language == "fr"
-        assert log.find((0, 10, "de")) is None
+        assert log.find((0, 10, "fr", "text")).language == "fr"
+        assert log.find((0, 10, "de", "text")) is None
 
 
 def test_a_log_made_from_something_else_is_discarded(tmp_path):
@@ -63,7 +74,7 @@ def test_every_torn_end_is_cut_off(tmp_path):
         (tmp_path / NAME).write_bytes(whole[:length])
         with ResumeLog(tmp_path, MADE_FROM) as log:
             kept = len(log)
-            log.add([((990, 999, None), window("last"))])
+            log.add([((990, 999, None, "text"), window("last"))])
         with ResumeLog(tmp_path, MADE_FROM) as log:
             assert kept == max(0, sum(end <= length for end in lines) - 1)
             assert len(log) == kept + 1
@@ -91,9 +102,9 @@ def test_a_write_that_fails_leaves_no_half_line(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             log.add(entries(2)[1:])
         monkeypatch.undo()
-        log.add([((500, 510, None), window("later"))])
+        log.add([((500, 510, None, "text"), window("later"))])
     with ResumeLog(tmp_path, MADE_FROM) as log:
-        assert log.find((500, 510, None)) is not None
+        assert log.find((500, 510, None, "text")) is not None
 
 
 def _full():

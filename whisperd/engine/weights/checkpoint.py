@@ -1,4 +1,6 @@
-"""Builds checkpoints of openai-whisper, also from the `model.bin` of CTranslate2.
+"""Loads weights into a model of openai-whisper, and builds its checkpoints, also from the `model.bin` of CTranslate2.
+
+Only workers and imports need it, since it loads torch and openai-whisper.
 
 Layout of version 6 (`ctranslate2/specs/model_spec.py`, `_serialize`), little-endian: version, name and revision of the
 specification, number of variables; for each its name, rank, shape, type, length in bytes and the bytes; then the
@@ -7,18 +9,38 @@ aliases, names of variables that were stored once under another name. Strings ha
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import math
 import struct
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+import textwrap
+import zipfile
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import torch
+import whisper
 from torch.overrides import TorchFunctionMode
 from whisper.model import ModelDimensions, Whisper
 
 from whisperd.core.errors import BootError
+from whisperd.engine.weights.find import READABLE, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from whisperd.engine.weights.find import Weights
+
+VERSION = 6
+SPECIFICATION = "WhisperSpec"
+TYPES = {
+    0: torch.float32,
+    1: torch.int8,
+    2: torch.int16,
+    3: torch.int32,
+    4: torch.float16,
+    5: torch.bfloat16,
+}
 
 
 class Checkpoint(TypedDict):
@@ -27,6 +49,38 @@ class Checkpoint(TypedDict):
     dims: dict[str, int]  # the fields of `whisper.model.ModelDimensions`
     model_state_dict: dict[str, torch.Tensor]
     alignment_heads: NotRequired[list[list[int]]]  # [layer, head] of the cross-attention heads that follow time
+
+
+def load(weights: Weights, device: str, *, as_stored: bool = False) -> Whisper:
+    """Build the model, in fp32 as openai-whisper does, with the alignment heads set; no file is written.
+
+    With `as_stored` the weights keep their number format, and those of a file stay mapped: for a caller that converts
+    them one after the other, so that a large model is never in memory twice.
+
+    Weights from the package index are hashed, since nothing else vouches for them. A checkpoint is not: it was when it
+    was fetched or imported, `verify` does it again, and at every start it would cost a second per gigabyte. One that is
+    cut short is noticed all the same, because its table of contents stands at the end.
+
+    Raises:
+        BootError: the weights are damaged, are not a Whisper model, or do not fit on the device.
+    """
+    try:
+        checkpoint = _from_package(weights) if weights.kind == "package" else _from_file(weights)
+        model = bare_model(checkpoint["dims"])
+        model.load_state_dict(checkpoint["model_state_dict"], assign=as_stored)  # strict: nothing stays unset
+        _set_alignment_heads(model, checkpoint, weights.model)
+    except Exception as error:  # whatever bytes stand there, and a broken pickle can raise anything
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        where = ", ".join(str(path) for path in weights.paths)
+        hint = READABLE if isinstance(error, OSError) else remedy(weights)
+        raise BootError(f"cannot load {where}: {reason}", hint=hint) from error
+    try:
+        return model.to(device)  # only now, so that the device never holds checkpoint and model at once
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise BootError(
+            f"cannot put the model {weights.model} on {device}: {reason}", hint="take a smaller model or another device"
+        ) from error
 
 
 def assemble(state: dict[str, torch.Tensor], *, audio_heads: int, text_heads: int) -> Checkpoint:
@@ -62,34 +116,6 @@ def bare_model(dims: dict[str, int]) -> Whisper:
         return Whisper(ModelDimensions(**dims))
 
 
-class _NoInitialisation(TorchFunctionMode):
-    """Makes `torch.nn.init` leave tensors as they are."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
-
-
-def _layers(state: dict[str, torch.Tensor], side: str) -> int:
-    return len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
-
-
-VERSION = 6
-SPECIFICATION = "WhisperSpec"
-TYPES = {
-    0: torch.float32,
-    1: torch.int8,
-    2: torch.int16,
-    3: torch.int32,
-    4: torch.float16,
-    5: torch.bfloat16,
-}
-
-
 def read_ct2(data: bytes | bytearray | memoryview) -> Checkpoint:
     """Convert the content of a `model.bin`; weights keep their type and share no memory with `data`.
 
@@ -103,6 +129,55 @@ def read_ct2(data: bytes | bytearray | memoryview) -> Checkpoint:
         audio_heads=int(variables["encoder/num_heads"]),
         text_heads=int(variables["decoder/num_heads"]),
     )
+
+
+def _from_package(weights: Weights) -> Checkpoint:
+    data = bytearray()
+    for path in weights.paths:
+        data += path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != weights.sha256:
+        raise ValueError(f"SHA-256 {found}, expected {weights.sha256}")
+    return read_ct2(data)
+
+
+def _from_file(weights: Weights) -> Checkpoint:
+    (path,) = weights.paths
+    # Mapped where the format allows it, so that a model of gigabytes does not stand in memory twice.
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= {"dims", "model_state_dict"}:
+        raise ValueError("it is not an openai-whisper checkpoint")
+    return cast("Checkpoint", checkpoint)
+
+
+def _set_alignment_heads(model: Whisper, checkpoint: Checkpoint, name: str) -> None:
+    """Set the alignment heads from the checkpoint, otherwise by the name of the model; the default is half of all heads."""
+    layers, heads = model.dims.n_text_layer, model.dims.n_text_head
+    if "alignment_heads" in checkpoint:
+        mask = torch.zeros(layers, heads, dtype=torch.bool)
+        for layer, head in checkpoint["alignment_heads"]:
+            mask[layer, head] = True
+        model.set_alignment_heads(base64.b85encode(gzip.compress(mask.numpy().tobytes())))
+        return
+    dump = whisper._ALIGNMENT_HEADS.get(name)  # noqa: SLF001  # where openai-whisper keeps them
+    if dump and len(gzip.decompress(base64.b85decode(dump))) == layers * heads:  # not another model under a known name
+        model.set_alignment_heads(dump)
+
+
+def _layers(state: dict[str, torch.Tensor], side: str) -> int:
+    return len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Makes `torch.nn.init` leave tensors as they are."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 class _Cursor:

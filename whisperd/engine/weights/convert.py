@@ -17,10 +17,9 @@ import torch
 from safetensors import safe_open
 
 from whisperd.core.errors import BootError
-from whisperd.engine.weights import files
-from whisperd.engine.weights.catalogue import canonical
 from whisperd.engine.weights.checkpoint import Checkpoint, assemble, bare_model, read_ct2
-from whisperd.engine.weights.find import Weights, find
+from whisperd.engine.weights.fetch import appearing, write_record
+from whisperd.engine.weights.find import Record, Weights, canonical, find, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,7 +104,7 @@ def import_directory(source: Path, name: str, directory: Path) -> Weights:
         raise BootError(f"{name!r} cannot be a model's name", hint="use letters, digits, dots, dashes and underscores")
     target = directory / f"{model}.pt"
     taken = BootError(f"{target} is there already", hint="remove it, or choose another name")
-    if files.is_file(target):
+    if is_file(target):
         raise taken
     try:
         checkpoint, origin = _read(source)
@@ -116,13 +115,13 @@ def import_directory(source: Path, name: str, directory: Path) -> Weights:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
         raise BootError(f"cannot import {source}: {reason}", hint="is the directory whole?") from error
     try:
-        with files.appearing(target) as file:
+        with appearing(target) as file:
             torch.save(checkpoint, file)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except FileExistsError:
         raise taken from None
-    files.write_record(target, files.Record(sha256=sha256, source=f"imported from {source.resolve()} ({origin})"))
+    write_record(target, Record(sha256=sha256, source=f"imported from {source.resolve()} ({origin})"))
     return find(model, directory)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from whisper.tokenizer import get_tokenizer
 
+from whisperd.engine.limits import among, heard
 from whisperd.engine.whisper_batched.encoder import AudioEncoder
 from whisperd.engine.whisper_batched.quality import CHECK_EVERY_TOKENS, is_loop
 from whisperd.engine.whisper_batched.search import BeamSearch, Candidate, Sampler, Search, SearchState
@@ -18,11 +19,13 @@ from whisperd.engine.whisper_batched.window import mel_of, seed_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from whisperd.engine.whisper_batched.precision import Precision
     from whisperd.engine.whisper_batched.search import Rules
     from whisperd.engine.whisper_batched.text_decoder import KeyValue, TextDecoder
     from whisperd.engine.whisper_batched.window import BatchWindow
 
 
+_FRAME_SAMPLES = 320  # of the encoder's output
 _CUDA_STEPS_PER_LOOK = 8  # a transfer from the device stops its queue
 
 
@@ -37,6 +40,14 @@ class SearchKind:
 
 
 @dataclass(slots=True, eq=False)
+class Detected:
+    """What was found out about the language of a window: of all of it, where it was not given, and of its parts."""
+
+    probability: float | None = None
+    heard: tuple[dict[str, float], ...] | None = None
+
+
+@dataclass(slots=True, eq=False)
 class BatchEntry:
     """A window on its way through one or more attempts."""
 
@@ -44,7 +55,7 @@ class BatchEntry:
     window: BatchWindow
     language: str | None
     tokenizer: Any = None  # of the language, once it is known
-    language_probability: float | None = None
+    detected: Detected = field(default_factory=Detected)
     features: Tensor | None = None  # (frames, width)
     full: bool = False  # the encoder ran, or will run, over 30 s
     no_speech_prob: float = 0.0
@@ -64,12 +75,21 @@ class BatchEntry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended."""
+    """How an attempt ended.
+
+    Attributes:
+        entry: the window.
+        candidates: the sequences that were found.
+        looped: it repeated itself and was stopped.
+        truncated: there was no room for more tokens.
+        watched: if words are wanted, the result of `Cache.watched` for all sampled tokens.
+    """
 
     entry: BatchEntry
     candidates: list[Candidate] = field(default_factory=list)
     looped: bool = False
-    truncated: bool = False  # no room for more tokens
+    truncated: bool = False
+    watched: tuple[list[Tensor], list[Tensor]] | None = None
 
 
 class Batch:
@@ -108,11 +128,10 @@ class Batch:
         self._entries.append(entry)
 
     def drop(self, handle: int) -> None:
-        """Forget a window, if it is here."""
-        for slot, entry in enumerate(self._entries):
-            if entry.handle == handle:
+        """Forget a window, and all attempts at it that are here."""
+        for slot in reversed(range(len(self._entries))):
+            if self._entries[slot].handle == handle:
                 self._leave(slot)
-                return
 
     def step(self) -> list[Outcome]:
         """Decode one token for every window, and remove the windows that have ended."""
@@ -143,9 +162,17 @@ class Batch:
             looped = not done[slot] and self._is_loop(slot, entry)
             if done[slot] or looped or at_limit[slot]:
                 truncated = not done[slot] and not looped
-                outcomes.append(Outcome(entry, self._search.candidates(slot), looped, truncated))
+                outcomes.append(
+                    Outcome(entry, self._search.candidates(slot), looped, truncated, self._watched(slot, entry))
+                )
                 self._leave(slot)
         return outcomes
+
+    def _watched(self, slot: int, entry: BatchEntry) -> tuple[list[Tensor], list[Tensor]] | None:
+        if not entry.window.options.word_timestamps:
+            return None
+        # The last initial token asks for the first sampled one.
+        return self._cache.watched(slot, len(entry.initial) - 1, entry.sampled)
 
     def _limit(self, entry: BatchEntry) -> int:
         """Number of tokens that may be sampled: half the context, and no more than fits."""
@@ -183,11 +210,11 @@ class Admission:
         model: a `whisper.model.Whisper`; it is read, never changed.
         network: its decoder.
         margin_seconds: silence that the encoder sees behind the audio of a short window.
-        quantised: compute parts of the encoder in 8 bits.
+        precision: of the encoder.
     """
 
-    def __init__(self, model: Any, network: TextDecoder, margin_seconds: float, *, quantised: bool = False) -> None:
-        self._encoder = AudioEncoder(model, network.device, network.dtype, quantised=quantised)
+    def __init__(self, model: Any, network: TextDecoder, margin_seconds: float, precision: Precision) -> None:
+        self._encoder = AudioEncoder(model, network.device, precision)
         self._network, self._dims, self._margin_seconds = network, model.dims, margin_seconds
         self.multilingual: bool = model.is_multilingual
         self.languages: int = model.num_languages
@@ -196,10 +223,20 @@ class Admission:
         """Return openai-whisper's tokenizer, made once for each language and task."""
         return get_tokenizer(self.multilingual, num_languages=self.languages, language=language, task=task)
 
-    def admit(self, entries: list[BatchEntry], batch: Batch, group: int) -> None:
-        """Add windows to a batch; encode those that are not encoded yet."""
+    def admit(self, entries: list[BatchEntry], batch: Batch, group: int) -> list[BatchEntry]:
+        """Add windows to a batch; encode those that are not encoded yet.
+
+        Returns:
+            The windows that did not join, because what was heard in their parts was not accepted.
+        """
         self._encode([entry for entry in entries if entry.features is None])
         cross, mask = batch.attend_to(entries)
+        refused = self._listen(entries, cross, mask)
+        if refused:
+            entries = [entry for entry in entries if entry not in refused]
+            if not entries:
+                return refused
+            cross, mask = batch.attend_to(entries)
         self._name_languages(entries, cross, mask)
         for entry in entries:
             entry.initial = self._initial_tokens(entry)
@@ -216,11 +253,56 @@ class Admission:
             if temperature > 0:
                 noise = noise_for(seed_of(entry.window) + entry.temperature_index, group, self._dims.n_text_ctx + 1)
             batch.join(entry, [(key[row], value[row]) for key, value in filled.own], temperature, noise)
+        return refused
 
     def detect_language(self, window: BatchWindow) -> dict[str, float]:
         """Compute the probability of each language that the model knows."""
         mel = mel_of(window, self._dims.n_mels, None, self._network.device)
         return self._detect(self._network.cross([self._encoder(mel[None])[0]]), None)[0]
+
+    def hear(self, entries: list[BatchEntry]) -> None:
+        """Detect the language of whole windows, by themselves, which are then given back without text."""
+        self._encode([entry for entry in entries if entry.features is None])
+        by_length = sorted(entries, key=lambda entry: len(entry.encoded))
+        for _, alike in groupby(by_length, key=lambda entry: len(entry.encoded)):
+            same = list(alike)
+            chances = self._detect(self._network.cross([entry.encoded for entry in same]), None)
+            for entry, one in zip(same, chances, strict=True):
+                entry.detected.heard = (heard(among(one, entry.window.options.languages)),)
+
+    def _listen(self, entries: list[BatchEntry], cross: list[KeyValue], mask: Tensor | None) -> list[BatchEntry]:
+        """Detect the language of the parts of windows, once each; returns the windows of which that was not accepted.
+
+        The features are those of the whole window: each part sees only its own of them, so that it costs one step of the
+        decoder, not a run of the encoder.
+        """
+        listening = self.multilingual and any(entry.window.parts and entry.detected.heard is None for entry in entries)
+        if not listening:
+            return []
+        device, frames = self._network.device, cross[0][0].shape[2]
+        rows = max(len(entry.window.parts) for entry in entries)
+        hidden = torch.zeros((len(entries), 1, rows, frames), dtype=cross[0][0].dtype, device=device)
+        if mask is not None:
+            hidden += mask
+        at = torch.arange(frames, device=device)
+        for number, entry in enumerate(entries):
+            for row, (start, end) in enumerate(entry.window.parts):
+                first, last = start // _FRAME_SAMPLES, -(-end // _FRAME_SAMPLES)
+                hidden[number, 0, row].masked_fill_((at < first) | (at >= last), -torch.inf)
+        tokenizer = self.tokenizer()
+        logits = self._network.logits(self._network.first(tokenizer.sot, cross, hidden))
+        chances = logits[..., list(tokenizer.all_language_tokens)].softmax(-1).tolist()
+        refused = []
+        for entry, own in zip(entries, chances, strict=True):
+            if not entry.window.parts or entry.detected.heard is not None:
+                continue
+            named = (
+                dict(zip(tokenizer.all_language_codes, row, strict=True)) for row in own[: len(entry.window.parts)]
+            )
+            entry.detected.heard = tuple(heard(among(one, entry.window.options.languages)) for one in named)
+            if entry.window.accepts is not None and not entry.window.accepts(entry.detected.heard):
+                refused.append(entry)
+        return refused
 
     def _encode(self, entries: list[BatchEntry]) -> None:
         mels = []
@@ -238,8 +320,9 @@ class Admission:
         if any(entry.language is None for entry in entries):
             for entry, chances in zip(entries, self._detect(cross, mask), strict=True):
                 if entry.language is None:
+                    chances = among(chances, entry.window.options.languages)  # noqa: PLW2901
                     likeliest = max(chances, key=chances.__getitem__)
-                    entry.language, entry.language_probability = likeliest, chances[likeliest]
+                    entry.language, entry.detected.probability = likeliest, chances[likeliest]
         for entry in entries:
             entry.tokenizer = self.tokenizer(entry.language, entry.window.options.task)
 

@@ -1,6 +1,7 @@
 """Decodes windows of many recordings in one batch, with the weights of openai-whisper.
 
-    decoder = BatchedDecoder(model, torch.device("cpu"))
+    device = torch.device("cpu")
+    decoder = BatchedDecoder(model, device, choose(device, "auto", timings(directory)))
     handles = [decoder.submit(window) for window in windows]
     while decoder.pending:
         for handle, decoded in decoder.step():
@@ -13,7 +14,7 @@ The result of a window does not depend on the other windows, except for rounding
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,20 +24,40 @@ from whisper.utils import compression_ratio
 
 from whisperd.core.errors import InputError
 from whisperd.engine.whisper_batched.batch import Admission, Batch, BatchEntry, Outcome, SearchKind
-from whisperd.engine.whisper_batched.precision import memory_errors, resolve_compute_type
+from whisperd.engine.whisper_batched.precision import memory_errors
 from whisperd.engine.whisper_batched.quality import Quality
 from whisperd.engine.whisper_batched.search import Rules, best_of, suppressed_tokens
-from whisperd.engine.whisper_batched.segments import Aligner, cut_segments
+from whisperd.engine.whisper_batched.segments import cut_segments
 from whisperd.engine.whisper_batched.text_decoder import TextDecoder
 from whisperd.engine.whisper_batched.window import BatchResult, BatchWindow, is_audible, seconds_of
+from whisperd.engine.whisper_batched.words import add_words, attention_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whisperd.core.options import TranscribeOptions
+    from whisperd.engine.whisper_batched.precision import Precision
 
 
 _PATIENCE_STEPS = 64  # a few windows of another kind wait this long for others of their kind
+
+
+@dataclass(slots=True, eq=False)
+class Fallback:
+    """The attempts of one window at higher temperatures, of which several run at the same time.
+
+    They are judged in order of their temperature, so the result is the same as if each one waited for the one before it.
+    """
+
+    attempts: dict[int, BatchEntry]  # by number of the temperature: those that are not judged yet
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # of those that have ended
+
+    def take_next(self) -> Outcome | None:
+        """Return the outcome that is judged next, if it has ended."""
+        outcome = self.outcomes.pop(min(self.attempts), None)
+        if outcome is not None:
+            del self.attempts[outcome.entry.temperature_index]
+        return outcome
 
 
 class BatchedDecoder:
@@ -45,13 +66,12 @@ class BatchedDecoder:
     Args:
         model: a `whisper.model.Whisper` on any device; it is read, never changed, and may be deleted afterwards.
         device: where to compute.
-        compute_type: "auto", "fp32", "bf16", "fp16" or "int8".
+        precision: the number formats, from `precision.choose`.
         max_batch: windows decoded at once.
         short_seconds: windows up to this length run through a shorter encoder.
         margin_seconds: silence that the encoder sees behind the audio of a short window.
 
     Raises:
-        BootError: the device cannot compute in that type.
         OutOfMemory: the weights do not fit.
     """
 
@@ -59,29 +79,29 @@ class BatchedDecoder:
         self,
         model: Any,
         device: torch.device,
-        compute_type: str = "auto",
+        precision: Precision,
         max_batch: int = 16,
         *,
         short_seconds: float = 27.0,
         margin_seconds: float = 3.0,
     ) -> None:
         self.device, self.max_batch = device, max_batch
-        self.precision = resolve_compute_type(device, compute_type)
         self._short_seconds, self._dims = short_seconds, model.dims
         with memory_errors("loading the model"):
-            self._network = TextDecoder(model, device, self.precision.dtype)
-            self._admission = Admission(model, self._network, margin_seconds, quantised=self.precision.quantised)
-        heads = [(int(layer), int(head)) for layer, head in model.alignment_heads.to_dense().nonzero().tolist()]
-        self._aligner = Aligner(self._network, heads)
+            self._network = TextDecoder(model, device, precision)
+            self._admission = Admission(model, self._network, margin_seconds, precision)
         self._batches: dict[SearchKind, Batch] = {}
         self._waiting: dict[SearchKind, deque[BatchEntry]] = {}
+        self._listening: deque[BatchEntry] = deque()
+        self._ended: list[tuple[int, BatchResult]] = []  # not returned yet: a step may run out of memory behind them
         self._handles = 0
         self._open: dict[int, BatchEntry] = {}
+        self._fallbacks: dict[int, Fallback] = {}
 
     @property
     def pending(self) -> int:
         """Number of windows that were submitted and not returned yet."""
-        return len(self._open)
+        return len(self._open) + len(self._ended)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Encode a text as tokens for the `prompt` or `prefix` of a window."""
@@ -98,13 +118,23 @@ class BatchedDecoder:
         full = window.mel is not None or seconds_of(window) > self._short_seconds
         entry = BatchEntry(self._handles, window, language, full=full)
         self._open[entry.handle] = entry
-        self._queue(entry, first=False)
+        if window.only_language:
+            self._listening.append(entry)
+        else:
+            self._queue(entry, first=False)
         return entry.handle
 
     @torch.inference_mode()
     def withdraw(self, handle: int) -> None:
         """Forget a window: its result will not be given out."""
         self._open.pop(handle, None)
+        self._ended = [ended for ended in self._ended if ended[0] != handle]
+        self._drop_attempts(handle)
+        self._listening = deque(entry for entry in self._listening if entry.handle != handle)
+
+    def _drop_attempts(self, handle: int) -> None:
+        """Remove a window from the batches and from those that wait to join one."""
+        self._fallbacks.pop(handle, None)
         for kind, batch in list(self._batches.items()):
             batch.drop(handle)
             if not batch.active:
@@ -127,28 +157,28 @@ class BatchedDecoder:
         Raises:
             OutOfMemory: nothing is lost but the work in the batch; `max_batch` may be lowered and `restart` called.
         """
-        finished = []
         with memory_errors(f"decoding {self.max_batch} windows at once"):
+            self._hear()
             for kind in list(self._waiting):
                 self._admit(kind)
             for kind, batch in list(self._batches.items()):
-                for outcome in batch.step():
-                    decoded = self._judge(outcome)
-                    if decoded is not None:
-                        del self._open[outcome.entry.handle]
-                        finished.append((outcome.entry.handle, decoded))
+                for outcome in batch.step() if batch.active else ():
+                    self._take(outcome)
                 if not batch.active:
                     # Frees its memory; the windows of another kind may need it.
-                    del self._batches[kind]
-        return finished
+                    self._batches.pop(kind, None)
+        ended, self._ended = self._ended, []
+        return ended
 
     def restart(self) -> None:
         """Put all pending windows back to the start of their attempt and free what they held."""
         self._batches.clear()
         self._waiting.clear()
+        self._fallbacks.clear()
         for entry in self._open.values():
             entry.features = None
-            self._queue(entry, first=False)
+            if not entry.window.only_language:
+                self._queue(entry, first=False)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -201,6 +231,20 @@ class BatchedDecoder:
         else:
             queue.append(entry)
 
+    def _hear(self) -> None:
+        """Detect the language of some windows that are not to be decoded; of few, since it needs memory beside the batches."""
+        count = min(max(1, self.max_batch // 4), len(self._listening))
+        entries = [self._listening[number] for number in range(count)]
+        if entries and self._admission.multilingual:
+            self._admission.hear(entries)
+        for entry in entries:
+            self._listening.popleft()
+            self._end(entry, _without_text(entry))
+
+    def _end(self, entry: BatchEntry, result: BatchResult) -> None:
+        del self._open[entry.handle]
+        self._ended.append((entry.handle, result))
+
     def _admit(self, kind: SearchKind) -> None:
         """Let windows join their batch, several at a time: each joining costs a pass over the weights."""
         queue, batch = self._waiting[kind], self._batches.get(kind)
@@ -222,7 +266,36 @@ class BatchedDecoder:
             rules = Rules(self._admission.tokenizer(), kind.suppressed, self._dims.n_audio_ctx, self.device)
             batch = self._batches[kind] = Batch(self._network, rules, kind, self.max_batch)
         entries = [queue.popleft() for _ in range(min(free, len(queue)))]
-        self._admission.admit(entries, batch, kind.group)
+        for entry in self._admission.admit(entries, batch, kind.group):
+            self._end(entry, _without_text(entry))
+        if not batch.active:
+            del self._batches[kind]
+
+    def _take(self, outcome: Outcome) -> None:
+        """Judge an attempt that has ended, and those that waited for it."""
+        entry = outcome.entry
+        if entry.handle not in self._open:  # another attempt of this step gave the result
+            return
+        fallback = self._fallbacks.get(entry.handle)
+        if fallback is None:
+            self._finish_or_retry(outcome)
+            return
+        fallback.outcomes[entry.temperature_index] = outcome
+        while fallback.attempts and (following := fallback.take_next()) is not None:
+            if fallback.attempts:
+                self._open[entry.handle] = fallback.attempts[min(fallback.attempts)]
+            else:
+                del self._fallbacks[entry.handle]
+            if self._finish_or_retry(following):
+                self._drop_attempts(entry.handle)
+                return
+
+    def _finish_or_retry(self, outcome: Outcome) -> bool:
+        """Return whether this attempt gave the result of its window."""
+        decoded = self._judge(outcome)
+        if decoded is not None:
+            self._end(outcome.entry, decoded)
+        return decoded is not None
 
     def _judge(self, outcome: Outcome) -> BatchResult | None:
         """Return the result of an attempt, or None if the window must be tried again."""
@@ -242,11 +315,11 @@ class BatchedDecoder:
         cut = cut_segments(best.tokens, entry.tokenizer, seconds, truncated=outcome.truncated)
         temperature, silent = options.temperature[entry.temperature_index], not audible or quality.is_silence(options)
         segments = () if silent else cut.segments
-        if options.word_timestamps:
-            segments = self._aligner.add_words(segments, entry.encoded, entry.tokenizer, seconds)
+        if segments and outcome.watched is not None:
+            segments = add_words(cut, attention_of(best, *outcome.watched), entry.tokenizer, seconds)
         return BatchResult(
             language=entry.language or "en",
-            language_probability=entry.language_probability,
+            language_probability=entry.detected.probability,
             tokens=best.tokens,
             text=text,
             segments=tuple(
@@ -267,16 +340,57 @@ class BatchedDecoder:
             silent=silent,
             attempts=entry.attempts,
             looped=outcome.looped,
+            heard=entry.detected.heard or (),
         )
 
     def _try_again(self, entry: BatchEntry) -> bool:
+        """Queue further attempts at a window, or return False if there are none; some may be running already."""
+        following = entry.temperature_index + 1
+        left = len(entry.window.options.temperature) - following
         if not entry.full:
             # The model was trained on 30 s: perhaps the shorter encoder is to blame.
             entry.full, entry.features = True, None
-        elif entry.temperature_index + 1 < len(entry.window.options.temperature):
-            entry.temperature_index += 1
-        else:
+            entry.attempts += 1
+            self._queue(entry, first=True)
+        elif not left:
             return False
-        entry.attempts += 1
-        self._queue(entry, first=True)
+        elif entry.handle not in self._fallbacks:
+            attempts = [
+                replace(entry, temperature_index=following + number, attempts=entry.attempts + 1 + number)
+                for number in range(min(left, self._spare_rows()))
+            ]
+            self._open[entry.handle] = attempts[0]
+            if len(attempts) > 1:
+                self._fallbacks[entry.handle] = Fallback({one.temperature_index: one for one in attempts})
+            for attempt in reversed(attempts):
+                self._queue(attempt, first=True)
         return True
+
+    def _spare_rows(self) -> int:
+        """Return how many attempts at a window may run at once.
+
+        A step costs about as much for one window as for four. In a batch that is half full each window more costs time, and
+        most of the higher temperatures would be decoded in vain.
+        """
+        busy = sum(batch.active for batch in self._batches.values()) + sum(map(len, self._waiting.values()))
+        return max(1, self.max_batch // 2 - busy)
+
+
+def _without_text(entry: BatchEntry) -> BatchResult:
+    """Make the result of a window that was not decoded."""
+    return BatchResult(
+        language=entry.language or "",
+        language_probability=None,
+        tokens=(),
+        text="",
+        segments=(),
+        covered_seconds=seconds_of(entry.window),
+        temperature=0.0,
+        avg_logprob=0.0,
+        compression_ratio=0.0,
+        no_speech_prob=0.0,
+        silent=False,
+        attempts=0,
+        looped=False,
+        heard=entry.detected.heard or (),
+    )

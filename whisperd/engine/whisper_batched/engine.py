@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +11,19 @@ import numpy as np
 from whisperd.core.errors import BootError, EngineError, OutOfMemory
 from whisperd.core.options import TranscribeOptions
 from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
-from whisperd.engine.limits import check_capabilities, find_device, limit_threads
+from whisperd.engine.limits import check_capabilities, find_device, limit_threads, require_memory
+from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.find import find
-from whisperd.engine.weights.load import load
 from whisperd.engine.whisper_batched.decoder import BatchedDecoder
+from whisperd.engine.whisper_batched.precision import choose, weight_bytes
+from whisperd.engine.whisper_batched.timings import timings
 from whisperd.engine.whisper_batched.window import BatchWindow
 
 if TYPE_CHECKING:
     from whisperd.core.options import EngineOptions
 
+
+_log = logging.getLogger(__name__)
 
 _KEPT = tuple(field.name for field in dataclasses.fields(DecodedWindow))
 
@@ -36,17 +41,21 @@ class BatchedWhisper:
         limit_threads(options.threads)
         device = find_device(options.device)
         weights = find(options.model, options.models_directory)
+        measured = {} if device.type == "cuda" else timings(options.models_directory)
+        precision = choose(device, options.compute_type, measured)
+        _log.info("model %s on %s: %s", weights.model, device, precision)
         try:
-            model: Any = load(weights, "cpu")
+            model: Any = load(weights, "cpu", as_stored=True)
+            require_memory(weight_bytes(model, precision), weights.model, device)
             self._dims, self._multilingual, self._languages = model.dims, model.is_multilingual, model.num_languages
-            self._decoder = BatchedDecoder(model, device, options.compute_type, options.batch_size)
+            self._decoder = BatchedDecoder(model, device, precision, options.batch_size)
             self._try_out()
         except OutOfMemory as error:
             raise BootError(error.message, hint="use a smaller model or a device with more memory") from error
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             raise BootError(f"model {weights.model} cannot run on {device}: {reason}") from error
-        self._info = EngineInfo("openai-whisper", weights.model, str(device), self._decoder.precision.name)
+        self._info = EngineInfo("openai-whisper", weights.model, str(device), precision.name)
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -87,7 +96,15 @@ class BatchedWhisper:
         prompt = window.options.initial_prompt
         tokens = self._prompts.setdefault(prompt, self._decoder.encode_text(prompt)) if prompt else ()
         return self._decoder.submit(
-            BatchWindow(window.options, audio=window.audio, language=window.language, prompt=tokens)
+            BatchWindow(
+                window.options,
+                audio=window.audio,
+                language=window.language,
+                prompt=tokens,
+                parts=window.parts,
+                accepts=window.accepts,
+                only_language=window.only_language,
+            )
         )
 
     def withdraw(self, handle: int) -> None:

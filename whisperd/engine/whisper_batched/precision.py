@@ -1,140 +1,139 @@
-"""Chooses the number format in which a device computes, and computes products in 8 bits.
-
-The integers are those of Jacob et al., arXiv:1712.05877: weights have a scale for each output; inputs have one scale and
-one zero point for the whole tensor, taken from its extremes at each call. Which products are computed in 8 bits, and
-why only those, is in NOTES.md.
-"""
+"""Chooses the number formats and kernels in which a device computes, by how fast it is at each."""
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from whisperd.core.errors import BootError, OutOfMemory
 from whisperd.engine.limits import is_out_of_memory
+from whisperd.engine.whisper_batched.attention import ENCODER_ATTENTION, STEP_ATTENTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from torch import Tensor
+    from whisperd.engine.whisper_batched.attention import Attention
 
-
-LEVELS = 255
-WEIGHT_LEVELS = 127
-
-
-class QuantisedAffine:
-    """A linear layer whose product is computed in 8 bits.
-
-    Args:
-        weight: (out, in), of any float type.
-        bias: (out,), or None.
-        dtype: of what comes out.
-        activation: "none", or "gelu" to have it applied.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, activation: str = "none") -> None:
-        self._dtype, self._activation = dtype, activation
-        self._bias = None if bias is None else bias.float()
-        self._scales = weight.float().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / WEIGHT_LEVELS
-        self._zeros = torch.zeros(len(weight), dtype=torch.int64)
-        levels = (weight.float() / self._scales[:, None]).round().to(torch.int8)
-        self._packed = torch.ops.onednn.qlinear_prepack(levels, None)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Compute the layer: float32 (..., in) becomes (..., out)."""
-        levels, scale, zero = _quantise(x)
-        product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            levels, scale, zero, self._packed, self._scales, self._zeros, self._bias,
-            1.0, 0, self._dtype, self._activation, [], "none",
-        )  # fmt: skip
-        return product
-
-
-def _quantise(x: Tensor) -> tuple[Tensor, float, int]:
-    """Convert a tensor to integers from 0 to 255; return them, the step between two, and the one that stands for 0.0."""
-    x = x.contiguous()
-    low, high = (float(end) for end in torch.aminmax(x))
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / LEVELS, torch.finfo(torch.float32).tiny)
-    zero = round(-low / scale)
-    quantised = torch.quantize_per_tensor(x, scale, zero, torch.quint8)
-    levels = torch.empty(0, dtype=torch.uint8)
-    levels.set_(quantised.untyped_storage(), 0, x.shape, x.stride())  # `int_repr` would copy, on one core
-    return levels, scale, zero
-
-
-@cache
-def can_quantise() -> bool:
-    """Whether this CPU can multiply integers of 8 bits in hardware, and this torch supports it.
-
-    The operators are those that torch's compiler uses for a quantised model; they have no public name.
-    """
-    if not getattr(torch.cpu, "_is_vnni_supported", bool)():
-        return False
-    try:
-        with warnings.catch_warnings():  # torch announces that it will drop them: then this function will say no
-            warnings.simplefilter("ignore")
-            QuantisedAffine(torch.ones(16, 16), torch.zeros(16), torch.bfloat16, "gelu")(torch.ones(2, 16))
-    except (AttributeError, RuntimeError):
-        return False
-    return True
-
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRODUCTS_PER_LAYER = 3  # an encoder layer multiplies by 12 width^2 weights; what is timed, by 4 width^2
+SMALLER_IS_WORTH = 1.1  # keys and values of half the size may be this much slower
+ROUNDING_COSTS = 1.05  # a format with fewer digits must be this much faster, or there is no reason to round
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """The number format in which a model computes.
+    """The number formats and kernels of a model.
 
     Attributes:
         name: as in the configuration.
-        dtype: of weights and products.
-        quantised: whether the encoder's widest products are computed in 8 bits instead.
+        dtype: of the encoder's attention, and of all products unless these are quantised.
+        quantised: whether linear layers are computed in 8 bits.
+        cache_dtype: of keys and values while decoding.
+        encoder_attention: one of `ENCODER_ATTENTION`.
+        step_attention: one of `STEP_ATTENTION`.
     """
 
     name: str
     dtype: torch.dtype
-    quantised: bool = False
+    quantised: bool
+    cache_dtype: torch.dtype
+    encoder_attention: str = "fused"
+    step_attention: str = "fused"
+
+    def __str__(self) -> str:
+        """Describe it for a log line."""
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        return (
+            f"{self.name}, encoder attention {names[self.dtype]} {self.encoder_attention}, "
+            f"keys and values {names[self.cache_dtype]} {self.step_attention}"
+        )
+
+    @property
+    def attend_in_encoder(self) -> Attention:
+        """The encoder's attention."""
+        return ENCODER_ATTENTION[self.encoder_attention]
+
+    @property
+    def attend_in_step(self) -> Attention:
+        """The decoder's attention."""
+        return STEP_ATTENTION[self.step_attention]
 
 
-def resolve_compute_type(device: torch.device, compute_type: str = "auto") -> Precision:
-    """Find the precision for a compute type on `device`; `auto` is the fastest that it has hardware for and that loses nothing.
+def choose(device: torch.device, compute_type: str, timings: Mapping[str, float]) -> Precision:
+    """Choose what is fastest for a compute type on `device`.
 
-    On a CPU without avx512_bf16 or amx, bf16 is emulated and slower than fp32, so `auto` takes fp32 there. fp16 is for
-    GPUs alone: CPU kernels for it are missing or slow. int8 is for CPUs alone, and has to be asked for: it has been
-    measured with `base` only, and larger models are known for larger outliers.
+    `auto` takes of fp32, bf16 and int8 the fastest on a CPU, and fp16 on a GPU. The error rates of int8, and the texts
+    on which they were measured, are in NOTES.md.
+
+    Args:
+        device: a GPU, or the CPU.
+        compute_type: as configured.
+        timings: of this CPU, from `timings.timings`; not needed for a GPU.
 
     Raises:
         BootError: an unknown type, or one that the device cannot compute in.
     """
-    on_cuda = device.type == "cuda"
-    fastest = "fp16" if on_cuda else "bf16" if _cpu_has_bf16() else "fp32"
-    if compute_type == "auto":
-        compute_type = fastest
-    if compute_type == "int8":
-        if on_cuda or not can_quantise():
-            raise BootError(
-                f"int8 cannot be computed on {device}", hint="use compute_type: auto, or engine: faster-whisper"
-            )
-        return Precision("int8", DTYPES[fastest], quantised=True)
-    if compute_type not in DTYPES:
+    if compute_type not in {"auto", "int8", *DTYPES}:
         raise BootError(f"unknown compute type {compute_type!r}", hint=f"use auto, int8, {', '.join(DTYPES)}")
-    if compute_type == "fp16" and not on_cuda:
+    if device.type == "cuda":
+        if compute_type == "int8":
+            raise BootError(f"int8 cannot be computed on {device}", hint="use compute_type: auto")
+        name = "fp16" if compute_type == "auto" else compute_type
+        return Precision(name, DTYPES[name], quantised=False, cache_dtype=DTYPES[name])
+    if compute_type == "fp16":
         raise BootError(f"fp16 cannot be computed on {device}", hint="use compute_type: auto, bf16 or fp32")
-    return Precision(compute_type, DTYPES[compute_type])
+    can_quantise = "product int8" in timings
+    if compute_type == "int8" and not can_quantise:
+        raise BootError(
+            f"int8 cannot be computed on {device} by this torch",
+            hint="use compute_type: auto, or engine: faster-whisper",
+        )
+    measured = [name for name in ("fp32", "bf16") if f"product {name}" in timings]
+    if compute_type in DTYPES:
+        candidates = [(compute_type, compute_type)]
+    else:
+        candidates = [("int8", name) for name in measured] if can_quantise else []
+        if compute_type == "auto":
+            candidates += [(name, name) for name in measured]
+
+    def seconds(candidate: tuple[str, str]) -> float:
+        products, attention = candidate
+        taken = PRODUCTS_PER_LAYER * timings.get(f"product {products}", 0.0)
+        taken += _fastest(timings, f"encoder {attention}")[1]
+        return taken if attention == "fp32" else taken * ROUNDING_COSTS
+
+    name, attention = min(candidates, key=seconds)
+    cache = compute_type if compute_type in DTYPES else _cache_format(timings)
+    return Precision(
+        name,
+        DTYPES[attention],
+        quantised=name == "int8",
+        cache_dtype=DTYPES[cache],
+        encoder_attention=_fastest(timings, f"encoder {attention}")[0],
+        step_attention=_fastest(timings, f"step {cache}")[0],
+    )
 
 
-def _cpu_has_bf16() -> bool:
-    # The names of the flags differ between torch versions; a missing one reads as "no".
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+def weight_bytes(model: Any, precision: Precision) -> int:
+    """Compute how much memory the weights of a `whisper.model.Whisper` take in these formats; the embedding stays in fp16."""
+    each = 1 if precision.quantised else precision.dtype.itemsize
+    embedding: int = model.decoder.token_embedding.weight.numel()
+    weights: int = sum(weight.numel() for weight in model.parameters())
+    return weights * each + 2 * embedding
+
+
+def _cache_format(timings: Mapping[str, float]) -> str:
+    small, large = (_fastest(timings, f"step {name}")[1] for name in ("bf16", "fp32"))
+    return "bf16" if small <= SMALLER_IS_WORTH * large else "fp32"
+
+
+def _fastest(timings: Mapping[str, float], operation: str) -> tuple[str, float]:
+    """Find the fastest kernel of an operation, and its seconds; where none was timed, the fused one."""
+    found = {name.removeprefix(f"{operation} "): took for name, took in timings.items() if name.startswith(operation)}
+    return min(found.items(), key=lambda one: one[1], default=("fused", 0.0))
 
 
 @contextmanager

@@ -130,10 +130,19 @@ def _close_rows(logits: Tensor, closed: Tensor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One finished sequence: tokens without the initial ones and without the end, and their summed log-probability."""
+    """One finished sequence.
+
+    Attributes:
+        tokens: without the initial ones and without the end.
+        sum_logprob: summed log-probability of these and the end.
+        logprobs: log-probability of each token.
+        rows: of each token and then of the end, if it was found: the row of the window that looked for it.
+    """
 
     tokens: tuple[int, ...]
     sum_logprob: float
+    logprobs: tuple[float, ...] = ()
+    rows: tuple[int, ...] = ()
 
 
 def best_of(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:
@@ -180,11 +189,15 @@ class SearchState:
 
     def append(self, slots: int, chosen: Tensor) -> None:
         """Append `chosen`, (slots, group), to the windows that are not done."""
-        going = ~self.done[:slots]
-        window = torch.arange(slots, device=chosen.device)
-        # A window that is done writes behind its end, where nobody looks.
-        self.tokens[window, :, self.lengths[:slots].clamp(max=self.tokens.shape[-1] - 1)] = chosen
-        self.lengths[:slots] += going
+        write_at(self.tokens, slots, self.lengths, chosen)
+        self.lengths[:slots] += ~self.done[:slots]
+
+
+def write_at(kept: Tensor, slots: int, lengths: Tensor, values: Tensor) -> None:
+    """Write `values`, (slots, group), to the places of `kept`, (capacity, group, places), at which each window's rows end."""
+    window = torch.arange(slots, device=kept.device)
+    # A window that is done writes behind its end, where nobody looks.
+    kept[window, :, lengths[:slots].clamp(max=kept.shape[-1] - 1)] = values
 
 
 class Search(Protocol):
@@ -209,6 +222,26 @@ class Search(Protocol):
         ...
 
 
+_BLOCK = 256  # logits
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """Find the place of the largest of (..., vocabulary), the first of equal ones.
+
+    On a CPU `argmax` takes ten times as long as `amax`, so it is asked for the best block and then for the best place in it.
+    """
+    places = logits.shape[-1]
+    if logits.is_cuda or places < _BLOCK:
+        return logits.argmax(-1)
+    whole = places // _BLOCK * _BLOCK
+    best: Tensor = logits[..., :whole].unflatten(-1, (-1, _BLOCK)).amax(-1)  # type: ignore[no-untyped-call]
+    if whole < places:
+        best = torch.cat([best, logits[..., whole:].amax(-1, keepdim=True)], -1)
+    inside = best.argmax(-1, keepdim=True) * _BLOCK + torch.arange(_BLOCK)
+    inside.clamp_(max=places - 1)
+    return inside.gather(-1, logits.gather(-1, inside).argmax(-1, keepdim=True))[..., 0]
+
+
 class Sampler:
     """Chooses the likeliest token at temperature 0, otherwise samples, in `group` independent rows of each window.
 
@@ -219,6 +252,7 @@ class Sampler:
         self.state, self._eot = state, eot
         capacity, group, places = state.tokens.shape
         self._noise = torch.zeros(capacity, group, places, device=state.tokens.device)
+        self._logprobs = torch.zeros(capacity, group, places, device=state.tokens.device)
         self._temperatures = [0.0] * capacity
 
     def join(self, slot: int, initial: Sequence[int], temperature: float, noise: Tensor | None) -> None:
@@ -232,13 +266,14 @@ class Sampler:
         """Move a window to another slot."""
         self.state.move(source, target)
         self._temperatures[target] = self._temperatures[source]
-        self._noise[target] = self._noise[source]
+        for tensor in (self._noise, self._logprobs):
+            tensor[target] = tensor[source]
 
     def advance(self, slots: int, logits: Tensor) -> None:
         """Choose one token per row; rows that have ended get further end tokens."""
         state = self.state
         rows = logits.view(slots, -1, logits.shape[-1])
-        chosen = rows.argmax(-1)
+        chosen = likeliest(rows)
         if any(self._temperatures[:slots]):
             temperature = torch.tensor(self._temperatures[:slots], device=logits.device)[:, None]
             chosen = torch.where(temperature > 0, self._sample(slots, rows, temperature), chosen)
@@ -246,6 +281,7 @@ class Sampler:
         ended = newest[..., 0] == self._eot
         gained = rows.log_softmax(-1).gather(-1, chosen[..., None])[..., 0]
         state.sums[:slots] += gained.masked_fill(ended, 0.0)
+        write_at(self._logprobs, slots, state.lengths, gained)
         chosen = chosen.masked_fill(ended, self._eot)
         state.append(slots, chosen)
         state.done[:slots] |= (chosen == self._eot).all(-1)
@@ -253,11 +289,15 @@ class Sampler:
     def candidates(self, slot: int) -> list[Candidate]:
         """Return one candidate for each row of the window."""
         begin, end = int(self.state.begins[slot]), int(self.state.lengths[slot])
-        rows = self.state.tokens[slot, :, begin:end].tolist()
-        return [
-            Candidate(tuple(row[: row.index(self._eot)] if self._eot in row else row), score)
-            for row, score in zip(rows, self.state.sums[slot].tolist(), strict=True)
-        ]
+        found = []
+        for number, row in enumerate(self.state.tokens[slot, :, begin:end].tolist()):
+            tokens, steps = row, len(row)
+            if self._eot in row:
+                tokens, steps = row[: row.index(self._eot)], row.index(self._eot) + 1
+            logprobs = self._logprobs[slot, number, begin : begin + len(tokens)].tolist()
+            score = float(self.state.sums[slot, number])
+            found.append(Candidate(tuple(tokens), score, tuple(logprobs), (number,) * steps))
+        return found
 
     def _sample(self, slots: int, rows: Tensor, temperature: Tensor) -> Tensor:
         # Inverse of the distribution function: one number a token, where a draw over the vocabulary takes 50,000.
@@ -282,7 +322,11 @@ class BeamSearch:
         self._finished = torch.zeros(capacity, kept, places, dtype=torch.long, device=device)
         self._finished_lengths = torch.zeros(capacity, kept, dtype=torch.long, device=device)
         self._finished_sums = torch.zeros(capacity, kept, device=device)
+        self._finished_sources = torch.zeros(capacity, kept, dtype=torch.long, device=device)
         self._counts = torch.zeros(capacity, dtype=torch.long, device=device)
+        # Of each token in each row as it was when the token was chosen: the row that it continued.
+        self._parents = torch.zeros(capacity, self._group, places, dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(capacity, self._group, places, device=device)
 
     def join(self, slot: int, initial: Sequence[int], temperature: float, noise: Tensor | None) -> None:  # noqa: ARG002 - beams know no chance
         """Begin a window."""
@@ -292,7 +336,10 @@ class BeamSearch:
     def move(self, source: int, target: int) -> None:
         """Move a window to another slot."""
         self.state.move(source, target)
-        for tensor in (self._finished, self._finished_lengths, self._finished_sums, self._counts):
+        for tensor in (
+            self._finished, self._finished_lengths, self._finished_sums, self._finished_sources,
+            self._counts, self._parents, self._logprobs,
+        ):  # fmt: skip
             tensor[target] = tensor[source]
 
     def advance(self, slots: int, logits: Tensor) -> Tensor:
@@ -305,7 +352,11 @@ class BeamSearch:
         first = state.lengths[:slots] == state.begins[:slots]
         scores[:, 1:] = scores[:, 1:].masked_fill(first[:, None, None], -torch.inf)
         ranked, order = scores.flatten(1).sort(descending=True, stable=True)
-        words, sources = words.flatten(1).gather(1, order), order // (group + 1)
+        words, sources, gains = (
+            words.flatten(1).gather(1, order),
+            order // (group + 1),
+            gains.flatten(1).gather(1, order),
+        )
         ends = words == self._eot
         saved_before = (~ends).cumsum(1)
 
@@ -319,6 +370,8 @@ class BeamSearch:
         state.sums[:slots] = torch.where(going[:, None], ranked.gather(1, kept), state.sums[:slots])
         window = torch.arange(slots, device=logits.device)[:, None]
         state.tokens[:slots] = state.tokens[window, parents]
+        write_at(self._parents, slots, state.lengths, parents)
+        write_at(self._logprobs, slots, state.lengths, gains.gather(1, kept))
         state.append(slots, words.gather(1, kept))
         state.done[:slots] |= self._counts[:slots] >= self._max_candidates
         return (parents + window * group).flatten()
@@ -326,17 +379,27 @@ class BeamSearch:
     def candidates(self, slot: int) -> list[Candidate]:
         """Return the finished sequences, and unfinished ones if fewer than the beams have ended."""
         state, begin = self.state, int(self.state.begins[slot])
-        found = [
-            Candidate(tuple(self._finished[slot, n, begin : int(self._finished_lengths[slot, n])].tolist()), score)
-            for n, score in enumerate(self._finished_sums[slot, : int(self._counts[slot])].tolist())
-        ]
+        length = int(state.lengths[slot])
+        parents, logprobs = (kept[slot, :, begin:length].tolist() for kept in (self._parents, self._logprobs))
+
+        def candidate(tokens: Tensor, score: float, row: int, *, ended: bool) -> Candidate:
+            rows, gains = [row] * ended, []
+            for place in reversed(range(len(tokens))):
+                gains.append(logprobs[row][place])
+                row = parents[row][place]
+                rows.append(row)
+            return Candidate(tuple(tokens.tolist()), score, tuple(reversed(gains)), tuple(reversed(rows)))
+
+        found = []
+        for n in range(int(self._counts[slot])):
+            tokens = self._finished[slot, n, begin : int(self._finished_lengths[slot, n])]
+            source = int(self._finished_sources[slot, n])
+            found.append(candidate(tokens, float(self._finished_sums[slot, n]), source, ended=True))
         sums = state.sums[slot].tolist()
         for beam in sorted(range(self._group), key=sums.__getitem__, reverse=True):
             if len(found) >= self._group:
                 break
-            found.append(
-                Candidate(tuple(state.tokens[slot, beam, begin : int(state.lengths[slot])].tolist()), sums[beam])
-            )
+            found.append(candidate(state.tokens[slot, beam, begin:length], sums[beam], beam, ended=False))
         return found
 
     def _finish(self, slots: int, scores: Tensor, sources: Tensor, counted: Tensor) -> None:
@@ -351,4 +414,5 @@ class BeamSearch:
         self._finished[window, place] = self.state.tokens[window, sources]
         self._finished_lengths[window, place] = self.state.lengths[:slots, None]
         self._finished_sums[window, place] = scores
+        self._finished_sources[window, place] = sources
         self._counts[:slots] += wanted.sum(1)

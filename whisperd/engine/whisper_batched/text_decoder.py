@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that every torch user reads
 
-from whisperd.engine.whisper_batched.encoder import Affine, Norm
+from whisperd.engine.whisper_batched.linear import Affine, Norm, QuantisedAffine, linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from whisperd.engine.whisper_batched.precision import Precision
 
 
 STEP_FRAMES = 250  # the cross-attention grows by so much, 5 s, and so seldom
@@ -47,12 +49,14 @@ class Cache:
         self.own = [(self._zeros(rows, 0), self._zeros(rows, 0)) for _ in network.layers]
         self.cross = [(self._zeros(capacity, 0), self._zeros(capacity, 0)) for _ in network.layers]
         self.cross_mask: Tensor | None = None
+        # By layer, (rows, heads that follow the audio, places, size): of the cross-attention. Beams do not reorder them.
+        self.queries = {layer: self._zeros(rows, 0, len(heads)) for layer, heads in network.aligned.items()}
 
-    def _zeros(self, rows: int, places: int) -> Tensor:
+    def _zeros(self, rows: int, places: int, heads: int | None = None) -> Tensor:
         """Allocate zeros, because a masked place is still multiplied, and 0 times a stray NaN is NaN."""
         network = self._network
-        shape = (rows, network.heads, places, network.size)
-        return torch.zeros(shape, dtype=network.dtype, device=network.device)
+        shape = (rows, heads or network.heads, places, network.size)
+        return torch.zeros(shape, dtype=network.cache_dtype, device=network.device)
 
     @property
     def rows(self) -> int:
@@ -108,9 +112,8 @@ class Cache:
         last = self.slots - 1
         if slot != last:
             to, start = slot * self.group, last * self.group
-            for pair in self.own:
-                for kept in pair:
-                    kept[to : to + self.group, :, :tokens] = kept[start : start + self.group, :, :tokens]
+            for kept in (*(tensor for pair in self.own for tensor in pair), *self.queries.values()):
+                kept[to : to + self.group, :, :tokens] = kept[start : start + self.group, :, :tokens]
             frames = self._lengths[last]
             for pair in self.cross:
                 for kept in pair:
@@ -118,6 +121,22 @@ class Cache:
             self._lengths[slot] = frames
         self.slots = last
         self.cross_mask = self._mask(0, last)
+
+    def watched(self, slot: int, first: int, tokens: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Copy what tells where a window's rows looked: queries and keys of the heads that follow the audio.
+
+        Args:
+            slot: of the window.
+            first: the first place wanted.
+            tokens: places wanted.
+
+        Returns:
+            Per layer, queries (group, heads, tokens, size) and keys (heads, frames, size).
+        """
+        rows, frames = slice(slot * self.group, (slot + 1) * self.group), self._lengths[slot]
+        queries = [kept[rows, :, first : first + tokens].clone() for kept in self.queries.values()]
+        keys = [self.cross[layer][0][slot, self._network.aligned[layer], :frames] for layer in self.queries]
+        return queries, keys
 
     def reorder(self, sources: Tensor, tokens: int) -> None:
         """Copy to each row the first `tokens` places of the row that `sources` names, for beams that replace others.
@@ -152,6 +171,8 @@ class Cache:
         if wanted == self._places or (not shrink and wanted < self._places):
             return
         self._resize(self.own, self.rows, wanted)
+        for layer, kept in self.queries.items():
+            self.queries[layer] = self._resized(kept, self.rows, wanted)
         self._places = wanted
 
     def _resize(self, pairs: list[KeyValue], used: int, places: int) -> None:
@@ -159,7 +180,7 @@ class Cache:
             pairs[number] = (self._resized(key, used, places), self._resized(value, used, places))
 
     def _resized(self, kept: Tensor, used: int, places: int) -> Tensor:
-        resized, common = self._zeros(len(kept), places), min(kept.shape[2], places)
+        resized, common = self._zeros(len(kept), places, kept.shape[1]), min(kept.shape[2], places)
         resized[:used, :, :common] = kept[:used, :, :common]
         return resized
 
@@ -186,13 +207,13 @@ _ROWS = 16  # of a step, about; what the weights are laid out for
 
 @dataclass(frozen=True, slots=True)
 class _DecoderLayer:
-    qkv: Affine
-    out: Affine
-    cross_query: Affine
-    cross_key_value: Affine
-    cross_out: Affine
-    up: Affine
-    down: Affine
+    qkv: Affine | QuantisedAffine
+    out: Affine | QuantisedAffine
+    cross_query: Affine | QuantisedAffine
+    cross_key_value: Affine | QuantisedAffine
+    cross_out: Affine | QuantisedAffine
+    up: Affine | QuantisedAffine  # with its activation
+    down: Affine | QuantisedAffine
     attention_norm: Norm
     cross_norm: Norm
     mlp_norm: Norm
@@ -205,12 +226,10 @@ class Prefilled:
     Attributes:
         hidden: (windows, tokens, width), before the last normalisation.
         own: per layer, keys and values of the self-attention, (windows, heads, tokens, size).
-        scores: what was asked for by `watch`: per head (windows, tokens, frames), scaled, before the softmax, float32.
     """
 
     hidden: Tensor
     own: list[KeyValue]
-    scores: list[Tensor]
 
 
 class TextDecoder:
@@ -219,34 +238,51 @@ class TextDecoder:
     Args:
         model: a `whisper.model.Whisper`; it is read, never changed or hooked.
         device: where the weights go.
-        dtype: of weights and products. The sum of the residuals is kept in float32.
+        precision: of weights, products, keys and values. The sum of the residuals is kept in float32.
     """
 
-    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, device: torch.device, precision: Precision) -> None:
         source, dims = model.decoder, model.dims
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype = device, torch.float32 if precision.quantised else precision.dtype
+        self.cache_dtype, self._attention = precision.cache_dtype, precision.attend_in_step
         self.heads, self.width, self.context = dims.n_text_head, dims.n_text_state, dims.n_text_ctx
         self.size = self.width // self.heads
-        scale = self.size**-0.5
-        self.embedding = source.token_embedding.weight.detach().to(device, dtype)
+        # By layer, the heads of the cross-attention that follow the audio.
+        self.aligned: dict[int, list[int]] = {}
+        for number, head in model.alignment_heads.to_dense().nonzero().tolist():
+            self.aligned.setdefault(number, []).append(head)
+        self.embedding = _compact(source.token_embedding.weight.detach()).to(device)
         self.positions = source.positional_embedding.detach().to(device).float()
-        self.vocabulary = Affine(self.embedding, None).for_rows(_ROWS)
-        self.norm = Norm.of(source.ln, device, dtype)
+        self.norm = self._norm(source.ln)
+        vocabulary = source.token_embedding.weight.detach().to(device, self.dtype)
+        self.vocabulary = (
+            QuantisedAffine(vocabulary, None, torch.float32, rows=_ROWS)
+            if precision.quantised
+            else Affine(vocabulary, None).for_rows(_ROWS)
+        )
+
+        def layer(modules: list[Any], rows: int = _ROWS, **details: Any) -> Affine | QuantisedAffine:
+            return linear(modules, device, precision, rows, **details)
+
+        scale = self.size**-0.5
         self.layers = [
             _DecoderLayer(
-                Affine.fused(_inputs(block.attn), device, dtype, scale).for_rows(_ROWS),
-                Affine.of(block.attn.out, device, dtype).for_rows(_ROWS),
-                Affine.fused(_inputs(block.cross_attn)[:1], device, dtype, scale).for_rows(_ROWS),
-                Affine.fused(_inputs(block.cross_attn)[1:], device, dtype).for_rows(dims.n_audio_ctx),
-                Affine.of(block.cross_attn.out, device, dtype).for_rows(_ROWS),
-                Affine.of(block.mlp[0], device, dtype).for_rows(_ROWS),
-                Affine.of(block.mlp[2], device, dtype).for_rows(_ROWS),
-                Norm.of(block.attn_ln, device, dtype),
-                Norm.of(block.cross_attn_ln, device, dtype),
-                Norm.of(block.mlp_ln, device, dtype),
+                layer(_inputs(block.attn), first=scale),
+                layer([block.attn.out]),
+                layer(_inputs(block.cross_attn)[:1], first=scale),
+                layer(_inputs(block.cross_attn)[1:], dims.n_audio_ctx, gives=self.cache_dtype),
+                layer([block.cross_attn.out]),
+                layer([block.mlp[0]], activation="gelu"),
+                layer([block.mlp[2]]),
+                self._norm(block.attn_ln),
+                self._norm(block.cross_attn_ln),
+                self._norm(block.mlp_ln),
             )
             for block in source.blocks
         ]
+
+    def _norm(self, module: Any) -> Norm:
+        return Norm.of(module, self.device, self.dtype)
 
     def cross(self, features: Sequence[Tensor], into: list[KeyValue] | None = None) -> list[KeyValue]:
         """Compute, for each layer, the keys and values of the features that all steps of a window attend to.
@@ -260,7 +296,11 @@ class TextDecoder:
         """
         if into is None:
             shape = (len(features), self.heads, len(features[0]), self.size)
-            into = [(features[0].new_empty(shape), features[0].new_empty(shape)) for _ in self.layers]
+            dtype = self.cache_dtype
+            into = [
+                (features[0].new_empty(shape, dtype=dtype), features[0].new_empty(shape, dtype=dtype))
+                for _ in self.layers
+            ]
         for window, one in enumerate(features):  # one after the other: what is on its way stays in a CPU's cache
             for layer, pair in zip(self.layers, into, strict=True):
                 for kept, new in zip(pair, self._by_head(layer.cross_key_value(one[None]), 2), strict=True):
@@ -272,8 +312,6 @@ class TextDecoder:
         tokens: Tensor,
         cross: list[KeyValue],
         mask: Tensor | None = None,
-        *,
-        watch: Sequence[tuple[int, int]] = (),
     ) -> Prefilled:
         """Process the initial tokens of windows.
 
@@ -281,24 +319,39 @@ class TextDecoder:
             tokens: (windows, tokens); shorter rows are padded at the end, and what the padding gives is to be ignored.
             cross: from `cross`, for the same windows.
             mask: added to the scores of the cross-attention, (windows, 1, 1, frames).
-            watch: (layer, head) pairs of the cross-attention whose scores are wanted, without the mask.
         """
         x = F.embedding(tokens, self.embedding).float() + self.positions[: tokens.shape[1]]
-        own, scores = [], []
-        for number, (layer, (cross_key, cross_value)) in enumerate(zip(self.layers, cross, strict=True)):
+        own = []
+        for layer, (cross_key, cross_value) in zip(self.layers, cross, strict=True):
             query, key, value = self._by_head(layer.qkv(layer.attention_norm(x)), 3)
             own.append((key, value))
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
             x = x + layer.out(attended.transpose(1, 2).flatten(2))
             (query,) = self._by_head(layer.cross_query(layer.cross_norm(x)), 1)
-            scores += [
-                query[:, head].float() @ cross_key[:, head].float().transpose(-1, -2)
-                for watched, head in watch
-                if watched == number
-            ]
             x = x + layer.cross_out(self._attend(query, cross_key, cross_value, mask).transpose(1, 2).flatten(2))
-            x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
-        return Prefilled(x, own, scores)
+            x = x + layer.down(layer.up(layer.mlp_norm(x)))
+        return Prefilled(x, own)
+
+    def first(self, token: int, cross: list[KeyValue], mask: Tensor) -> Tensor:
+        """Process the first token of windows, once for each row of the mask: for parts of a window, which share its features.
+
+        Args:
+            token: of all rows; nothing precedes it, so it attends to itself alone.
+            cross: from `cross`, for the same windows.
+            mask: added to the scores of the cross-attention, (windows, 1, rows, frames).
+
+        Returns:
+            Hidden states, (windows, rows, width).
+        """
+        tokens = torch.full((len(mask), mask.shape[2]), token, device=self.device)
+        x: Tensor = F.embedding(tokens, self.embedding).float() + self.positions[0]
+        for layer, (cross_key, cross_value) in zip(self.layers, cross, strict=True):
+            _, _, value = self._by_head(layer.qkv(layer.attention_norm(x)), 3)
+            x = x + layer.out(value.transpose(1, 2).flatten(2))
+            (query,) = self._by_head(layer.cross_query(layer.cross_norm(x)), 1)
+            x = x + layer.cross_out(self._attend(query, cross_key, cross_value, mask).transpose(1, 2).flatten(2))
+            x = x + layer.down(layer.up(layer.mlp_norm(x)))
+        return x
 
     def step(self, tokens: Tensor, positions: Tensor, longest: int, cache: Cache) -> Tensor:
         """Process one token per row, and write its keys and values to the cache.
@@ -315,18 +368,23 @@ class TextDecoder:
         rows = cache.rows
         everyone = torch.arange(rows, device=self.device)
         own = cache.own_now(longest)
-        mask = mask_beyond(positions + 1, own[0][0].shape[2], self.dtype)
+        mask = mask_beyond(positions + 1, own[0][0].shape[2], self.cache_dtype)
         x: Tensor = F.embedding(tokens, self.embedding).float() + self.positions[positions]
-        for layer, (keys, values), (cross_key, cross_value) in zip(self.layers, own, cache.cross_now(), strict=True):
+        for number, (layer, (keys, values), (cross_key, cross_value)) in enumerate(
+            zip(self.layers, own, cache.cross_now(), strict=True)
+        ):
             qkv = layer.qkv(layer.attention_norm(x)).view(rows, 3, self.heads, self.size)
-            keys[everyone, :, positions] = qkv[:, 1]
-            values[everyone, :, positions] = qkv[:, 2]
+            keys[everyone, :, positions] = qkv[:, 1].to(self.cache_dtype)
+            values[everyone, :, positions] = qkv[:, 2].to(self.cache_dtype)
             attended = self._attend(qkv[:, 0].unsqueeze(2), keys, values, mask)
             x = x + layer.out(attended.flatten(1))
-            query = layer.cross_query(layer.cross_norm(x)).view(-1, cache.group, self.heads, self.size).transpose(1, 2)
+            query = layer.cross_query(layer.cross_norm(x)).view(rows, self.heads, self.size)
+            if number in self.aligned:
+                cache.queries[number][everyone, :, positions] = query[:, self.aligned[number]].to(self.cache_dtype)
+            query = query.view(-1, cache.group, self.heads, self.size).transpose(1, 2)
             attended = self._attend(query, cross_key, cross_value, cache.cross_mask)
             x = x + layer.cross_out(attended.transpose(1, 2).reshape(rows, self.width))
-            x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
+            x = x + layer.down(layer.up(layer.mlp_norm(x)))
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -338,12 +396,13 @@ class TextDecoder:
         return x.view(*x.shape[:2], parts, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind()
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        if self.device.type == "cuda":
-            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        scores = query @ key.transpose(-1, -2)
-        if mask is not None:
-            scores += mask
-        return torch.softmax(scores, -1) @ value
+        return self._attention(query.to(key.dtype), key, value, mask).to(self.dtype)
+
+
+def _compact(weight: Tensor) -> Tensor:
+    """Convert to half the size what loses nothing by it: OpenAI's weights are fp16, held as float32."""
+    half = weight.to(torch.float16, copy=True)  # no longer mapped: the file may go
+    return half if torch.equal(half.float(), weight.float()) else weight
 
 
 def _inputs(attention: Any) -> list[Any]:

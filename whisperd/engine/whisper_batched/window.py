@@ -14,6 +14,8 @@ from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, log_mel_spectrogram
 from whisperd.engine.api import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy.typing as npt
     from torch import Tensor
 
@@ -34,6 +36,9 @@ class BatchWindow:
         language: a code; None: `options.language`, and if that is None too, it is detected from this window.
         prompt: tokens of what was said before, or of words to expect; its last 223 are used.
         prefix: tokens that the window's text begins with.
+        parts: start and end in samples of the parts whose language is detected too.
+        accepts: asked with what was heard in the parts, before anything is decoded.
+        only_language: nothing is decoded.
     """
 
     options: TranscribeOptions
@@ -42,6 +47,9 @@ class BatchWindow:
     language: str | None = None
     prompt: tuple[int, ...] = ()
     prefix: tuple[int, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
+    accepts: Callable[[Sequence[dict[str, float]]], bool] | None = None
+    only_language: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +69,10 @@ class BatchResult:
         compression_ratio: of the text, by zlib.
         no_speech_prob: of the first attempt's encoder output.
         silent: by `no_speech_threshold` and `logprob_threshold`, nobody speaks.
-        attempts: 1, and 1 for each time it was decoded again: with the full 30 s, or at a higher temperature.
+        attempts: 1, and 1 for each time it was decoded again: with the full 30 s, or at a higher temperature; 0 if only the
+            language was asked for, or what was heard was not accepted.
         looped: the attempt that was taken repeated itself and was stopped.
+        heard: for each part, the probability of each language that has more than a trace of it.
     """
 
     language: str
@@ -78,12 +88,20 @@ class BatchResult:
     silent: bool
     attempts: int
     looped: bool
+    heard: tuple[dict[str, float], ...] = ()
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether this is the text of the window, not only what was heard in it."""
+        return self.attempts > 0
 
 
 FRAMES_PER_SECOND: int = SAMPLE_RATE // HOP_LENGTH
 _STEP_FRAMES = 100  # lengths that the encoder runs over, so that short windows meet others of their length
 # With 5 s the words of clips of 1 to 4 s were as right as with 30, but every third full stop was lost; with 8 they stayed.
 _LEAST_FRAMES = 800
+# The language of clips of 1.5 s was detected as well with 4 s as with 8 or 30.
+_LEAST_FRAMES_FOR_LANGUAGE = 400
 _FAINTEST = 1e-4  # of full scale, -80 dB: three steps of 16 bits
 
 
@@ -132,7 +150,8 @@ def mel_of(window: BatchWindow, n_mels: int, margin_seconds: float | None, devic
     frames = N_FRAMES
     if margin_seconds is not None:
         wanted = (seconds_of(window) + margin_seconds) * FRAMES_PER_SECOND
-        frames = min(max(math.ceil(wanted / _STEP_FRAMES) * _STEP_FRAMES, _LEAST_FRAMES), N_FRAMES)
+        least = _LEAST_FRAMES_FOR_LANGUAGE if window.only_language else _LEAST_FRAMES
+        frames = min(max(math.ceil(wanted / _STEP_FRAMES) * _STEP_FRAMES, least), N_FRAMES)
     padding = min(frames * HOP_LENGTH, N_SAMPLES) - len(audio)
     mel: Tensor = log_mel_spectrogram(audio, n_mels, padding=padding)
     return mel

@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from whisperd.core.display import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 AGAIN = os.EX_TEMPFAIL  # exit status of a command that is to be run again later
 NEVER = os.EX_UNAVAILABLE  # exit status of a sender whose receiver is gone for good
@@ -25,24 +26,46 @@ DRAINED_BYTES = 1 << 20  # read at most at one look: a command that prints witho
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A way to notify somebody: the command, the ends that it is run for, and its time limit."""
+    """A way to notify somebody: the command, the ends that it is run for, and its time limit.
+
+    Attributes:
+        kind: hook, webhook, mail, ...
+        events: the ends, completed or failed.
+        command: an argument list.
+        timeout_seconds: after which the command is killed.
+        is_repeatable: False for a command of the operator's, since nobody knows what it did before it failed.
+        environment: variables for the command, beside those of the notification; secrets that must be no arguments.
+        needs: a variable of the notification without which there is nothing to tell here; empty: none.
+    """
 
     kind: str
     events: tuple[str, ...]
     command: tuple[str, ...]
     timeout_seconds: float
-    is_repeatable: bool = True  # False for a command of the operator's: nobody knows what it did before it failed
+    is_repeatable: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    needs: str = ""
+
+    def is_interested(self, event: str, words: Mapping[str, str]) -> bool:
+        """Whether it is to be told of a job that ended like this, with these variables."""
+        return event in self.events and (not self.needs or self.needs in words)
 
     def is_worth_another_try(self, status: int | None) -> bool:
         """Whether to run it again after this exit status; None: it was killed at its deadline."""
         return status == AGAIN or (self.is_repeatable and status != NEVER)
 
 
-def sender(kind: str, events: tuple[str, ...], *arguments: str) -> Channel:
+def sender(
+    kind: str,
+    events: tuple[str, ...],
+    *arguments: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    needs: str = "",
+) -> Channel:
     """A channel whose command is the module of this package that is named like its kind."""
     # -P: a file called ssl.py in the current directory must not be what `import ssl` finds
     command = (sys.executable, "-P", "-m", f"{__package__}.{kind}", *arguments)
-    return Channel(kind, events, command, SENDER_SECONDS)
+    return Channel(kind, events, command, SENDER_SECONDS, environment=environment, needs=needs)
 
 
 class Delivery:

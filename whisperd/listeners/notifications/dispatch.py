@@ -2,6 +2,10 @@
 
 A notification is on disk before the original of its job leaves `.work`, and until it has been delivered: whatever dies in
 between, the next start finds it. So each arrives at least once, and a repetition has the same id, that of the job.
+
+A kind of notification is registered in `KINDS`. It is a module with `channels(settings)`, which names its channels `<kind>` or
+`<kind>-<name>`, and with a `main` that sends what comes on standard input. Only the operator's own commands (`hook`) need no
+program of ours and are defined here.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whisperd.core import events
-from whisperd.listeners.notifications.channel import Delivery
-from whisperd.listeners.notifications.kinds import HOOK, channels, kind_of
+from whisperd.core.job import Status
+from whisperd.listeners.notifications import apprise, mail, webhook
+from whisperd.listeners.notifications.channel import Channel, Delivery
 from whisperd.listeners.notifications.notification import Notification, Undelivered
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from whisperd.settings.sections import NotificationOptions
     from whisperd.spool.layout import Layout
 
+HOOK = "hook"
 RETRY_SECONDS_MAX = 3600.0
 JITTER = 0.2  # notifications that failed together are not repeated together
 RESTORE_SECONDS = 60.0  # pause before the folder of notifications is read again that could not be read
@@ -40,6 +46,28 @@ PASSING = {
     errno.EIO,
 }  # the machine is at a limit; nothing is wrong with the command
 LOOK_SECONDS = 0.2  # how often the output of a running command is read
+
+
+def _hooks(settings: NotificationOptions) -> dict[str, Channel]:
+    commands = {Status.COMPLETED: settings.on_completed, Status.FAILED: settings.on_failed}
+    return {
+        f"on_{event}": Channel(HOOK, (event,), command, settings.hook_timeout_seconds, is_repeatable=False)
+        for event, command in commands.items()
+        if command
+    }
+
+
+KINDS = (_hooks, webhook.channels, mail.channels, apprise.channels)
+
+
+def channels(settings: NotificationOptions) -> dict[str, Channel]:
+    """Return all channels that are configured, by name."""
+    return {name: channel for kind in KINDS for name, channel in kind(settings).items()}
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a channel from its name, also when the channel is not configured any more."""
+    return HOOK if name.startswith("on_") else name.partition("-")[0]
 
 
 @dataclass(order=True, slots=True)
@@ -121,8 +149,10 @@ class Dispatcher:
             OSError: no room.
         """
         event = document["status"]
-        interested = [name for name, channel in self._channels.items() if event in channel.events]
         notification = Notification.of(job, document, outcome, at=time.time())
+        interested = [
+            name for name, channel in self._channels.items() if channel.is_interested(event, notification.words)
+        ]
         self._files.put(job.id, interested, notification, not_for=self._channels.keys() - set(interested))
         self._announced[job.id] = interested
 
@@ -197,7 +227,7 @@ class Dispatcher:
             self._drop(name, pending.job_id, notification.name if notification else pending.job_id, reason)
             return
         paths = {key: os.path.join(self._root, path) for key, path in notification.paths.items()}
-        environment = {**notification.words, **paths}
+        environment = {**notification.words, **paths, "WHISPERD_SPOOL": str(self._root), **channel.environment}
         status_file = (json.dumps(notification.status, indent=2) + "\n").encode("ascii")
         try:
             delivery = Delivery(channel.command, environment, status_file, deadline=now + channel.timeout_seconds)

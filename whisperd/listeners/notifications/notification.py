@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from whisperd.core.display import one_line
 from whisperd.core.job import Result
 from whisperd.spool import names
 from whisperd.spool.durable import Folder, write
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = ".notices"  # in `.work`; earlier releases have left files there
 SUFFIX = ".json"
+MAIL_TRANSCRIPT_TO = "WHISPERD_MAIL_TRANSCRIPT_TO"  # addresses, with a space between two
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}  # reading it again would find the same
 
 
@@ -57,6 +59,8 @@ class Notification:
         }
         if isinstance(outcome, Result):
             folders, file = names.split(outcome.duplicate_of or job.place)
+            if job.spec is not None and job.spec.output.mail_transcript_to:
+                words[MAIL_TRANSCRIPT_TO] = " ".join(job.spec.output.mail_transcript_to)
             for kind in outcome.outputs:
                 paths[f"WHISPERD_OUTPUT_{kind.upper()}"] = "outbox/" + names.join(folders, names.output(file, kind))
         else:
@@ -84,6 +88,18 @@ class Notification:
             and all(isinstance(each, dict) and all(isinstance(text, str) for text in each.values()) for each in texts)
         )
         return found if is_sound else None
+
+
+def summary(document: dict[str, Any]) -> tuple[str, str]:
+    """Return what a final status file says to a person: one line, and a text of several."""
+    error = document["error"]
+    title = one_line(f"{document['name']}: {document['status']}" + (f", {error['message']}" if error else ""))
+    lines = [f"{document['name']}: {document['status']}", ""]
+    if error:
+        lines += [f"reason: {error['message']}", f"remedy: {error['hint']}"]
+    lines += [f"{kind}: {path}" for kind, path in document["outputs"].items()]
+    lines += [f"original: {document['original']}"]
+    return title, "\n".join(lines) + "\n"
 
 
 class Undelivered:

@@ -1,4 +1,7 @@
-"""Webhooks: `python -m whisperd.listeners.notifications.webhook URL SECRET` posts the status file on standard input, signed.
+"""Webhooks: `python -m whisperd.listeners.notifications.webhook` posts the status file on standard input, signed.
+
+The address is in `WHISPERD_WEBHOOK_URL` and the place of the secret in `WHISPERD_WEBHOOK_SECRET`: the address of a chat has a
+token in it, and everybody on the machine can read the arguments of a process.
 
 It runs as a process of its own, so that a slow name server or host delays nothing else. Signature and headers are those of
 the Standard Webhooks specification 1.0.0 (https://github.com/standard-webhooks/standard-webhooks). Redirects are not
@@ -8,7 +11,6 @@ followed, proxies are not used, and certificates are verified.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -21,6 +23,7 @@ from urllib.parse import urlsplit
 
 import whisperd
 from whisperd.listeners.notifications.channel import Channel, sender
+from whisperd.listeners.notifications.credential import SecretError, read_credential
 
 if TYPE_CHECKING:
     import http.client
@@ -28,45 +31,35 @@ if TYPE_CHECKING:
     from whisperd.settings.sections import NotificationOptions
 
 REQUEST_SECONDS = 15.0  # for connecting, and for each part of the answer
+URL, SECRET = "WHISPERD_WEBHOOK_URL", "WHISPERD_WEBHOOK_SECRET"
 PREFIX = "whsec_"
 KEY_BYTES = (24, 64)
-
-
-class SecretError(ValueError):
-    """The secret of a webhook cannot be used; the message says why."""
 
 
 def channels(settings: NotificationOptions) -> dict[str, Channel]:
     """Return a channel `webhook-<name>` for each webhook that is configured."""
     return {
-        f"webhook-{name}": sender("webhook", webhook.events, webhook.url, str(webhook.secret))
+        f"webhook-{name}": sender(
+            "webhook", webhook.events, environment={URL: webhook.url, SECRET: str(webhook.secret)}
+        )
         for name, webhook in settings.webhooks.items()
     }
 
 
 def read_secret(path: Path) -> bytes:
-    """Read the key from a file; a relative path is the name of a systemd credential (systemd.exec(5), LoadCredential=).
+    """Read the key of a webhook from a file or a systemd credential.
 
     Raises:
         SecretError: it is missing, or not written as `whsec_` and 24 to 64 bytes in base64.
     """
-    if not path.is_absolute():
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        if directory is None:
-            raise SecretError(f"there is no systemd credential {path}: give the path of a file, or see LoadCredential=")
-        path = Path(directory) / path
-    try:
-        text = path.read_text("ascii").strip()
-    except OSError as error:
-        raise SecretError(f"the secret {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        text = ""
+    text = read_credential(path)
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
-    except binascii.Error:
+    except ValueError:  # also of text that is not ASCII
         key = b""
     if not text.startswith(PREFIX) or not KEY_BYTES[0] <= len(key) <= KEY_BYTES[1]:
-        raise SecretError(f"the secret {path} must be {PREFIX} and 24 to 64 random bytes in base64")
+        title = f"the secret {path}" if path.is_absolute() else "the systemd credential"
+        raise SecretError(f"{title} must be {PREFIX} and 24 to 64 random bytes in base64")
     return key
 
 
@@ -110,11 +103,11 @@ def post(url: str, body: bytes, sent_headers: dict[str, str]) -> int:
         connection.close()
 
 
-def main(url: str, secret: str) -> int:
+def main() -> int:
     """Send the webhook; if that fails print the reason in one line, and tell by the exit status whether another try can help."""
-    body = sys.stdin.buffer.read()
+    body, url = sys.stdin.buffer.read(), os.environ[URL]
     try:
-        key = read_secret(Path(secret))
+        key = read_secret(Path(os.environ[SECRET]))
         status = post(url, body, headers(key, os.environ["WHISPERD_ID"], body, at=int(time.time())))
     except SecretError as error:
         print(error)
@@ -129,4 +122,4 @@ def main(url: str, secret: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -11,9 +11,9 @@ from whisper.model import ModelDimensions, Whisper
 
 from whisperd.core.errors import BootError
 from whisperd.engine.weights import checkpoint
+from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.convert import import_directory
 from whisperd.engine.weights.find import Weights, find, verify
-from whisperd.engine.weights.load import load
 
 HEADS = [[0, 1], [1, 0]]
 CT2_TYPES = {torch.float32: 0, torch.int8: 1, torch.int16: 2, torch.int32: 3, torch.float16: 4, torch.bfloat16: 5}

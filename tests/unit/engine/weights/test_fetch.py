@@ -10,11 +10,11 @@ import sys
 import threading
 
 import pytest
+import whisper
 
 from whisperd.core.errors import BootError
-from whisperd.engine.weights import catalogue, files
-from whisperd.engine.weights.fetch import fetch
-from whisperd.engine.weights.find import verify
+from whisperd.engine.weights.fetch import ABANDONED_SECONDS, checkpoint_url, fetch
+from whisperd.engine.weights.find import ALIASES, OFFICIAL, verify
 
 CONTENT = bytes(range(256)) * 12_000  # three chunks
 
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     """A server that has the model `tiny`, whose hash is that of the content it sends."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setitem(catalogue.OFFICIAL, "tiny", hashlib.sha256(CONTENT).hexdigest())
+    monkeypatch.setitem(OFFICIAL, "tiny", hashlib.sha256(CONTENT).hexdigest())
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -75,7 +75,7 @@ def test_a_model_is_fetched_and_reported(server, tmp_path):
     path = tmp_path / "new" / "models" / "tiny.pt"
     umask = os.umask(0)
     os.umask(umask)
-    assert server.requests == [f"/models/{catalogue.OFFICIAL['tiny']}/tiny.pt"]
+    assert server.requests == [f"/models/{OFFICIAL['tiny']}/tiny.pt"]
     assert weights.paths == (path,)
     assert path.read_bytes() == CONTENT
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
@@ -201,8 +201,8 @@ def test_a_fetch_killed_half_way_leaves_nothing_under_the_name(server, tmp_path)
     """After SIGKILL the next fetch succeeds; what the dead one left goes once it is surely abandoned."""
     server.stalls = True
     code = (
-        "import pathlib, sys; from whisperd.engine.weights import catalogue, fetch;"
-        f"catalogue.OFFICIAL['tiny'] = {catalogue.OFFICIAL['tiny']!r};"
+        "import pathlib, sys; from whisperd.engine.weights import fetch;"
+        f"fetch.OFFICIAL['tiny'] = {OFFICIAL['tiny']!r};"
         "fetch.fetch('tiny', pathlib.Path(sys.argv[1]), lambda *_: print('got', flush=True), sys.argv[2])"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path, server.url], stdout=subprocess.PIPE) as child:
@@ -217,9 +217,17 @@ def test_a_fetch_killed_half_way_leaves_nothing_under_the_name(server, tmp_path)
     assert verify("tiny", tmp_path).model == "tiny"
     assert left[0].exists()
 
-    long_ago = left[0].stat().st_mtime - 2 * files.ABANDONED_SECONDS
+    long_ago = left[0].stat().st_mtime - 2 * ABANDONED_SECONDS
     os.utime(left[0], (long_ago, long_ago))
     (tmp_path / "tiny.pt").unlink()
     fetch("tiny", tmp_path, silent, server.url)
 
     assert not left[0].exists()
+
+
+def test_every_model_of_openai_whisper_has_the_same_address():
+    """Names, aliases, addresses and hashes are those of openai-whisper, so that its new models are not missed."""
+    ours = {name: checkpoint_url(name) for name in OFFICIAL}
+    ours |= {alias: checkpoint_url(name) for alias, name in ALIASES.items()}
+
+    assert ours == whisper._MODELS

@@ -7,10 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
+import whisper
 
 from whisperd.core.errors import BootError
-from whisperd.engine.weights import catalogue, files
-from whisperd.engine.weights.find import find, installed, verify
+from whisperd.engine.weights.fetch import write_record
+from whisperd.engine.weights.find import (
+    BESIDES,
+    NEEDED,
+    OFFICIAL,
+    PACKAGES,
+    Ct2Weights,
+    Package,
+    Record,
+    find,
+    find_ct2,
+    installed,
+    read_package,
+    verify,
+)
 
 
 @pytest.fixture
@@ -24,7 +38,7 @@ def site(tmp_path, monkeypatch):
         metadata = folder / f"{distribution.replace('-', '_')}-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir()
         metadata.write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        for part in (part for package in catalogue.PACKAGES.values() for part in package.parts):
+        for part in (part for package in PACKAGES.values() for part in package.parts):
             if part.distribution == distribution:
                 path = folder / part.file
                 path.parent.mkdir(parents=True)
@@ -64,7 +78,7 @@ def test_a_name_is_a_file_in_the_models_directory(models, site, asked, stored):
     found = find(asked, models)
 
     assert (found.model, found.paths) == (stored, (models / f"{stored}.pt",))
-    assert found.sha256 == catalogue.OFFICIAL[stored]
+    assert found.sha256 == OFFICIAL[stored]
 
 
 def test_the_packages_serve_when_no_file_is_there(models, site):
@@ -75,7 +89,7 @@ def test_the_packages_serve_when_no_file_is_there(models, site):
 
     assert (found.model, found.kind) == ("base", "package")
     assert [path.read_bytes() for path in found.paths] == [b"one", b"two"]
-    assert found.sha256 == catalogue.PACKAGES["base"].sha256
+    assert found.sha256 == PACKAGES["base"].sha256
 
 
 def test_a_fetched_file_wins_over_the_packages(models, site):
@@ -147,7 +161,7 @@ def test_a_record_vouches_for_an_imported_file(models):
     """`verify` passes what is unchanged since its import and refuses it once a byte differs."""
     path = models / "mine.pt"
     path.write_bytes(b"weights")
-    files.write_record(path, files.Record(hashlib.sha256(b"weights").hexdigest(), "imported from somewhere"))
+    write_record(path, Record(hashlib.sha256(b"weights").hexdigest(), "imported from somewhere"))
 
     assert verify("mine", models).source == "imported from somewhere"
 
@@ -161,11 +175,11 @@ def test_a_record_vouches_for_an_imported_file(models):
 def test_packages_are_verified_as_one(models, site, monkeypatch):
     """The hash is that of the parts joined; the remedy for a damaged one is to install it anew."""
     install_base(site)
-    right = dataclasses.replace(catalogue.PACKAGES["base"], sha256=hashlib.sha256(b"onetwo").hexdigest())
+    right = dataclasses.replace(PACKAGES["base"], sha256=hashlib.sha256(b"onetwo").hexdigest())
 
     with pytest.raises(BootError, match="is damaged") as caught:
         verify("base", models)
-    monkeypatch.setitem(catalogue.PACKAGES, "base", right)
+    monkeypatch.setitem(PACKAGES, "base", right)
 
     assert "pip install --force-reinstall" in caught.value.hint
     assert verify("base", models).kind == "package"
@@ -187,10 +201,87 @@ def test_a_file_of_unknown_origin_is_used_but_not_verified(models, record):
 def test_the_supervisor_can_ask_without_loading_a_model_library():
     """Finding, fetching and verifying import neither torch nor numpy nor openai-whisper."""
     code = (
-        "import sys; from whisperd.engine.weights import catalogue, fetch, find;"
+        "import sys; from whisperd.engine.weights import fetch, find;"
         "print(sorted({'torch', 'numpy', 'whisper', 'safetensors'} & set(sys.modules)))"
     )
 
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert run.stdout == "[]\n"
+
+
+def test_every_model_has_alignment_heads():
+    """The heads are taken from openai-whisper by the name under which a model is stored."""
+    assert set(OFFICIAL) <= set(whisper._ALIGNMENT_HEADS)
+
+
+def directory(path, names=NEEDED):
+    path.mkdir(parents=True)
+    for name in names:
+        (path / name).write_bytes(b"x")
+    return path
+
+
+def test_a_path_is_a_directory(tmp_path):
+    """Its name is the model's."""
+    path = directory(tmp_path / "german-small")
+
+    found = find_ct2(str(path), tmp_path)
+
+    assert (found.model, found.directory) == ("german-small", path)
+
+
+def test_a_name_is_a_directory_among_the_models(tmp_path):
+    """Under the canonical name, and before any package."""
+    path = directory(tmp_path / "large-v3")
+
+    assert find_ct2("large", tmp_path).directory == path
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_a_directory_that_is_not_whole_is_refused(tmp_path, missing):
+    """Without a tokenizer faster-whisper would ask the network for one."""
+    path = directory(tmp_path / "model", [name for name in NEEDED if name != missing])
+
+    with pytest.raises(BootError, match=f"{missing} missing") as caught:
+        find_ct2(str(path), tmp_path)
+
+    assert "--copy_files tokenizer.json" in caught.value.hint
+
+
+def test_what_is_nowhere_is_refused_with_the_command_that_makes_it(tmp_path):
+    """Nothing is fetched."""
+    with pytest.raises(BootError, match="'medium'") as caught:
+        find_ct2("medium", tmp_path)
+
+    assert "ct2-transformers-converter --model openai/whisper-medium" in caught.value.hint
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Weights in two parts, with a file beside them."""
+    for name, content in {"one": b"ab", "two": b"cd", "config.json": b"{}"}.items():
+        (tmp_path / name).write_bytes(content)
+    known = Package("model-toy", (), hashlib.sha256(b"abcd").hexdigest())
+    monkeypatch.setitem(PACKAGES, "toy", known)
+    monkeypatch.setitem(BESIDES, "toy", {"config.json": hashlib.sha256(b"{}").hexdigest()})
+    return Ct2Weights("toy", None, (tmp_path / "one", tmp_path / "two"), "a package")
+
+
+def test_a_package_is_joined_in_memory(package):
+    """CTranslate2 wants one `model.bin`, and a worker writes nowhere but in its job's directory."""
+    assert read_package(package) == {"model.bin": b"abcd", "config.json": b"{}"}
+
+
+@pytest.mark.parametrize("file", ["two", "config.json"])
+def test_a_damaged_package_is_refused(package, file):
+    """Every file of it has its SHA-256."""
+    (package.parts[0].parent / file).write_bytes(b"?")
+
+    with pytest.raises(BootError, match="is damaged"):
+        read_package(package)
+
+
+def test_every_package_says_what_lies_beside_it():
+    """What cannot be verified is not used."""
+    assert BESIDES.keys() == PACKAGES.keys()

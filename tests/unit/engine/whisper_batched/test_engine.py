@@ -1,13 +1,12 @@
 """The engine of batched decoding: what has been tried before it is ready."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from support.tiny_model import tiny_model
 
 from whisperd.core.errors import BootError
 from whisperd.core.options import EngineOptions
+from whisperd.engine import limits
 from whisperd.engine.weights.find import Weights
 from whisperd.engine.whisper_batched import engine as module
 from whisperd.engine.whisper_batched.engine import BatchedWhisper
@@ -15,11 +14,13 @@ from whisperd.engine.whisper_batched.text_decoder import TextDecoder
 
 
 @pytest.fixture
-def load(monkeypatch):
+def load(monkeypatch, tmp_path):
     """Loads a model with random weights."""
-    monkeypatch.setattr(module, "find", lambda *_: Weights("base", "checkpoint", (), "", ""))
-    monkeypatch.setattr(module, "load", lambda *_: tiny_model(audio_context=1500, text_context=448))
-    return lambda: BatchedWhisper(EngineOptions("openai-whisper", "base", Path("models"), device="cpu", threads=2))
+    monkeypatch.setattr(module, "find", lambda *_, **__: Weights("base", "checkpoint", (), "", ""))
+    monkeypatch.setattr(module, "load", lambda *_, **__: tiny_model(audio_context=1500, text_context=448))
+    return lambda: BatchedWhisper(
+        EngineOptions("openai-whisper", "base", tmp_path, device="cpu", threads=2, compute_type="fp32")
+    )
 
 
 def test_trying_it_out_leaves_nothing_behind(load):
@@ -53,3 +54,14 @@ def test_a_model_that_does_not_run_stops_the_start(load, monkeypatch, method, er
         load()
 
     assert "\n" not in caught.value.message
+
+
+def test_weights_that_do_not_fit_stop_the_start(load, monkeypatch):
+    """Rather than the kernel, in the middle of the first job; where memory is unknown, nothing is refused."""
+    monkeypatch.setattr(limits, "free_memory_bytes", lambda: 1000)
+    with pytest.raises(BootError, match=r"base needs .* of memory for its weights, and 1.0 kB are free") as refused:
+        load()
+    assert "compute_type: int8" in refused.value.hint
+
+    monkeypatch.setattr(limits, "free_memory_bytes", lambda: None)
+    assert load().pending == 0

@@ -1,103 +1,99 @@
-"""In which numbers the batched decoder computes."""
+"""Which number formats and kernels are chosen."""
 
 import pytest
 import torch
+from support.precision import TIMINGS
+from support.tiny_model import tiny_model
 
 from whisperd.core.errors import BootError
-from whisperd.engine.whisper_batched import precision as module
-from whisperd.engine.whisper_batched.precision import Precision, QuantisedAffine, can_quantise, resolve_compute_type
+from whisperd.engine.whisper_batched.precision import Precision, choose, weight_bytes
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+FP32, BF16 = torch.float32, torch.bfloat16
 
 
-@pytest.fixture
-def eight_bits():
-    """The reason why 8 bits cannot be tried here, said aloud."""
-    if not can_quantise():
-        pytest.skip("this CPU has no avx512_vnni, or this torch no products in 8 bits")
+def test_auto_takes_the_fastest_of_each():
+    """Products, the encoder's attention and a step's attention are chosen each by its own times."""
+    chosen = choose(CPU, "auto", TIMINGS)
 
-
-@pytest.mark.parametrize(
-    ("device", "hardware", "asked", "expected"),
-    [
-        (CPU, True, "auto", Precision("bf16", torch.bfloat16)),
-        (CPU, False, "auto", Precision("fp32", torch.float32)),
-        (CPU, False, "bf16", Precision("bf16", torch.bfloat16)),
-        (CPU, True, "fp32", Precision("fp32", torch.float32)),
-        (CUDA, False, "auto", Precision("fp16", torch.float16)),
-        (CUDA, True, "bf16", Precision("bf16", torch.bfloat16)),
-        (CPU, True, "int8", Precision("int8", torch.bfloat16, quantised=True)),
-        (CPU, False, "int8", Precision("int8", torch.float32, quantised=True)),
-    ],
-)
-def test_a_compute_type_is_what_the_device_is_good_at(monkeypatch, device, hardware, asked, expected):
-    """Emulated bf16 is slower than fp32, and 8 bits are never taken unasked."""
-    monkeypatch.setattr(module, "_cpu_has_bf16", lambda: hardware)
-    monkeypatch.setattr(module, "can_quantise", lambda: True)
-
-    precision = resolve_compute_type(device, asked)
-
-    assert precision == expected
+    assert chosen == Precision("int8", FP32, True, FP32, "fused", "written out")
 
 
 @pytest.mark.parametrize(
-    ("device", "able", "asked", "hint"),
+    ("faster", "name", "dtype"),
     [
-        (CPU, True, "fp16", "compute_type: auto"),
-        (CPU, True, "int4", "use auto, int8, fp32"),
-        (CPU, False, "int8", "engine: faster-whisper"),
-        (CUDA, True, "int8", "engine: faster-whisper"),
+        ({"product bf16": 0.1, "encoder bf16 head by head": 0.1}, "bf16", BF16),
+        ({"product fp32": 0.1}, "fp32", FP32),
+        ({"encoder bf16 head by head": 0.1}, "int8", BF16),
     ],
 )
-def test_what_a_device_cannot_compute_in_is_refused(monkeypatch, device, able, asked, hint):
-    """With what it can do instead."""
-    monkeypatch.setattr(module, "can_quantise", lambda: able)
+def test_a_format_that_is_slower_here_is_never_chosen_by_auto(faster, name, dtype):
+    """A processor may multiply in bf16, and still be faster in fp32."""
+    chosen = choose(CPU, "auto", TIMINGS | faster)
 
+    assert (chosen.name, chosen.dtype) == (name, dtype)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.95, FP32), (1.5, BF16)])
+def test_fewer_digits_must_be_worth_it(seconds, expected):
+    """Of two that are as fast as each other, the exact one."""
+    chosen = choose(CPU, "auto", TIMINGS | {"encoder bf16 fused": seconds})
+
+    assert chosen.dtype is expected
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.05, BF16), (1.2, FP32)])
+def test_keys_and_values_are_kept_in_half_the_size_if_that_is_not_slower(seconds, expected):
+    """They are most of the memory of a batch; a tenth of a step is worth half of it."""
+    chosen = choose(CPU, "auto", TIMINGS | {"step bf16 fused": seconds})
+
+    assert chosen.cache_dtype is expected
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", FP32), ("bf16", BF16)])
+def test_a_format_that_was_asked_for_is_used_throughout(name, dtype):
+    """Whatever is faster."""
+    chosen = choose(CPU, name, TIMINGS)
+
+    assert (chosen.name, chosen.dtype, chosen.cache_dtype, chosen.quantised) == (name, dtype, dtype, False)
+
+
+def test_int8_leaves_the_format_of_the_attention_to_the_timings():
+    """Only products are computed in 8 bits."""
+    chosen = choose(CPU, "int8", TIMINGS | {"product int8": 9.0, "encoder bf16 fused": 0.1})
+
+    assert (chosen.name, chosen.quantised, chosen.dtype) == ("int8", True, BF16)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("auto", "fp16"), ("bf16", "bf16"), ("fp32", "fp32")])
+def test_a_gpu_needs_no_timings(asked, expected):
+    """It takes fp16 unless told otherwise."""
+    assert choose(CUDA, asked, {}).name == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "timings", "asked", "hint"),
+    [
+        (CPU, TIMINGS, "fp16", "compute_type: auto"),
+        (CPU, TIMINGS, "int4", "use auto, int8, fp32"),
+        (CPU, {"product fp32": 1.0}, "int8", "compute_type: auto"),
+        (CUDA, {}, "int8", "compute_type: auto"),
+    ],
+)
+def test_a_type_that_a_device_cannot_compute_in_is_refused(device, timings, asked, hint):
+    """The error says what to set instead."""
     with pytest.raises(BootError, match=asked) as error:
-        resolve_compute_type(device, asked)
+        choose(device, asked, timings)
 
     assert hint in error.value.hint
 
 
-@pytest.mark.usefixtures("eight_bits")
-@pytest.mark.parametrize("activation", ["none", "gelu"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shift", [0.0, 3.0, -3.0], ids=["around zero", "positive", "negative"])
-def test_a_product_in_8_bits_is_near_to_the_exact_one(activation, dtype, shift):
-    """Wherever its inputs lie, within a hundredth of what they might add up to; outputs of any scale keep their own precision."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(96, 64, generator=generator) * torch.logspace(-3, 3, 96)[:, None]
-    bias = torch.randn(96, generator=generator)
-    x = torch.randn(2, 50, 64, generator=generator) + shift
+@pytest.mark.parametrize(("compute_type", "each"), [("int8", 1), ("bf16", 2), ("fp32", 4)])
+def test_the_memory_of_the_weights_is_known_before_they_are_converted(compute_type, each):
+    """The embedding stays in fp16 beside the projection onto the vocabulary."""
+    model = tiny_model(audio_context=20, text_context=10)
+    weights = sum(weight.numel() for weight in model.parameters())
 
-    product = QuantisedAffine(weight, bias, dtype, activation)(x)
+    needed = weight_bytes(model, choose(CPU, compute_type, TIMINGS))
 
-    exact = torch.nn.functional.linear(x, weight, bias)
-    exact = torch.nn.functional.gelu(exact) if activation == "gelu" else exact
-    far = (product.float() - exact).norm(dim=(0, 1)) / (x.norm() * weight.norm(dim=1) + bias.abs() * 100**0.5)
-    assert product.dtype is dtype
-    assert far.max() < 0.01
-
-
-@pytest.mark.usefixtures("eight_bits")
-def test_silence_and_weights_of_zero_give_the_bias():
-    """No scale is zero, which would divide by it."""
-    product = QuantisedAffine(torch.zeros(16, 32), torch.arange(16.0), torch.float32)(torch.zeros(3, 32))
-
-    assert torch.equal(product, torch.arange(16.0).expand(3, 16))
-
-
-@pytest.mark.parametrize("reason", [AttributeError, RuntimeError])
-def test_a_torch_without_these_products_says_so(monkeypatch, reason):
-    """They have no public name, and may go: that must not end a start that does not need them."""
-
-    def gone(*_):
-        raise reason
-
-    can_quantise.cache_clear()
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True, raising=False)
-    monkeypatch.setattr("whisperd.engine.whisper_batched.precision.QuantisedAffine", gone)
-    try:
-        assert not can_quantise()
-    finally:
-        can_quantise.cache_clear()
+    assert needed == each * weights + 2 * model.decoder.token_embedding.weight.numel()

@@ -7,7 +7,7 @@ from whisper.tokenizer import get_tokenizer
 
 from whisperd.engine.whisper_batched.batch import noise_for
 from whisperd.engine.whisper_batched.quality import is_loop
-from whisperd.engine.whisper_batched.search import Candidate, Sampler, SearchState, best_of
+from whisperd.engine.whisper_batched.search import BeamSearch, Candidate, Sampler, SearchState, best_of, likeliest
 
 CPU = torch.device("cpu")
 EOT = 4
@@ -51,6 +51,55 @@ def test_samples_follow_the_distribution():
     expected = torch.softmax(logits[0] / 0.5, -1)
     assert torch.allclose(counted, expected, atol=0.03)
     assert counted[[0, 4]].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("places", [3, 256, 512, 700, 51865])
+def test_the_likeliest_is_the_first_of_the_largest(places):
+    """Wherever it is: in the first block, in the last one, in what is left behind the blocks, or everywhere."""
+    generator = torch.Generator().manual_seed(places)
+    logits = torch.randint(0, 50, (2, 60, places), generator=generator).float()
+    logits[0, 0, -1], logits[0, 1, 0], logits[0, 2] = 99.0, 99.0, -torch.inf
+    logits[1, :, : places // 2] = -torch.inf
+
+    assert torch.equal(likeliest(logits), torch.from_numpy(logits.numpy().argmax(-1)))
+
+
+def searches():
+    """A window beside another, in each kind of search."""
+    for group in (1, 3):
+        state = SearchState(3, group, 40, CPU)
+        yield Sampler(state, EOT) if group == 1 else BeamSearch(state, EOT, group)
+
+
+@pytest.mark.parametrize("search", list(searches()), ids=["greedy", "beams"])
+def test_a_candidate_says_which_row_looked_for_each_token(search):
+    """The rows of a beam take each other's places; what each computed before stays where it was computed."""
+    generator, initial, slot = torch.Generator().manual_seed(5), [1, 2], 1
+    for number in range(2):
+        search.join(number, initial, 0.0, None)
+    asked = []  # at each step, what each row held when it looked for the next token
+    while not bool(search.state.done[slot]) and len(asked) < 30:
+        length = int(search.state.lengths[slot])
+        logits = torch.randn(2 * search.state.tokens.shape[1], 12, generator=generator)
+        logits[:, EOT] += 0.2 * len(asked) - 3
+        asked.append([(row[:length], each) for row, each in zip(
+            search.state.tokens[slot].tolist(), logits.view(2, -1, 12)[slot].log_softmax(-1).tolist(), strict=True
+        )])  # fmt: skip
+        search.advance(2, logits)
+    search.move(slot, 2)
+
+    candidates = search.candidates(2)
+
+    assert len({one.rows for one in candidates}) == len(candidates) == search.state.tokens.shape[1]
+    for one in candidates:
+        wanted = [*one.tokens, EOT][: len(one.rows)]
+        assert len(one.rows) - len(one.tokens) in {0, 1}
+        for step, (row, token) in enumerate(zip(one.rows, wanted, strict=True)):
+            before, logprobs = asked[step][row]
+            assert before == [*initial, *one.tokens[:step]]
+            assert step == len(one.tokens) or logprobs[token] == pytest.approx(one.logprobs[step], abs=1e-5)
+        total = sum(asked[step][row][1][token] for step, (row, token) in enumerate(zip(one.rows, wanted, strict=True)))
+        assert one.sum_logprob == pytest.approx(total, abs=1e-4)
 
 
 def tokens_of(text):

@@ -22,7 +22,7 @@ def cross(features, into):
 def cache():
     network = SimpleNamespace(
         layers=[None] * LAYERS, heads=HEADS, size=SIZE, context=CONTEXT, cross=cross,
-        dtype=torch.float32, device=torch.device("cpu"),
+        cache_dtype=torch.float32, device=torch.device("cpu"), aligned={1: [0, 1]},
     )  # fmt: skip
     return Cache(network, capacity=4, group=1)
 
@@ -118,3 +118,20 @@ def test_room_for_long_windows_goes_when_nobody_needs_it(cache):
     assert cache.cross_mask is None
     assert cache.cross_now()[0][0].shape == (1, HEADS, 250, SIZE)
     assert held(cache) == [2.0]
+
+
+def test_the_queries_of_a_window_stay_its_own(cache):
+    """As room comes and goes and windows leave; only heads that follow the audio are kept."""
+    join(cache, (1.0, 100), (2.0, 200))
+    cache.own_now(2)
+    for slot, value in enumerate((1.0, 2.0)):
+        cache.queries[1][slot, :, 1] = value
+    cache.own_now(40)
+    cache.leave(0, tokens=2)
+
+    ([queries], [keys]) = cache.watched(0, 1, 1)
+
+    assert list(cache.queries) == [1]
+    assert queries.shape == (1, 2, 1, SIZE)
+    assert keys.shape == (2, 200, SIZE)
+    assert queries.unique().tolist() == keys.unique().tolist() == [2.0]

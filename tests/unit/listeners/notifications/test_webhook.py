@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from whisperd.listeners.notifications import webhook
+from whisperd.settings import config
 
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 
@@ -41,6 +42,23 @@ def test_a_secret_may_be_a_credential_of_the_service(tmp_path, monkeypatch):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     with pytest.raises(webhook.SecretError, match="LoadCredential="):
         webhook.read_secret(webhook.Path("whisperd-webhook"))
+
+
+def test_no_token_of_a_web_address_is_in_an_argument():
+    """Everybody on the machine can read the arguments of a process."""
+    values = {"notices": {"webhooks": {"chat": {"url": "https://example.org/bot-token", "secret": "bot-token"}}}}
+    found = webhook.channels(config.validate(values, source="test").notices)
+
+    assert "bot-token" not in str(found)
+
+
+def test_a_secret_that_is_missing_is_not_named_by_what_may_be_a_password(monkeypatch, tmp_path):
+    """Where a credential is named, somebody may have written the secret itself; the reason goes to the log."""
+    for directory in ("", str(tmp_path)):
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", directory)
+        with pytest.raises(webhook.SecretError) as caught:
+            webhook.read_secret(webhook.Path("bot-token"))
+        assert "bot-token" not in str(caught.value)
 
 
 def test_a_receiver_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Diarization: who speaks when, found without knowing the voices before."""

@@ -1,1 +1,0 @@
-"""The engine `faster-whisper`, which runs models with CTranslate2."""
