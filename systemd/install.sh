@@ -476,7 +476,7 @@ restart() {
   systemctl daemon-reload
   # The new one last: if its spool belongs to another one, that one is not to lose it.
   readarray -t services < <(
-    if [ "$pip" = yes ]; then services_at_work | grep -vxF "${2:-none}"; fi
+    if [ "$pip" = yes ]; then services_at_work | grep -vxF "${2:-none}" || true; fi
     if [ $# -gt 1 ]; then echo "$2"; fi
   )
   if [ "${#services[@]}" = 0 ] || start_again "${services[@]}"; then return; fi
