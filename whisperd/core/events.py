@@ -125,6 +125,7 @@ class CorrectionMade(Event):
     place: str
     by: str
     kept: tuple[str, ...]
+    job_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

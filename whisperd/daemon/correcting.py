@@ -190,7 +190,8 @@ class Correcting(Part):
         plan = yield from self._corrections.carry_out(number)
         if plan.ticket:
             self._inbox.judge(plan.ticket, "")  # it is gone, or has changed
-        self._emit(events.CorrectionMade(plan.place, plan.entry["by"], tuple(plan.kept.values())))
+        kept = tuple(plan.kept.values())
+        self._emit(events.CorrectionMade(plan.place, plan.entry["by"], kept, plan.document.get("id")))
 
     def _deny(self, ticket: Ticket, error: CorrectionRefused, now: float) -> None:
         again_at = now + EARLY_SECONDS if error.is_early else None

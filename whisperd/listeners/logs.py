@@ -74,7 +74,7 @@ def _sentence(event: events.Event) -> tuple[int, str, str]:
                 "stall",
                 f"{printable(name)}: has not grown for {quiet / 60:.0f} min, {reason}",
             )
-        case events.CorrectionMade(place, by, kept):
+        case events.CorrectionMade(place, by, kept, _):
             return logging.INFO, "correct", f"{printable(place)}: rendered again for {printable(by)}{_kept(kept)}"
         case events.CorrectionDenied(ticket, reason):
             return logging.WARNING, "correct", f"{printable(ticket)}: this correction is not made, {reason}"

@@ -2,12 +2,14 @@
 
 Original and ticket are moved in from the inbox, and out when the job ends. The original goes in first and leaves last: a
 directory without an original is removed at the next start. The records, `job.json`, `result.json` and `failure.json`, are
-ASCII JSON, so that names that are not UTF-8 survive as surrogate escapes. A damaged record reads as None.
+ASCII JSON, so that names that are not UTF-8 survive as surrogate escapes. A damaged record reads as None. What a newer
+release has added to a record is dropped, so that its jobs survive a return to this one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -109,8 +111,10 @@ def load_job(folder: Folder) -> Job | None:
             formats=tuple(fields.pop("formats")),
             spec=None if spec is None else JobSpec.from_json(spec),
             ticket_signature=None if ticket is None else Signature(**ticket),
-            failed_attempts=tuple(FailedAttempt(**each) for each in fields.pop("failed_attempts", ())),
-            **fields,
+            failed_attempts=tuple(
+                FailedAttempt(**_known(FailedAttempt, each)) for each in fields.pop("failed_attempts", ())
+            ),
+            **_known(Job, fields),
         )
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
@@ -126,7 +130,7 @@ def load_result(folder: Folder) -> Result | None:
             outputs=tuple(fields.pop("outputs")),
             languages=languages,
             voices=None if voices is None else KnownVoices.from_json(voices),
-            **fields,
+            **_known(Result, fields),
         )
     except (KeyError, TypeError, ValueError):
         return None
@@ -135,7 +139,7 @@ def load_result(folder: Folder) -> Result | None:
 def load_failure(folder: Folder) -> Failure | None:
     """Read the failure, which is there once it is decided that the job fails."""
     try:
-        return Failure(**_load(folder, FAILURE))
+        return Failure(**_known(Failure, _load(folder, FAILURE)))
     except TypeError:
         return None
 
@@ -154,3 +158,8 @@ def _load(folder: Folder, name: str) -> dict[str, Any]:
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _known(record: type, fields: dict[str, Any]) -> dict[str, Any]:
+    names_of_fields = {field.name for field in dataclasses.fields(record)}
+    return {name: value for name, value in fields.items() if name in names_of_fields}

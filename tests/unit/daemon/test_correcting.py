@@ -94,6 +94,10 @@ class Desk:
             self.now += step
 
     @property
+    def job_id(self):
+        return self.spool.sidecar(NAME)["id"]
+
+    @property
     def text(self):
         return (self.spool.layout.outbox / "a.txt").read_text()
 
@@ -120,7 +124,7 @@ def test_a_ticket_is_followed_and_forgotten(desk):
 
     assert (desk.text, desk.left()) == ("Anna: Hello.\n", [])
     assert [event for event in desk.told if isinstance(event, events.CorrectionMade)] == [
-        events.CorrectionMade(NAME, TICKET, ())
+        events.CorrectionMade(NAME, TICKET, (), desk.job_id)
     ]
     assert (desk.spool.layout.done / TICKET).read_text() == ANNA
     assert TICKET not in desk.inbox.tickets

@@ -56,6 +56,17 @@ def test_what_was_saved_is_loaded(folder, kind):
 
 
 @every_kind
+def test_what_a_newer_release_added_is_dropped(tmp_path, folder, kind):
+    """Its jobs survive a return to this one."""
+    name, value, load = kind
+    job_directory.save(folder, name, value)
+    record = json.loads((tmp_path / name).read_text())
+    (tmp_path / name).write_text(json.dumps(record | {"of_the_future": {"a": [1]}}))
+
+    assert load(folder) == value
+
+
+@every_kind
 def test_a_record_that_is_not_there_is_none(folder, kind):
     """A job without a result is simply not done."""
     _, _, load = kind
