@@ -262,7 +262,8 @@ def gemm_rates(device: str, threads: int) -> dict[str, float]:
 
 def layers(settings: Settings) -> tuple[Loaded, Transcriber]:
     """Time layers of every size of model, with random weights, instead of a program: the seconds that a window takes."""
-    from whisperd.engine.limits import find_device, limit_threads  # noqa: PLC0415
+    from whisperd.engine.limits import find_device  # noqa: PLC0415
+    from whisperd.engine.threads import limit_threads  # noqa: PLC0415
     from whisperd.engine.whisper_batched.precision import choose  # noqa: PLC0415
     from whisperd.engine.whisper_batched.timings import timings  # noqa: PLC0415
 

@@ -53,7 +53,8 @@ import sys
 from pathlib import Path
 from whisperd.engine.whisper_batched.precision import choose
 from whisperd.engine.whisper_batched.timings import timings
-from whisperd.engine.limits import find_device, limit_threads
+from whisperd.engine.limits import find_device
+from whisperd.engine.threads import limit_threads
 from whisperd.core.errors import BootError
 asked, decoding, compute_type, threads, directory = sys.argv[1:]
 try:

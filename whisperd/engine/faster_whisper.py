@@ -27,7 +27,8 @@ from whisper.utils import compression_ratio
 from whisperd.core.errors import BootError, EngineError, InputError, OutOfMemory
 from whisperd.core.transcript import Word
 from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
-from whisperd.engine.limits import among, check_capabilities, heard, is_out_of_memory, language_code, limit_threads
+from whisperd.engine.limits import among, check_capabilities, heard, is_out_of_memory, language_code
+from whisperd.engine.threads import limit_threads
 from whisperd.engine.weights.find import find_ct2, read_package
 from whisperd.engine.whisper_batched.quality import Quality
 from whisperd.engine.whisper_batched.segments import cut_segments

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,16 +17,6 @@ if TYPE_CHECKING:
     from whisperd.core.options import TranscribeOptions
 
 LEAST_CHANCE = 0.01  # of a language, to be worth a place in the resume log
-
-
-def limit_threads(threads: int) -> None:
-    """Limit the threads of torch in this process, since several workers share the machine."""
-    torch.set_num_threads(threads)
-    # torch takes a thread's number over when the thread first asks for it: without this question, that of diarization,
-    # which sets one for its own threads, would become the number of the engine.
-    torch.get_num_threads()
-    with suppress(RuntimeError):  # allowed once per process, and only before the first parallel work
-        torch.set_num_interop_threads(1)
 
 
 def find_device(asked: str) -> torch.device:

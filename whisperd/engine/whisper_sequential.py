@@ -27,9 +27,9 @@ from whisperd.engine.limits import (
     find_device,
     is_out_of_memory,
     language_code,
-    limit_threads,
 )
 from whisperd.engine.log_mel import LogMel
+from whisperd.engine.threads import limit_threads
 from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.find import find
 

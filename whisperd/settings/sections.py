@@ -149,7 +149,7 @@ class PoolOptions(Section):
         0.0, description="a worker without a job for this long ends and frees its memory; 0: never"
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads per worker; null: all cores, divided between the workers"
+        None, ge=1, le=1024, description="most CPU threads per worker; null: all cores, divided between the workers"
     )
     queue_size: int = Field(
         100, ge=1, le=100_000, description="claimed jobs that may wait; further uploads wait in the inbox"

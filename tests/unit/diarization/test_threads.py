@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from whisperd.engine.limits import limit_threads
+from whisperd.engine.threads import limit_threads
 
 
 def test_the_engine_keeps_its_threads():

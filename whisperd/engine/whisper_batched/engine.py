@@ -11,7 +11,8 @@ import numpy as np
 from whisperd.core.errors import BootError, EngineError, OutOfMemory
 from whisperd.core.options import TranscribeOptions
 from whisperd.engine.api import SAMPLE_RATE, AudioWindow, DecodedWindow, EngineInfo
-from whisperd.engine.limits import check_capabilities, find_device, limit_threads, require_memory
+from whisperd.engine.limits import check_capabilities, find_device, require_memory
+from whisperd.engine.threads import AdaptiveThreads, limit_threads
 from whisperd.engine.weights.checkpoint import load
 from whisperd.engine.weights.find import find
 from whisperd.engine.whisper_batched.decoder import BatchedDecoder
@@ -56,6 +57,7 @@ class BatchedWhisper:
             reason = str(error).partition("\n")[0]
             raise BootError(f"model {weights.model} cannot run on {device}: {reason}") from error
         self._info = EngineInfo("openai-whisper", weights.model, str(device), precision.name)
+        self._threads = AdaptiveThreads(options.threads if device.type == "cpu" else 1)
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     @property
@@ -113,6 +115,7 @@ class BatchedWhisper:
 
     def step(self, _report: object = None, /) -> list[tuple[int, DecodedWindow]]:
         """Sample a token for every window in the batch."""
+        self._threads.adapt()
         try:
             finished = self._decoder.step()
         except (OutOfMemory, EngineError):
