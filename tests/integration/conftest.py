@@ -16,3 +16,9 @@ def ffmpeg_path(request):
     if path is None:
         pytest.skip("no ffmpeg on PATH")
     return Path(path)
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Where ffmpeg writes the samples of a recording."""
+    return tmp_path / "samples.s16le"

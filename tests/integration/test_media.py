@@ -39,11 +39,6 @@ def made(tmp_path_factory, tone):
     return make
 
 
-@pytest.fixture
-def samples(tmp_path):
-    return tmp_path / "samples.s16le"
-
-
 def ignore(_seconds):
     """A heartbeat that nobody hears."""
 

@@ -24,11 +24,6 @@ def options(ffmpeg_path):
     return MediaOptions(ffmpeg=ffmpeg_path, max_duration_seconds=60.0, stall_seconds=60.0)
 
 
-@pytest.fixture
-def samples(tmp_path):
-    return tmp_path / "samples.s16le"
-
-
 def ignore(_seconds):
     """A heartbeat that nobody hears."""
 

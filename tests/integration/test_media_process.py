@@ -24,11 +24,6 @@ def options(ffmpeg_path):
     return MediaOptions(ffmpeg=ffmpeg_path, max_duration_seconds=7200.0, stall_seconds=60.0)
 
 
-@pytest.fixture
-def samples(tmp_path):
-    return tmp_path / "samples.s16le"
-
-
 @pytest.fixture(scope="session")
 def ten_minutes(tmp_path_factory):
     return audio.long_wav(tmp_path_factory.mktemp("long") / "long.wav", 600)

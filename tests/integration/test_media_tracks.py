@@ -20,11 +20,6 @@ def options(ffmpeg_path):
 
 
 @pytest.fixture
-def samples(tmp_path):
-    return tmp_path / "samples.s16le"
-
-
-@pytest.fixture
 def made(tmp_path):
     """Makes a recording of three tones: at 1 to 2 s of 3 s, at 2 to 4 s of 5 s, and at 3 to 3.5 s of 4 s."""
     parts = ([(1.0, 0), (1.0, 440), (1.0, 0)], [(2.0, 0), (2.0, 300), (1.0, 0)], [(3.0, 0), (0.5, 500), (0.5, 0)])

@@ -125,6 +125,19 @@ class Worker:
             said.append(self.ours.receive())
         return said
 
+    def pause_at(self, window):
+        """Let the engine wait at this window from here on; what it has heard so far is forgotten."""
+        self.engine.heard.clear()
+        self.engine.reached.clear()
+        self.engine.pause_at = window
+        self.engine.gate.clear()
+
+    def release(self, job_id):
+        """Want a job back while the engine waits, and let it go on until it is released."""
+        self.ours.send(Release(job_id))
+        self.engine.gate.set()
+        self.until(Released)
+
     def text(self, job_id):
         return (self.tmp_path / job_id / "outputs/txt").read_text()
 
@@ -205,16 +218,11 @@ def test_tracks_are_resumed_where_they_were(worker, tmp_path, before, after):
     worker.spec = specs[after]
     worker.give("plain", source)
     worker.until(Finished)
-    worker.engine.heard.clear()
-    worker.engine.reached.clear()
-    worker.engine.pause_at = 1
-    worker.engine.gate.clear()
+    worker.pause_at(1)
     worker.spec = specs[before]
     worker.give("a", source)
     assert worker.engine.reached.wait(30)
-    worker.ours.send(Release("a"))
-    worker.engine.gate.set()
-    worker.until(Released)
+    worker.release("a")
     done = len(worker.engine.heard)
     worker.engine.pause_at = -1
     worker.spec = specs[after]
@@ -247,15 +255,10 @@ def test_a_job_that_is_wanted_back_is_released_and_goes_on_where_it_was(worker, 
     worker.give("plain", source)
     worker.until(Finished)
     whole = list(worker.engine.heard)
-    worker.engine.heard.clear()
-    worker.engine.reached.clear()
-    worker.engine.pause_at = 3
-    worker.engine.gate.clear()
+    worker.pause_at(3)
     worker.give("a", source)
     assert worker.engine.reached.wait(30)
-    worker.ours.send(Release("a"))
-    worker.engine.gate.set()
-    worker.until(Released)
+    worker.release("a")
     done = len(worker.engine.heard)
     worker.engine.heard.clear()
     worker.engine.pause_at = -1
@@ -394,10 +397,7 @@ def test_a_job_that_is_taken_away_harms_no_other(worker, tmp_path):
         worker.give(f"{name} alone", source, tmp_path / f"{name} alone")
     worker.until(Finished, count=2)
     windows = len(worker.engine.heard)
-    worker.engine.heard.clear()
-    worker.engine.reached.clear()
-    worker.engine.gate.clear()
-    worker.engine.pause_at = 4
+    worker.pause_at(4)
     for name, source in {"a": tone(tmp_path / "a.wav", 600.0), **sources}.items():
         worker.give(name, source)
     assert worker.engine.reached.wait(30)
@@ -427,20 +427,12 @@ def test_the_text_so_far_grows_with_the_windows_and_comes_back_from_the_resume_l
     source = tone(tmp_path / "a.wav", seconds=300.0)
     worker.give("plain", source)
     worker.until(Finished)
-    worker.engine.heard.clear()
-    worker.engine.reached.clear()
-    worker.engine.gate.clear()
-    worker.engine.pause_at = 8  # after the vote
+    worker.pause_at(8)  # after the vote
     worker.give("a", source)
     assert worker.engine.reached.wait(30)
     before = text.read_text()
-    worker.ours.send(Release("a"))
-    worker.engine.gate.set()
-    worker.until(Released)
-    worker.engine.heard.clear()
-    worker.engine.reached.clear()
-    worker.engine.gate.clear()
-    worker.engine.pause_at = 0
+    worker.release("a")
+    worker.pause_at(0)
     text.write_text("of another attempt\n")
     worker.give("a", source)
     assert worker.engine.reached.wait(30)
