@@ -183,7 +183,7 @@ def retired_words(modules):
             yield from (f"{module.name}: {name} has {word!r}" for word in sorted(words & RETIRED))
 
 
-MODULES_MAX = 175  # a new room or engine may raise it; splitting a concept may not
+MODULES_MAX = 190  # a new room or engine may raise it; splitting a concept may not
 ATTRIBUTES_MAX = 14
 
 LARGE_CLASSES = {
